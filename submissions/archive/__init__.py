@@ -1,0 +1,128 @@
+"""Strangers' archives, read in one bounded pass.
+
+Nothing an archive says about itself is believed: bytes are counted as they come out, names are checked before
+they touch a disk, and what has two readings is refused. `inspect_archive` and `extract_archive` are the same pass
+with and without writing, so they cannot disagree. Archives inside an archive stay closed: they are files like others.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from submissions.archive.limits import (
+    DEFAULT_LIMITS,
+    ArchiveLimits,
+    ArchiveRefused,
+    Budget,
+    ManifestEntry,
+    Member,
+    refuse,
+)
+from submissions.archive.names import Tree, check_path
+from submissions.archive.pack import write_archive
+from submissions.archive.streams import GzipStream, PlainStream
+from submissions.archive.tar_reader import read_tar
+from submissions.archive.unpack import Folder, filled_folder
+from submissions.archive.zip_reader import read_zip
+
+__all__ = [
+    "ArchiveKind",
+    "ArchiveLimits",
+    "ArchiveRefused",
+    "ManifestEntry",
+    "archive_kind",
+    "check_path",
+    "extract_archive",
+    "inspect_archive",
+    "write_archive",
+]
+
+ArchiveKind = Literal["zip", "tar.gz", "tar"]
+
+
+def archive_kind(name: str) -> Literal["zip", "tar.gz"] | None:
+    """Which archive a file is by its name; None for a file that is not unpacked."""
+    folded = name.lower()
+    if folded.endswith(".zip"):
+        return "zip"
+    if folded.endswith(".tar.gz"):
+        return "tar.gz"
+    return None
+
+
+def inspect_archive(
+    file: BinaryIO, *, kind: ArchiveKind, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> list[ManifestEntry]:
+    """The files of the archive in their order, with sizes and hashes of what really comes out.
+
+    Reads from the first byte; a zip must be seekable. Raises ArchiveRefused.
+    """
+    return _read(file, kind, limits, None)
+
+
+def extract_archive(
+    file: BinaryIO, *, kind: ArchiveKind, destination: Path, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> list[ManifestEntry]:
+    """As inspect_archive, and write the files below `destination`, an empty directory that exists.
+
+    Files get mode 0644 (0755 if their owner may run them), directories 0755. When it raises, be it ArchiveRefused or
+    what the disk raises, the directory is empty again.
+    """
+    with filled_folder(destination) as folder:
+        return _read(file, kind, limits, folder)
+
+
+def _read(
+    file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None
+) -> list[ManifestEntry]:
+    budget = Budget(limits)
+    tree = Tree(limits)
+    manifest = []
+    for member in _members(file, kind, budget):
+        path = tree.add(member.name, is_directory=member.is_directory)
+        content = _Content(member, budget)
+        if path is None or (folder is None and not member.is_directory):
+            for _ in content:
+                pass
+        elif member.is_directory:
+            for _ in content:
+                pass
+            if folder is not None:
+                folder.add_directory(path)
+        elif folder is not None:
+            folder.add_file(path, content, is_executable=member.is_executable)
+        if path is not None and not member.is_directory:
+            manifest.append(ManifestEntry(path, content.bytes, content.sha256))
+    if not manifest:
+        refuse("The archive is empty: it has no files.", "empty")
+    return manifest
+
+
+def _members(file: BinaryIO, kind: ArchiveKind, budget: Budget) -> Iterator[Member]:
+    if file.seekable():
+        file.seek(0)
+    if kind == "zip":
+        return read_zip(file, budget)
+    return read_tar(GzipStream(file, budget) if kind == "tar.gz" else PlainStream(file, budget), budget)
+
+
+class _Content:
+    """A member's chunks, counted and hashed as they pass."""
+
+    def __init__(self, member: Member, budget: Budget) -> None:
+        self._member = member
+        self._budget = budget
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._member.chunks:
+            self.bytes += len(chunk)
+            self._budget.add_content(self._member.name, chunk_bytes=len(chunk), file_bytes=self.bytes)
+            self._digest.update(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()

@@ -1,0 +1,140 @@
+"""What an archive may cost, how a refusal is told, and the running count that compares the two."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NoReturn
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+# Archives are read and unpacked in pieces of this size: memory does not grow with the archive.
+CHUNK_BYTES = 64 * KIB
+
+# Small files of zeros are ordinary (masks, empty weights), so the ratio speaks only past this much output.
+RATIO_FREE_BYTES = MIB
+
+PRINTED_CHARACTERS = 120
+
+
+class ArchiveRefused(Exception):
+    """An archive or a file name that is not taken, with a code for programs and a sentence for people.
+
+    The message is safe to print anywhere plain text goes; it still has to be escaped for HTML.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def refuse(message: str, code: str = "bad_archive") -> NoReturn:
+    raise ArchiveRefused(code, message)
+
+
+def printable(name: str) -> str:
+    """The name in quotes, cut, with every control, bidi and other invisible character spelled out."""
+    cut = name if len(name) <= PRINTED_CHARACTERS else name[:PRINTED_CHARACTERS] + "…"
+    spelled = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return f'"{"".join(spelled)}"'
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    total_bytes: int = GIB
+    file_bytes: int = 512 * MIB
+    members: int = 2000
+    ratio: int = 200
+    depth: int = 12
+    component_bytes: int = 100
+    path_bytes: int = 240
+    seconds: float = 60
+
+
+DEFAULT_LIMITS = ArchiveLimits()
+
+
+@dataclass(frozen=True)
+class ManifestEntry:
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass
+class Member:
+    """One file or directory as a reader finds it; the name is decoded but not yet checked."""
+
+    name: str
+    is_directory: bool
+    is_executable: bool
+    chunks: Iterator[bytes]
+
+
+class Budget:
+    """Counts what really went in and came out during one pass, and refuses at the first limit passed."""
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self.limits = limits
+        self._deadline = time.monotonic() + limits.seconds
+        self._members = 0
+        self._read_bytes = 0
+        self._unpacked_bytes = 0
+        self._content_bytes = 0
+
+    def check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            refuse(f"The archive takes longer than {self.limits.seconds:g} seconds to read.", "too_large")
+
+    def check_members(self, count: int) -> None:
+        if count > self.limits.members:
+            refuse(
+                f"The archive holds more than {self.limits.members} members, which is the most allowed.",
+                "too_large",
+            )
+
+    def add_member(self) -> None:
+        """Ignored members and global headers count too: they cost as much as any other."""
+        self.check_time()
+        self._members += 1
+        self.check_members(self._members)
+
+    def add_unpacked(self, *, read_bytes: int, unpacked_bytes: int) -> None:
+        """A decompressor took so much in and gave so much out."""
+        self.check_time()
+        self._read_bytes += read_bytes
+        self._unpacked_bytes += unpacked_bytes
+        if (
+            self._unpacked_bytes > RATIO_FREE_BYTES
+            and self._unpacked_bytes > self.limits.ratio * self._read_bytes
+        ):
+            refuse(
+                f"The archive unpacks to more than {self.limits.ratio} times its size"
+                f" ({self._read_bytes} bytes gave {self._unpacked_bytes}), which is the most allowed.",
+                "too_large",
+            )
+
+    def check_claim(self, name: str, claimed_bytes: int) -> None:
+        """Refuse early what the archive itself says is too large; a smaller claim proves nothing."""
+        if claimed_bytes > self.limits.file_bytes:
+            refuse(
+                f"{printable(name)} has {claimed_bytes} bytes; at most {self.limits.file_bytes} bytes a file"
+                " are allowed.",
+                "too_large",
+            )
+
+    def add_content(self, name: str, *, chunk_bytes: int, file_bytes: int) -> None:
+        """A chunk of a member came out, which makes the member `file_bytes` long so far."""
+        self.check_claim(name, file_bytes)
+        self._content_bytes += chunk_bytes
+        if self._content_bytes > self.limits.total_bytes:
+            refuse(
+                f"The files of the archive have more than {self.limits.total_bytes} bytes together"
+                f" (passed in {printable(name)}), which is the most allowed.",
+                "too_large",
+            )

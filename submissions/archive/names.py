@@ -1,0 +1,120 @@
+"""Which names a file may have, and which names may stand beside each other."""
+
+import re
+import unicodedata
+
+from submissions.archive.limits import ArchiveLimits, printable, refuse
+
+# Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
+# Plain spaces (Zs) stay: the ideographic space is at home in Japanese names.
+_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def check_path(path: str, limits: ArchiveLimits) -> str:
+    """The path as we keep it: relative, posix, NFC, without `.` and empty parts. Raises ArchiveRefused."""
+
+    def refuse_name(rule: str) -> None:
+        refuse(f"The name {printable(path)} {rule}.", "bad_file_name")
+
+    # Before anything that costs more than its length: NFC shortens a name three times at the most.
+    if len(path) > 4 * limits.path_bytes:
+        refuse_name(f"has {len(path)} characters; a path may have at most {limits.path_bytes} bytes")
+    for character in path:
+        if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
+            refuse_name(f"contains the character U+{ord(character):04X}, which is not printable")
+    if "\\" in path:
+        refuse_name("contains a backslash; folders are separated by /")
+    if path.startswith("/"):
+        refuse_name("is absolute; paths must be relative")
+    if path.endswith("/") or not path:
+        refuse_name("ends without a file name")
+
+    parts = [part for part in unicodedata.normalize("NFC", path).split("/") if part not in ("", ".")]
+    normalised = "/".join(parts)
+    if not parts or path.endswith("/."):
+        refuse_name("ends without a file name")
+    if ".." in parts:
+        refuse_name('contains "..", which leads out of its folder')
+    if _DRIVE.match(normalised):
+        refuse_name("begins with a drive letter")
+    if len(parts) > limits.depth:
+        refuse_name(f"is {len(parts)} levels deep; at most {limits.depth} are allowed")
+    for part in parts:
+        if len(part.encode()) > limits.component_bytes:
+            refuse_name(
+                f"has a part of {len(part.encode())} bytes; at most {limits.component_bytes} are allowed"
+            )
+    if len(normalised.encode()) > limits.path_bytes:
+        refuse_name(f"has {len(normalised.encode())} bytes; at most {limits.path_bytes} are allowed")
+    return normalised
+
+
+def decode_name(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        shown = printable(raw.decode("utf-8", "backslashreplace"))
+        refuse(f"The name {shown} is not UTF-8; pack the archive again with UTF-8 names.", "bad_file_name")
+
+
+def is_junk(path: str, *, is_directory: bool) -> bool:
+    """What macOS adds to archives by itself; nobody means to submit it."""
+    parts = path.split("/")
+    if parts[0] == "__MACOSX" or parts[-1] == ".DS_Store":
+        return True
+    return parts[-1].startswith("._") and not is_directory
+
+
+class Tree:
+    """The names of one archive so far. No two may be one name to a file system that folds case or form."""
+
+    def __init__(self, limits: ArchiveLimits) -> None:
+        self._limits = limits
+        self._paths: dict[str, str] = {}
+        self._files: set[str] = set()
+        self._directories: set[str] = set()
+
+    def add(self, name: str, *, is_directory: bool) -> str | None:
+        """The checked path, or None for a member to pass over (the root itself, macOS junk)."""
+        if is_directory:
+            # `tar -C folder .` begins with the folder itself.
+            if not name.startswith("/") and all(part in ("", ".") for part in name.split("/")):
+                return None
+            name = name.rstrip("/") or name
+        path = check_path(name, self._limits)
+        if is_junk(path, is_directory=is_directory):
+            return None
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            self._add_directory("/".join(parts[:depth]), path)
+        key = _fold(path)
+        if is_directory:
+            if key in self._directories:
+                _refuse_pair("are the same directory twice", path, self._paths[key])
+            self._add_directory(path, path)
+            self._directories.add(key)
+        else:
+            if key in self._files:
+                _refuse_pair("are the same name twice", path, self._paths[key])
+            if key in self._paths:
+                _refuse_pair("are a file and a directory of one name", path, self._paths[key])
+            self._paths[key] = path
+            self._files.add(key)
+        return path
+
+    def _add_directory(self, directory: str, path: str) -> None:
+        key = _fold(directory)
+        if key in self._files:
+            _refuse_pair("are a directory and a file of one name", path, self._paths[key])
+        if self._paths.setdefault(key, directory) != directory:
+            _refuse_pair("are one directory spelled in two ways", directory, self._paths[key])
+
+
+def _fold(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+
+
+def _refuse_pair(rule: str, path: str, other: str) -> None:
+    refuse(f"{printable(path)} and {printable(other)} {rule}.", "bad_file_name")
