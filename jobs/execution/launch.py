@@ -1,0 +1,163 @@
+"""What every executor hands to the supervisor, and the start and the end of the processes of a run."""
+
+import contextlib
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from . import cgroup, linux
+from .spec import Limits
+
+KILL_SECONDS = 10.0
+
+
+class SandboxError(RuntimeError):
+    """The run could not be set up: the platform's fault, never the submission's."""
+
+
+@dataclass
+class Prepared:
+    """A run that is ready to start."""
+
+    isolation: str
+    argv: list[str]
+    environment: dict[str, str]
+    # Descriptor of the folder that the program writes to, readable here after the end.
+    output: int
+    applied: dict[str, str]
+    working_directory: str = "/"
+    # Further descriptors that the started program needs by number.
+    descriptors: list[int] = field(default_factory=list)
+    # Sized file systems by name (output, tmp, shm), to be asked how full they are.
+    volumes: dict[str, int] = field(default_factory=dict)
+    # User to step down to, for a supervisor that is root.
+    uid: int | None = None
+    # Exit code of the program, from the wait status of what we started; raises SandboxError when it never ran.
+    exit_code: Callable[[int], int] = os.waitstatus_to_exitcode
+    # Ends what is not a descendant of ours (a container); called before waiting for our own.
+    stop: Callable[[], None] = lambda: None
+
+
+def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> int:
+    """Start the program with `log` as its output; its pid. SandboxError tells which step failed."""
+    report, failure = os.pipe()
+    entries = group.entry_descriptors()
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(prepared, limits, group, entries, log, supervisor, failure)
+        except BaseException as error:  # a fork must never return into the supervisor's code
+            os.write(failure, f"{type(error).__name__}: {error}".encode()[:2000])
+        finally:
+            os._exit(126)
+    os.close(failure)
+    for entry in entries:
+        os.close(entry)
+    with os.fdopen(report, "rb") as pipe:
+        message = pipe.read()
+    if message:
+        os.waitpid(pid, 0)
+        raise SandboxError(f"could not start the run: {message.decode(errors='replace')}")
+    return pid
+
+
+def _become(
+    prepared: Prepared, limits: Limits, group: cgroup.Group, entries: list[int], log: int, supervisor: int, failure: int
+) -> None:
+    """In the child: limits first, privileges last, then exec."""
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    for entry in entries:
+        os.write(entry, b"0")
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("1000")  # when the machine runs out of memory the kernel shall take the run, not the worker
+    _set_limits(limits, group)
+    _step_down(prepared, limits, group)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    linux.forbid_new_privileges()
+    linux.die_with(supervisor)
+    os.chdir(prepared.working_directory)
+    _keep_only({0, 1, 2, failure, *prepared.descriptors})
+    for descriptor in prepared.descriptors:
+        os.set_inheritable(descriptor, True)
+    os.execve(prepared.argv[0], prepared.argv, prepared.environment)
+
+
+def _set_limits(limits: Limits, group: cgroup.Group) -> None:
+    linux.lower_limit(resource.RLIMIT_CORE, 0)
+    linux.lower_limit(resource.RLIMIT_MEMLOCK, 64 * 1024)
+    linux.lower_limit(resource.RLIMIT_NOFILE, limits.open_files)
+    linux.lower_limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    seconds = max(1, int(limits.cpu_seconds))
+    linux.lower_limit(resource.RLIMIT_CPU, seconds, seconds + 5)
+    if not group.held("memory"):
+        # Not RLIMIT_AS: CUDA and others reserve far more address space than they use.
+        linux.lower_limit(resource.RLIMIT_DATA, limits.memory_bytes)
+
+
+def _step_down(prepared: Prepared, limits: Limits, group: cgroup.Group) -> None:
+    if prepared.uid is not None:
+        os.setgroups([])
+        os.setresgid(prepared.uid, prepared.uid, prepared.uid)
+        os.setresuid(prepared.uid, prepared.uid, prepared.uid)
+    if group.held("pids") or not prepared.applied.get("processes"):
+        return
+    if prepared.uid is not None:
+        # The limit counts all processes of the user in a user namespace; in one of its own, it counts this run's.
+        linux.stay_dumpable()
+        linux.enter_user_namespace(prepared.uid, prepared.uid)
+    linux.lower_limit(resource.RLIMIT_NPROC, limits.processes)
+
+
+def _keep_only(wanted: set[int]) -> None:
+    previous = -1
+    for descriptor in [*sorted(wanted), 1 << 20]:
+        os.closerange(previous + 1, descriptor)
+        previous = descriptor
+
+
+def kill_everything(prepared: Prepared, group: cgroup.Group, statuses: dict[int, int]) -> bool:
+    """SIGKILL and wait for all of a run; its wait statuses land in `statuses`. False when something is left.
+
+    A sandbox goes on writing for some milliseconds after the process we started is gone. It is over when its pid 1, which
+    the kernel reaps after everything in its namespace, has come to us as an orphan and was waited for.
+    """
+    with contextlib.suppress(OSError):
+        prepared.stop()
+    deadline = time.monotonic() + KILL_SECONDS
+    while True:
+        for pid in linux.descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if reap(statuses):
+            return group.kill()
+        if time.monotonic() > deadline:
+            group.kill(0.5)
+            return False
+        time.sleep(0.002)
+
+
+def reap(statuses: dict[int, int]) -> bool:
+    """Collect every dead child without waiting; True when none is left at all."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if pid == 0:
+            return False
+        statuses[pid] = status
+
+
+def rusage() -> tuple[float, int]:
+    """(CPU seconds of all waited-for processes, largest memory of any single one in bytes)."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024

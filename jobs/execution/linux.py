@@ -1,0 +1,108 @@
+"""The few kernel calls that Python 3.11 has no function for."""
+
+import ctypes
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    arguments = (source.encode(), target.encode(), kind.encode() if kind else None, ctypes.c_ulong(flags), options.encode())
+    _checked(_libc.mount(*arguments), f"mount {kind or source} on {target}")
+
+
+def _prctl(option: int, value: int) -> None:
+    _checked(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def adopt_orphans() -> None:
+    """Whatever a run leaves behind becomes our child, so that it can be waited for."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def forbid_new_privileges() -> None:
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def stay_dumpable() -> None:
+    """After a change of user /proc/self belongs to root; this gives it back, so that uid_map can be written."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def die_with(parent: int) -> None:
+    """SIGKILL to this process when `parent` is gone. Call it after the last change of user: that clears it."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(127)
+
+
+def enter_user_namespace(uid: int, gid: int, extra: int = 0) -> None:
+    """A user namespace in which we stay who we are. Limits on processes then count this run's alone."""
+    unshare(CLONE_NEWUSER | extra)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+
+
+def lower_limit(which: int, soft: int, hard: int | None = None) -> None:
+    """Set an rlimit, never above the present hard limit: raising needs a capability that nobody has here."""
+    ceiling = resource.getrlimit(which)[1]
+    hard = soft if hard is None else hard
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(which, (soft, hard))
+
+
+def now() -> float:
+    """Seconds that also pass while the machine sleeps: a fence must not be stretched by a suspended laptop or VM."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def process_started(pid: int) -> int | None:
+    """Start time of a process in clock ticks, None when there is none: with the pid it names a process for good."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below `pid`, whatever it did to hide in sessions and groups."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        for task in _tasks(waiting.pop()):
+            try:
+                children = [int(child) for child in Path(task, "children").read_text().split()]
+            except OSError:
+                continue
+            found += children
+            waiting += children
+    return found
+
+
+def _tasks(pid: int) -> list[str]:
+    folder = f"/proc/{pid}/task"
+    try:
+        return [f"{folder}/{name}" for name in os.listdir(folder)]
+    except OSError:
+        return []

@@ -1,0 +1,42 @@
+"""No isolation at all: for a developer's own code on a developer's own machine. Limits and the kill protocol only.
+
+The site lets it be chosen only with DEBUG and an explicit setting, and every result carries its name.
+"""
+
+import os
+from pathlib import Path
+
+from . import bubblewrap, cgroup
+from .launch import Prepared, SandboxError
+from .spec import RunSpec
+
+
+def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
+    output = Path(spec.run_dir, "output")
+    scratch = Path(spec.run_dir, "tmp")
+    try:
+        output.mkdir(mode=0o700)
+        scratch.mkdir(mode=0o700)
+    except OSError as error:
+        raise SandboxError(f"the output folder could not be made: {error}") from error
+    environment = bubblewrap.environment(spec) | {"HOME": str(scratch), "TMPDIR": str(scratch), "MPLCONFIGDIR": str(scratch)}
+    if spec.dataset_dir:
+        environment["DATASET_DIR"] = spec.dataset_dir
+    return Prepared(
+        isolation="unsafe-local",
+        argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(output)],
+        environment=environment,
+        working_directory=spec.code_dir,
+        output=os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        applied={
+            "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none",
+            # RLIMIT_NPROC would count every process of the developer.
+            "processes": group.held("pids") or "",
+        },
+        exit_code=_exit_code,
+    )  # fmt: skip
+
+
+def _exit_code(wait_status: int) -> int:
+    code = os.waitstatus_to_exitcode(wait_status)
+    return 128 - code if code < 0 else code

@@ -1,0 +1,147 @@
+"""What a run is given and what it ended with: the two messages between the worker and the supervisor."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+EXECUTORS = ("bubblewrap", "container", "unsafe-local")
+
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+
+
+class BadSpec(ValueError):
+    """The worker asked for a run that cannot be meant: a programming or configuration error, never the user's."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    wall_seconds: float = 600.0
+    # Of all processes together where a cgroup counts them, of each process otherwise.
+    cpu_seconds: float = 1200.0
+    cpus: float | None = None
+    memory_bytes: int = 2 * GIB
+    processes: int = 256
+    open_files: int = 1024
+    file_bytes: int = 512 * MIB
+    output_bytes: int = 256 * MIB
+    output_inodes: int = 5000
+    tmp_bytes: int = 256 * MIB
+    log_kept_bytes: int = 64 * KIB
+    log_kill_bytes: int = 16 * MIB
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    run_id: str
+    executor: str
+    # VENV/bin/python of the runner environment, which must not be the one that holds the Django project.
+    python: str
+    code_dir: str
+    config_path: str
+    # Scratch folder of this run, mode 0700, the worker's: the supervisor writes log, metrics.json and artifacts/ into it.
+    run_dir: str
+    entrypoint: str = "main.py"
+    dataset_dir: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    gpus: tuple[int, ...] = ()
+    read_only_paths: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+    # The user that a root worker steps down to; an ordinary user's worker runs as itself in a user namespace.
+    sandbox_uid: int = 64321
+    # Kill when this many seconds passed since the start or the last "extend". None: only after a first "extend".
+    fence_seconds: float | None = None
+    # bwrap of the worker's own environment; empty: `find_bwrap` looks on PATH.
+    bwrap: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "RunSpec":
+        """The spec in `text`; BadSpec says what is wrong with it."""
+        try:
+            raw = json.loads(text)
+            raw["limits"] = Limits(**raw.get("limits", {}))
+            raw["gpus"] = tuple(raw.get("gpus", ()))
+            raw["read_only_paths"] = tuple(raw.get("read_only_paths", ()))
+            spec = cls(**raw)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadSpec(f"the run's spec cannot be read: {error}") from error
+        spec.check()
+        return spec
+
+    def check(self) -> None:
+        """Refuse values that would change the meaning of a command line or a path."""
+        if self.executor not in EXECUTORS:
+            raise BadSpec(f"unknown executor {self.executor!r}")
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise BadSpec(f"run_id {self.run_id!r} is not a plain name")
+        parts = self.entrypoint.split("/")
+        if self.entrypoint.startswith("-") or any(part in ("", ".", "..") for part in parts) or "\0" in self.entrypoint:
+            raise BadSpec(f"entrypoint {self.entrypoint!r} is not a plain relative path")
+        for path in (self.python, self.code_dir, self.config_path, self.run_dir, self.dataset_dir, *self.read_only_paths):
+            if path is not None and (not path.startswith("/") or "\0" in path):
+                raise BadSpec(f"{path!r} is not an absolute path")
+        for name, value in self.environment.items():
+            if not _ENVIRONMENT_NAME.fullmatch(name) or "\0" in value:
+                raise BadSpec(f"{name!r} is no name for an environment variable")
+        if self.sandbox_uid <= 0:
+            raise BadSpec("the sandbox's user must not be root")
+
+
+@dataclass
+class Result:
+    """How a run ended. `reason` is one of: exited, timeout, out_of_memory, cpu_limit, log_limit, disk_limit, cancelled,
+    released, fenced, worker_lost (somebody ended it) and sandbox_error (the platform's fault, told in `detail`)."""
+
+    reason: str
+    # 128 + n where signal n ended it: bwrap cannot tell `kill -9` from `exit(137)`, and so neither can we.
+    exit_code: int | None = None
+    signal: int | None = None
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    oom_kills: int = 0
+    output_full: bool = False
+    log_bytes: int = 0
+    log_truncated: bool = False
+    first_output_seconds: float | None = None
+    # A sentence for people, with limit and measured value.
+    detail: str = ""
+    isolation: str = ""
+    # Limit -> what holds it: "cgroup-v1", "cgroup-v2", "rlimit", "tmpfs", "watchdog", "supervisor", "none".
+    limits_applied: dict[str, str] = field(default_factory=dict)
+    # {"path", "bytes", "sha256"} of each file now in run_dir/artifacts/.
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    # {"count": n, "reasons": [the first few, as sentences]}
+    artifacts_dropped: dict[str, Any] = field(default_factory=lambda: {"count": 0, "reasons": []})
+    # None: run_dir/metrics.json is there; else "missing", "not a regular file", "too large", ...
+    metrics_error: str | None = None
+    # Something of the run could not be killed: the worker must take no further job on this machine.
+    leftovers: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        return self.reason == "exited" and self.exit_code == 0
+
+    def to_event(self) -> dict[str, Any]:
+        return {"event": "ended", **asdict(self)}
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> "Result":
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in event.items() if name in known})
+
+
+def human_bytes(count: float) -> str:
+    """16 GiB, 1.5 MiB, 300 bytes: for the sentences people read."""
+    for unit, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if count >= size:
+            return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
+    return f"{count:.0f} bytes"
