@@ -12,10 +12,10 @@ import sys
 
 OLDEST_PYTHON = (3, 11)
 
-if sys.version_info < OLDEST_PYTHON:  # before any newer syntax or import below could fail less clearly
+if sys.version_info < OLDEST_PYTHON:  # before any import below could fail less clearly
     sys.exit(
-        "LeadersBoard needs Python 3.11 or newer; %s is %d.%d. Name another one: make run PYTHON=python3.12"
-        % (sys.executable, sys.version_info[0], sys.version_info[1])
+        f"LeadersBoard needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}. "
+        "Name another one: make run PYTHON=python3.12"
     )
 
 import argparse

@@ -13,6 +13,7 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATABASE_NAME = "leadersboard"
@@ -53,7 +54,7 @@ class Locations:
     def sockets(self) -> Path:
         """A short path, because a socket's is limited to 107 bytes and a checkout can lie deep."""
         # Not tempfile.gettempdir(): a shell with another TMPDIR must find the same sockets.
-        return Path("/tmp") / f"lb-{os.getuid()}-{self.marker}"  # noqa: S108
+        return Path("/tmp") / f"lb-{os.getuid()}-{self.marker}"
 
     @property
     def valkey_socket(self) -> Path:
@@ -109,7 +110,7 @@ class Locations:
         }
 
     def database_url(self, name: str = DATABASE_NAME) -> str:
-        return f"postgresql://{DATABASE_USER}@/{name}?host={self.sockets}&port={DATABASE_PORT}"
+        return f"postgresql://{DATABASE_USER}@{quote(str(self.sockets), safe='')}:{DATABASE_PORT}/{name}"
 
     def redis_url(self) -> str:
         return f"unix://{self.valkey_socket}"

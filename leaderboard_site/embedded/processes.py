@@ -36,6 +36,7 @@ class Part:
         death_signal: str = "TERM",
         not_as_root: bool = False,
         folder: Path = REPOSITORY,
+        output_shown: bool = False,
     ) -> None:
         self.name = name
         self.title = title
@@ -46,6 +47,7 @@ class Part:
         self.death_signal = death_signal
         self.not_as_root = not_as_root
         self.folder = folder
+        self.output_shown = output_shown
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -92,7 +94,21 @@ class Part:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.2)
 
+    def run_to_its_end(self, *, seconds: float) -> None:
+        """For a part that does one thing and ends; raises unless it ended well."""
+        self.spawn()
+        assert self.process is not None
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise PartError(self.why(f"did not finish within {seconds:.0f} s")) from None
+        if code != 0:
+            raise PartError(self.why(f"ended with exit code {code}"))
+
     def why(self, problem: str) -> str:
+        if self.output_shown:
+            return f"{self.title} {problem}."
         lines = "".join(f"\n    {line}" for line in last_lines(self.log))
         return f"{self.title} {problem}. Its log: {self.log}{lines}"
 

@@ -95,26 +95,19 @@ class PostgresServer(Part):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700, parents=True)
         # The builtin locale is the same on every host, whatever its C library brings.
-        arguments = "-A trust -E UTF8 --locale=C --locale-provider=builtin --builtin-locale=C.UTF-8".split()
+        arguments = ["-A", "trust", "-E", "UTF8"]
+        arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if not self.durable:
             arguments.append("--no-sync")
         initdb = Part(
             name="postgres",
-            title="initdb",
+            title="PostgreSQL (making its data folder)",
             command=[str(self.initdb_binary), "-D", str(unfinished), "-U", DATABASE_USER, *arguments],
             locations=self.locations,
             environment={"LEADERSBOARD_DATA_FOLDER": str(unfinished), "LC_ALL": "C"},
             not_as_root=True,
         )
-        initdb.spawn()
-        assert initdb.process is not None
-        try:
-            code = initdb.process.wait(120)
-        except subprocess.TimeoutExpired:
-            initdb.stop()
-            raise PartError(initdb.why("did not finish within 120 s")) from None
-        if code != 0:
-            raise PartError(initdb.why(f"could not make the database cluster (exit code {code})"))
+        initdb.run_to_its_end(seconds=120)
         unfinished.rename(self.data)
 
     def _check_version(self) -> None:
@@ -129,9 +122,32 @@ class PostgresServer(Part):
 
     def start(self) -> None:
         self.prepare()
+        self._remove_stale_pid_files()
         self.spawn()
         self.wait_until(self.answers, seconds=60)
         self._create_databases()
+
+    def _remove_stale_pid_files(self) -> None:
+        """After a crash they name a pid that may be anybody's by now, and PostgreSQL would refuse to start.
+
+        The caller holds the folder's lock and has ended what an earlier start left; only a server started by other
+        means can still be there.
+        """
+        pid_file = self.data / "postmaster.pid"
+        if not pid_file.exists():
+            return
+        pid = pid_file.read_text().partition("\n")[0].strip()
+        try:
+            command = Path(f"/proc/{int(pid)}/cmdline").read_bytes()
+        except (OSError, ValueError):
+            command = b""
+        if str(self.data).encode() in command:
+            raise PartError(
+                f"PostgreSQL: {self.data} is in use by process {pid}, which `make run` did not start."
+            )
+        pid_file.unlink()
+        for stale in self.locations.sockets.glob(".s.PGSQL.*"):
+            stale.unlink()
 
     def answers(self) -> bool:
         import psycopg
