@@ -262,9 +262,9 @@ class MlflowServer(Part):
 
     def _start_on(self, python: Path, port: int) -> bool:
         self.port = port
-        store = self.locations.database_url(MLFLOW_DATABASE_NAME).replace(
-            "postgresql:", "postgresql+psycopg:", 1
-        )
+        # SQLAlchemy takes a socket's folder as a parameter only.
+        store = f"postgresql+psycopg://{DATABASE_USER}@/{MLFLOW_DATABASE_NAME}"
+        store += f"?host={self.locations.sockets}&port={DATABASE_PORT}"
         self.command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         self.command += ["--workers", "1", "--backend-store-uri", store]
         self.command += ["--artifacts-destination", str(self.data / "artifacts")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import threading
 import time
 import urllib.parse
@@ -63,6 +64,8 @@ class TestServers:
                 server.stop()
         if self._mlflow_thread is not None:
             self._mlflow_thread.join(5)
+        # The folder of a running site stays; that of a test session would be one more each time.
+        shutil.rmtree(self.locations.sockets, ignore_errors=True)
 
 
 _started: dict[str, TestServers] = {}
@@ -84,12 +87,6 @@ def stop_for_tests(folder: Path | str) -> None:
     servers = _started.pop(str(Path(folder).resolve()), None)
     if servers is not None:
         servers.stop()
-        try:
-            for leftover in servers.locations.sockets.iterdir():
-                leftover.unlink()
-            servers.locations.sockets.rmdir()
-        except OSError:
-            pass
 
 
 def wait_for_mlflow(url: str | None = None, *, seconds: float = 120.0) -> str:
