@@ -115,7 +115,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
             "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
         },
-        exit_code=lambda wait_status: _exit_code(status, status_writer),
+        exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
     )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def environment(spec: RunSpec) -> dict[str, str]:
     return {**spec.environment, **ours}
 
 
-def _exit_code(status: int, status_writer: int) -> int:
+def _exit_code(wait_status: int, status: int, status_writer: int) -> int:
     """The program's exit code as bwrap reported it; without a report the program never started."""
     with contextlib.suppress(OSError):
         os.close(status_writer)
@@ -221,4 +221,4 @@ def _exit_code(status: int, status_writer: int) -> int:
             code = json.loads(line).get("exit-code")
             if code is not None:
                 return int(code)
-    raise SandboxError("bwrap ended before the program did")
+    raise SandboxError(f"bwrap ended with wait status {wait_status} before the program ran")

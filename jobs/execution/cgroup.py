@@ -229,15 +229,30 @@ def _v2_parents() -> Iterator[Path]:
 
 def remove_stale() -> list[str]:
     """Kill and remove the groups whose supervisor is dead; the names of what was removed."""
-    removed = []
+    removed = set()
+    for folder, pid, started in _run_groups():
+        if linux.process_started(pid) != started:
+            _clear(folder)
+            removed.add(folder.name)
+    return sorted(removed)
+
+
+def remove_of(pid: int, started: int | None) -> None:
+    """Kill and remove the groups that the supervisor `pid`, now dead, had made."""
+    for folder, owner, owner_started in _run_groups():
+        if owner == pid and started in (None, owner_started):
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    group = Group(1, {"any": folder})
+    group.kill()
+    group.remove()
+
+
+def _run_groups() -> Iterator[tuple[Path, int, int]]:
     for mount_point, _, _ in _hierarchies():
         for folder, names, _ in os.walk(mount_point):
-            for name in [name for name in names if name.startswith(_PREFIX)]:
-                names.remove(name)
-                match = _NAME.fullmatch(name)
-                if match and linux.process_started(int(match[1])) != int(match[2]):
-                    group = Group(1, {"any": Path(folder, name)})
-                    group.kill()
-                    group.remove()
-                    removed.append(name)
-    return sorted(set(removed))
+            for name in names:
+                if match := _NAME.fullmatch(name):
+                    yield Path(folder, name), int(match[1]), int(match[2])

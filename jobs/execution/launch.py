@@ -118,10 +118,12 @@ def _step_down(prepared: Prepared, limits: Limits, group: cgroup.Group) -> None:
 
 
 def _keep_only(wanted: set[int]) -> None:
-    previous = -1
+    first = 0
     for descriptor in [*sorted(wanted), 1 << 20]:
-        os.closerange(previous + 1, descriptor)
-        previous = descriptor
+        # closerange(0, 0) would close everything: Python passes the end as -1.
+        if first < descriptor:
+            os.closerange(first, descriptor)
+        first = descriptor + 1
 
 
 def kill_everything(prepared: Prepared, group: cgroup.Group, statuses: dict[int, int]) -> bool:

@@ -1,0 +1,161 @@
+"""Taking over what a run left: read as written by an enemy, copied by descriptor, renamed by rule.
+
+Called only after everything of the run is dead, so nothing changes under our hands; links and special files are still
+there, and every number in the folder is a lie until counted.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Any
+
+METRICS_NAME = "metrics.json"
+METRICS_BYTES = 1024 * 1024
+MAX_ARTIFACTS = 1000
+MAX_ENTRIES = 20_000
+MAX_DEPTH = 8
+MAX_NAME_BYTES = 100
+_REASONS_KEPT = 10
+_CHUNK = 1024 * 1024
+
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: opening a FIFO must not wait for a writer.
+_OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Refused(Exception):
+    """A file that is not taken over; the message says why."""
+
+
+@dataclass
+class Collected:
+    metrics_error: str | None = None
+    artifacts: list[dict[str, Any]] = field(default_factory=list)
+    dropped: int = 0
+    reasons: list[str] = field(default_factory=list)
+    entries: int = 0
+    total: int = 0
+
+    def drop(self, path: str, reason: str) -> None:
+        self.dropped += 1
+        if len(self.reasons) < _REASONS_KEPT:
+            # The name is the run's: shown as ASCII, so that it can be neither a control character nor a bidi trick.
+            self.reasons.append(f"{ascii(path[:200])[1:-1]}: {reason}")
+
+
+def collect(output: int, run_folder: int, max_bytes: int) -> Collected:
+    """Stage metrics.json and artifacts/ of the folder `output` in `run_folder`, both given as descriptors."""
+    found = Collected()
+    try:
+        _copy(output, METRICS_NAME, run_folder, METRICS_NAME, METRICS_BYTES)
+    except Refused as refusal:
+        found.metrics_error = str(refusal)
+    os.mkdir("artifacts", 0o700, dir_fd=run_folder)
+    target = os.open("artifacts", _OPEN_FOLDER, dir_fd=run_folder)
+    try:
+        _walk(output, target, "", 1, max_bytes, found)
+    finally:
+        os.close(target)
+    return found
+
+
+def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, found: Collected) -> None:
+    for name in sorted(os.listdir(source)):
+        path = prefix + name
+        found.entries += 1
+        if found.entries > MAX_ENTRIES:
+            found.drop(path, f"more than {MAX_ENTRIES} entries")
+            return
+        if path == METRICS_NAME:
+            continue
+        if not _is_safe(name):
+            found.drop(path, "unsafe name")
+            continue
+        try:
+            if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+                _walk_folder(source, target, name, path, depth, max_bytes, found)
+            else:
+                _take(source, target, name, path, max_bytes, found)
+        except Refused as refusal:
+            found.drop(path, str(refusal))
+        except OSError as error:
+            found.drop(path, f"could not be read: {error.strerror}")
+
+
+def _walk_folder(
+    source: int, target: int, name: str, path: str, depth: int, max_bytes: int, found: Collected
+) -> None:
+    if depth >= MAX_DEPTH:
+        raise Refused(f"deeper than {MAX_DEPTH} folders")
+    inner = os.open(name, _OPEN_FOLDER, dir_fd=source)
+    try:
+        os.mkdir(name, 0o700, dir_fd=target)
+        inner_target = os.open(name, _OPEN_FOLDER, dir_fd=target)
+        try:
+            _walk(inner, inner_target, path + "/", depth + 1, max_bytes, found)
+        finally:
+            os.close(inner_target)
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=target)  # only if nothing of it was taken
+    finally:
+        os.close(inner)
+
+
+def _take(source: int, target: int, name: str, path: str, max_bytes: int, found: Collected) -> None:
+    if len(found.artifacts) >= MAX_ARTIFACTS:
+        raise Refused(f"more than {MAX_ARTIFACTS} files")
+    size, digest = _copy(source, name, target, name, max_bytes - found.total)
+    found.total += size
+    found.artifacts.append({"path": path, "bytes": size, "sha256": digest})
+
+
+def _copy(source: int, name: str, target: int, new_name: str, room: int) -> tuple[int, str]:
+    """Copy one regular file; (size, SHA-256). Refused for anything else, or when it is larger than `room`."""
+    try:
+        descriptor = os.open(name, _OPEN_FILE, dir_fd=source)
+    except FileNotFoundError:
+        raise Refused("missing") from None
+    except OSError:
+        # A symbolic link (ELOOP), a socket (ENXIO) or a device without a driver.
+        raise Refused("not a regular file") from None
+    try:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
+            raise Refused("not a regular file" if not stat.S_ISREG(state.st_mode) else "a file with several names")
+        # The size is checked before a byte is read: a sparse file of a terabyte costs its writer nothing.
+        if state.st_size > room:
+            raise Refused("too large")
+        return _copy_bytes(descriptor, target, new_name, room)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_bytes(descriptor: int, target: int, name: str, room: int) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    size = 0
+    written = os.open(name, _CREATE, 0o600, dir_fd=target)
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            size += len(chunk)
+            if size > room:
+                raise Refused("too large")
+            digest.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(written, view) :]
+    except BaseException:
+        os.unlink(name, dir_fd=target)
+        raise
+    finally:
+        os.close(written)
+    return size, digest.hexdigest()
+
+
+def _is_safe(name: str) -> bool:
+    """Letters and digits of any script and a few marks: nothing for a shell, a spreadsheet, a terminal or a web page."""
+    if not (name[0].isalnum() or name[0] == "_") or len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
+        return False
+    return all(character.isalnum() or character in "._-+=@, ()[]" for character in name)

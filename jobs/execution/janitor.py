@@ -1,0 +1,38 @@
+"""Clearing up after workers and supervisors that were killed. To be called when a worker starts."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+from . import cgroup, linux
+
+_OWNER = ".owner"
+_UNOWNED_SECONDS = 3600.0
+
+
+def mark_as_ours(run_dir: Path) -> None:
+    """Write down which process reads this run folder, so that nobody else clears it away."""
+    owner = {"pid": os.getpid(), "started": linux.process_started(os.getpid())}
+    (run_dir / _OWNER).write_text(json.dumps(owner))
+
+
+def clear_stale(runs_root: Path | None = None) -> list[str]:
+    """Remove control groups of dead supervisors and, below `runs_root`, run folders of dead workers; what was removed."""
+    removed = cgroup.remove_stale()
+    if runs_root is not None and runs_root.is_dir():
+        for folder in sorted(runs_root.iterdir()):
+            if folder.is_dir() and not folder.is_symlink() and _is_stale(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                removed.append(folder.name)
+    return removed
+
+
+def _is_stale(folder: Path) -> bool:
+    try:
+        owner = json.loads((folder / _OWNER).read_text())
+        return linux.process_started(int(owner["pid"])) != owner["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # Made a moment ago and not marked yet, or never finished.
+        return time.time() - folder.stat().st_mtime > _UNOWNED_SECONDS

@@ -1,0 +1,305 @@
+"""One process per run: starts it, watches it, ends it, and only then reads what it left.
+
+    python -I -S supervisor.py      spec and commands as JSON lines on stdin, events as JSON lines on stdout
+
+It is started before it is needed (nothing of Django is imported) and knows nothing of jobs: the worker extends its deadman
+while the job is still the worker's, and a supervisor that hears nothing kills the run by itself. Closing stdin has the same
+effect. The run cannot outlive it: the sandbox dies with its parent, and mounts die with the mount namespace.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    # Run as a file, isolated: the package is found from here, behind the standard library.
+    sys.path.append(str(Path(__file__).resolve().parents[2]))
+
+from jobs.execution import bubblewrap, cgroup, collect, launch, linux, local, watchdog
+from jobs.execution.logfile import LogFile
+from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
+
+_PREPARE = {"bubblewrap": bubblewrap.prepare, "unsafe-local": local.prepare}
+_TICK_SECONDS = 0.2
+_READ_BYTES = 64 * 1024
+
+
+class Commands:
+    """JSON lines on stdin, read without ever waiting for one."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        return 0
+
+    def read(self) -> list[dict[str, Any]]:
+        chunk = os.read(0, _READ_BYTES)
+        self.closed = not chunk
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        commands = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                commands.append(json.loads(line))
+        return [command for command in commands if isinstance(command, dict)]
+
+    def first_line(self) -> bytes | None:
+        """The spec; None when the worker closed the pipe without one."""
+        while b"\n" not in self._rest:
+            chunk = os.read(0, _READ_BYTES)
+            if not chunk:
+                return None
+            self._rest += chunk
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+
+class Run:
+    """The state of the one run of this process."""
+
+    def __init__(self, spec: RunSpec, commands: Commands) -> None:
+        self.spec = spec
+        self.commands = commands
+        self.folder = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.log = LogFile(self.folder, spec.limits.log_kept_bytes)
+        self.group = cgroup.Group()
+        self.started = linux.now()
+        self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
+        self.first_output: float | None = None
+        self.peak_seen = 0
+        self.reason = ""
+        self.detail = ""
+        self.statuses: dict[int, int] = {}
+
+    def end(self, reason: str, detail: str = "") -> None:
+        """The first reason stands."""
+        if not self.reason:
+            self.reason, self.detail = reason, detail
+
+    def execute(self) -> Result:
+        limits = self.spec.limits
+        self.group = cgroup.create(self.spec.run_id, limits)
+        prepared = _PREPARE[self.spec.executor](self.spec, self.group)
+        applied = {**prepared.applied, **_applied(limits, self.group)}
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self.started = linux.now()
+        try:
+            pid = launch.start(prepared, limits, self.group, writer)
+        finally:
+            os.close(writer)
+        emit({"event": "started", "run_id": self.spec.run_id, "isolation": prepared.isolation, "limits_applied": applied})
+        self._watch(pid, reader, prepared)
+        result = self._conclude(pid, reader, prepared)
+        result.isolation, result.limits_applied = prepared.isolation, applied
+        return result
+
+    def _watch(self, pid: int, log: int, prepared: launch.Prepared) -> None:
+        """Until the run ends by itself or has a reason to be ended."""
+        pidfd = os.pidfd_open(pid)
+        poll = select.poll()
+        for descriptor in (0, log, pidfd):
+            poll.register(descriptor, select.POLLIN)
+        next_look = 0.0
+        while not self.reason:
+            ready = {descriptor for descriptor, _ in poll.poll(self._pause())}
+            # First of all: after a stop of this process or of the machine, commands that waited in the pipe count no more.
+            self._check_clocks()
+            if self.reason:
+                return
+            if 0 in ready:
+                self._obey()
+            if log in ready and not self._read_log(log):
+                poll.unregister(log)
+            if linux.now() >= next_look:
+                self._look(prepared)
+                next_look = linux.now() + _TICK_SECONDS
+            if pidfd in ready:
+                return
+
+    def _pause(self) -> int:
+        deadlines = [self.started + self.spec.limits.wall_seconds, *([self.fence] if self.fence else [])]
+        return max(0, int(1000 * min(_TICK_SECONDS, min(deadlines) - linux.now())) + 1)
+
+    def _check_clocks(self) -> None:
+        now = linux.now()
+        if self.fence is not None and now > self.fence:
+            self.end("fenced", "the worker could not show in time that the job was still its own")
+        limit = self.spec.limits.wall_seconds
+        if now - self.started > limit:
+            self.end("timeout", f"{now - self.started:.0f} of {limit:.0f} seconds of wall time")
+
+    def _obey(self) -> None:
+        for command in self.commands.read():
+            if command.get("command") == "extend":
+                self.fence = linux.now() + float(command["seconds"])
+            elif command.get("command") == "kill":
+                self.end("released" if command.get("reason") == "released" else "cancelled")
+        if self.commands.closed:
+            self.end("worker_lost", "the worker went away")
+
+    def _read_log(self, log: int) -> bool:
+        """Take what is there; False at the end of the log."""
+        try:
+            chunk = os.read(log, _READ_BYTES)
+        except BlockingIOError:
+            return True
+        self._keep(chunk)
+        return bool(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        if chunk and self.first_output is None:
+            self.first_output = linux.now() - self.started
+        self.log.add(chunk)
+        limit = self.spec.limits.log_kill_bytes
+        if self.log.total > limit:
+            self.end("log_limit", f"more than {human_bytes(limit)} of output on stdout and stderr")
+
+    def _look(self, prepared: launch.Prepared) -> None:
+        """What no descriptor tells: memory and CPU."""
+        limits = self.spec.limits
+        if self.group.held("memory"):
+            if self.group.oom_kills():
+                self.end("out_of_memory")
+        else:
+            used = watchdog.memory_in_use(prepared.volumes, limits.memory_bytes)
+            self.peak_seen = max(self.peak_seen, used)
+            if used > limits.memory_bytes:
+                self.end("out_of_memory")
+        used_cpu = self.group.cpu_seconds()
+        used_cpu = watchdog.cpu_seconds() if used_cpu is None else used_cpu
+        if used_cpu > limits.cpu_seconds:
+            self.end("cpu_limit", f"{used_cpu:.0f} of {limits.cpu_seconds:.0f} seconds of CPU time")
+
+    def _conclude(self, pid: int, log: int, prepared: launch.Prepared) -> Result:
+        """Kill what is left, then find out why it ended, then read what it left: in this order."""
+        clean = launch.kill_everything(prepared, self.group, self.statuses)
+        wall = linux.now() - self.started
+        # All writers are dead, so this ends; were one left, an empty pipe would end it too.
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(log, _READ_BYTES):
+                self._keep(chunk)
+        self.log.finish()
+        self._check_clocks_at_end()
+        result = self._measured(prepared)
+        result.wall_seconds, result.leftovers = wall, not clean
+        self._name_the_end(pid, prepared, result)
+        result.reason, result.detail = self.reason, self.detail
+        if clean and result.reason not in ("worker_lost", "fenced"):
+            self._collect(prepared, result)
+        self.group.remove()
+        return result
+
+    def _check_clocks_at_end(self) -> None:
+        if self.fence is not None and linux.now() > self.fence and not self.reason:
+            self.end("fenced", "the worker could not show in time that the job was still its own")
+
+    def _measured(self, prepared: launch.Prepared) -> Result:
+        cpu, largest = launch.rusage()
+        counted = self.group.cpu_seconds()
+        return Result(
+            reason="",
+            cpu_seconds=cpu if counted is None else counted,
+            peak_memory_bytes=self.group.peak_memory() or max(self.peak_seen, largest),
+            oom_kills=self.group.oom_kills(),
+            output_full=_is_full(prepared.volumes.get("output")),
+            log_bytes=self.log.total,
+            log_truncated=self.log.left_out > 0,
+            first_output_seconds=self.first_output,
+        )
+
+    def _name_the_end(self, pid: int, prepared: launch.Prepared, result: Result) -> None:
+        """Which limit it was, by what was counted and never by what the program says of itself."""
+        limits = self.spec.limits
+        if result.oom_kills and self.reason in ("", "out_of_memory"):
+            self.reason = "out_of_memory"
+        if self.reason == "out_of_memory":
+            how = "" if self.group.held("memory") else ", added up over its processes"
+            self.detail = f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
+        if self.reason:
+            return
+        try:
+            code = prepared.exit_code(self.statuses[pid])
+        except launch.SandboxError as error:
+            last_words = self.log.last(500).decode(errors="replace").strip()
+            raise launch.SandboxError(f"{error}: {last_words}") from error
+        result.exit_code = code
+        result.signal = code - 128 if 128 < code < 128 + signal.NSIG else None
+        used = result.cpu_seconds
+        if result.signal in (signal.SIGXCPU, signal.SIGKILL) and used >= int(limits.cpu_seconds):
+            self.end("cpu_limit", f"{used:.0f} of {limits.cpu_seconds:.0f} seconds of CPU time")
+        elif code != 0 and result.output_full:
+            what = f"{human_bytes(limits.output_bytes)} or {limits.output_inodes} files"
+            self.end("disk_limit", f"the output folder was full: its limit is {what}")
+        else:
+            self.end("exited", _exit_sentence(code, result.signal))
+
+    def _collect(self, prepared: launch.Prepared, result: Result) -> None:
+        found = collect.collect(prepared.output, self.folder, self.spec.limits.output_bytes)
+        result.metrics_error = found.metrics_error
+        result.artifacts = found.artifacts
+        result.artifacts_dropped = {"count": found.dropped, "reasons": found.reasons}
+
+
+def _exit_sentence(code: int, number: int | None) -> str:
+    if number is None:
+        return f"exit code {code}"
+    return f"killed by signal {number} ({signal.strsignal(number)}), or exit code {code}"
+
+
+def _is_full(volume: int | None) -> bool:
+    if volume is None:
+        return False
+    state = os.fstatvfs(volume)
+    return state.f_bavail == 0 or state.f_favail == 0
+
+
+def _applied(limits: Limits, group: cgroup.Group) -> dict[str, str]:
+    return {
+        "memory": group.held("memory") or "watchdog",
+        "cpus": (group.held("cpu") or "none") if limits.cpus else "none",
+        "cpu_seconds": "rlimit" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
+        "wall_seconds": "supervisor",
+        "log": "supervisor",
+        "open_files": "rlimit",
+        "file_bytes": "rlimit",
+    }
+
+
+def emit(event: dict[str, Any]) -> None:
+    """One line to the worker. When the worker is gone nobody is left to be told."""
+    data = memoryview(json.dumps(event).encode() + b"\n")
+    with contextlib.suppress(BrokenPipeError):
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def main() -> None:
+    # A terminal's or a service manager's signals are for the worker, who then decides about the run.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    linux.adopt_orphans()
+    commands = Commands()
+    line = commands.first_line()
+    if line is None:
+        return
+    run = None
+    try:
+        run = Run(RunSpec.from_json(line), commands)
+        result = run.execute()
+    except (BadSpec, launch.SandboxError, OSError) as error:
+        result = Result("sandbox_error", detail=str(error))
+        if run is not None:
+            launch.kill_everything(launch.Prepared("", [], {}, -1, {}), run.group, {})
+            run.group.remove()
+    emit(result.to_event())
+
+
+if __name__ == "__main__":
+    main()
