@@ -1,0 +1,281 @@
+"""Jobs: the record of every run. PostgreSQL is the truth; Redis only wakes workers (docs/architecture.md).
+
+No code writes `status` but jobs/transitions.py; a trigger (migrations/0003) refuses what must not be: a changed final
+status, a falling attempt.
+"""
+
+import uuid
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from leaderboards.models import Leaderboard
+from submissions.models import Submission
+
+
+class Status(models.TextChoices):
+    PENDING = "pending", _("pending")
+    RUNNING = "running", _("running")
+    COMPLETED = "completed", _("completed")
+    FAILED = "failed", _("failed")
+    CANCELLED = "cancelled", _("cancelled")
+
+
+FINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+ACTIVE = (Status.PENDING, Status.RUNNING)
+
+
+class ErrorCode(models.TextChoices):
+    """Why a job did not complete. `PLATFORM_FAULTS` says whose fault it is; docs/errors.md what to do."""
+
+    BAD_ARCHIVE = "bad_archive", _("The stored files could not be unpacked.")
+    MISSING_METRICS = "missing_metrics", _("The run left no metrics.json in the output folder.")
+    BAD_METRICS = "bad_metrics", _("metrics.json is not what it must be.")
+    EXIT_NONZERO = "exit_nonzero", _("The program ended with an error.")
+    OUT_OF_MEMORY = "out_of_memory", _("The run used more memory than its class allows.")
+    TIMEOUT = "timeout", _("The run took longer than its class allows.")
+    LOG_LIMIT = "log_limit", _("The run wrote more log than its class allows.")
+    DISK_LIMIT = "disk_limit", _("The run wrote more files than its class allows.")
+    CANCELLED = "cancelled", _("Cancelled.")
+    WORKER_LOST = "worker_lost", _("The machine that ran it was lost, three times.")
+    STORAGE_UNAVAILABLE = "storage_unavailable", _("Stored files could not be reached.")
+    INTERNAL = "internal", _("The platform broke.")
+
+
+PLATFORM_FAULTS = (ErrorCode.WORKER_LOST, ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL)
+
+
+class Worker(models.Model):
+    """A worker process, as it reports itself."""
+
+    class State(models.TextChoices):
+        STARTING = "starting", _("starting")
+        IDLE = "idle", _("idle")
+        RUNNING = "running", _("running")
+        DRAINING = "draining", _("draining")
+        REFUSING = "refusing", _("refusing: its sandbox is open")
+        STOPPED = "stopped", _("stopped")
+
+    name = models.CharField(max_length=100, unique=True)
+    hostname = models.CharField(max_length=200)
+    pid = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=State, default=State.STARTING)
+    resource_classes = models.JSONField(default=list)
+    executor = models.CharField(max_length=32, blank=True)
+    sandbox_report = models.JSONField(default=list, help_text=_("What its probe of its own sandbox found at start."))
+    gpus = models.JSONField(default=list)
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now())
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    drain_requested_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("worker")
+        verbose_name_plural = _("workers")
+        ordering = ["-heartbeat_at"]
+        indexes = [models.Index(F("heartbeat_at").desc(), name="worker_latest")]  # the operators' list of who is alive
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JobQuerySet(models.QuerySet["Job"]):
+    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "JobQuerySet":
+        """A person's own; operators see all."""
+        if user.is_authenticated and user.is_staff:
+            return self.all()
+        return self.filter(user=user) if user.is_authenticated else self.none()
+
+    def active(self) -> "JobQuerySet":
+        """Pending or running."""
+        return self.filter(status__in=ACTIVE)
+
+    def newest_first(self) -> "JobQuerySet":
+        return self.order_by("-created_at", "-id")
+
+
+class Job(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    submission = models.ForeignKey(Submission, on_delete=models.PROTECT, related_name="jobs")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="jobs")
+    status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
+    config = models.JSONField(_("config"), default=dict, help_text=_("Laid over the submission's config file."))
+    resource_class = models.CharField(_("resource class"), max_length=32, default="small")
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True, help_text=_("SHA-256 of the request behind the key."))
+    rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns")
+    priority = models.PositiveSmallIntegerField(default=0, help_text=_("Smaller runs first; re-runs stand at 1."))
+
+    # The lease: who runs it, and until when nobody else may.
+    attempt = models.PositiveIntegerField(default=0, help_text=_("The fencing token: rises at each claim, never falls."))
+    worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    deadline_at = models.DateTimeField(null=True, blank=True)
+    available_at = models.DateTimeField(db_default=Now())
+    pushed_at = models.DateTimeField(null=True, blank=True)
+    losses = models.PositiveSmallIntegerField(default=0)
+    releases = models.PositiveSmallIntegerField(default=0)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+
+    # How it ended.
+    exit_code = models.IntegerField(null=True, blank=True)
+    error_code = models.CharField(_("error code"), max_length=32, choices=ErrorCode, blank=True)
+    error_message = models.TextField(_("error message"), blank=True)
+    params = models.JSONField(_("params"), default=dict)
+    metrics = models.JSONField(_("metrics"), default=dict)
+    score = models.FloatField(_("score"), null=True, blank=True)
+    wall_seconds = models.FloatField(_("wall seconds"), null=True, blank=True)
+    cpu_seconds = models.FloatField(_("CPU seconds"), null=True, blank=True)
+    peak_memory_bytes = models.BigIntegerField(_("peak memory in bytes"), null=True, blank=True)
+    isolation = models.CharField(_("isolation"), max_length=32, blank=True)
+    limits_applied = models.JSONField(_("limits applied"), default=dict)
+    log_name = models.CharField(max_length=200, blank=True, help_text=_("The stored log; while it runs, its chunks."))
+    log_bytes = models.PositiveBigIntegerField(default=0)
+    artifacts = models.JSONField(_("artifacts"), default=list)
+    run_id = models.CharField(_("MLflow run"), max_length=64, blank=True)
+    experiment_id = models.CharField(_("MLflow experiment"), max_length=64, blank=True)
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                condition=Q(idempotency_key__isnull=False),
+                name="job_idempotency_key",
+            ),
+            models.CheckConstraint(condition=Q(status__in=Status.values), name="job_status_known"),
+            models.CheckConstraint(condition=Q(error_code__in=["", *ErrorCode.values]), name="job_error_code_known"),
+            models.CheckConstraint(
+                condition=Q(status="running", lease_until__isnull=False) | (~Q(status="running") & Q(lease_until=None)),
+                name="job_running_has_lease",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=FINAL, finished_at__isnull=False) | (~Q(status__in=FINAL) & Q(finished_at=None)),
+                name="job_final_has_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["failed", "cancelled"]) | Q(error_code=""), name="job_error_only_if_not_completed"
+            ),
+            models.CheckConstraint(condition=~Q(status="failed") | ~Q(error_code=""), name="job_failed_has_error"),
+            models.CheckConstraint(condition=Q(status="completed") | Q(score=None), name="job_score_only_if_completed"),
+            # PostgreSQL sorts NaN above infinity, so this refuses NaN too.
+            models.CheckConstraint(
+                condition=Q(score=None) | (Q(score__gt=float("-inf")) & Q(score__lt=float("inf"))), name="job_score_finite"
+            ),
+        ]
+        indexes = [
+            # A person's jobs, newest first; how many they made in the last hour.
+            models.Index("user", F("created_at").desc(), F("id").desc(), name="job_by_user"),
+            # The admin's list, newest first; retention takes the oldest.
+            models.Index(F("created_at").desc(), F("id").desc(), name="job_newest"),
+            # The claim: the next pending job of each person.
+            models.Index("user", "priority", "created_at", "id", condition=Q(status="pending"), name="job_pending"),
+            # The reconciler: leases that are over.
+            models.Index("lease_until", condition=Q(status="running"), name="job_leases"),
+            # The claim: who was served last.
+            models.Index("user", F("started_at").desc(), condition=Q(started_at__isnull=False), name="job_last_served"),
+            # Recomputing a person's best job on a leaderboard, and their history there.
+            models.Index("leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"),
+            # Recent run times of a class, for the expected start.
+            models.Index("resource_class", F("finished_at").desc(), condition=Q(finished_at__isnull=False), name="job_recent_ends"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def get_absolute_url(self) -> str:
+        return reverse("job", args=[self.id])
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def is_platform_fault(self) -> bool:
+        return self.error_code in PLATFORM_FAULTS
+
+
+class JobAttempt(models.Model):
+    """One try at a job: by whom, when, and how it ended."""
+
+    class Outcome(models.TextChoices):
+        RUNNING = "running", _("running")
+        COMPLETED = "completed", _("completed")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+        LOST = "lost", _("worker lost")
+        RELEASED = "released", _("given back")
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    worker_name = models.CharField(max_length=100)
+    outcome = models.CharField(max_length=16, choices=Outcome, default=Outcome.RUNNING)
+    detail = models.TextField(blank=True)
+    started_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        ordering = ["number"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "number"], name="attempt_once"),
+            models.CheckConstraint(
+                condition=Q(outcome="running", ended_at=None) | (~Q(outcome="running") & Q(ended_at__isnull=False)),
+                name="attempt_ended_has_end",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.job_id} #{self.number}"
+
+
+class JobLogChunk(models.Model):
+    """A piece of a running attempt's log, cleaned UTF-8; the finished log is a stored file and its chunks go."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="log_chunks")
+    attempt = models.PositiveIntegerField()
+    offset = models.PositiveBigIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["job", "attempt", "offset"], name="log_chunk_once")]
+
+
+class TrackingOutbox(models.Model):
+    """A completed job that MLflow does not have yet; the row goes when it does."""
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="tracking")
+    created_at = models.DateTimeField(db_default=Now())
+    next_try_at = models.DateTimeField(db_default=Now())
+    tries = models.PositiveIntegerField(default=0)
+    last_error = models.TextField(blank=True)
+    # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
+    # until a late creation would be visible to the search.
+    create_sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("run not in MLflow yet")
+        verbose_name_plural = _("runs not in MLflow yet")
+        indexes = [models.Index(F("next_try_at"), name="outbox_due")]  # the publisher: who is due
+
+    def __str__(self) -> str:
+        return str(self.job_id)

@@ -1,0 +1,317 @@
+"""The one door to a job's status: each transition is one guarded UPDATE; 0 rows means that someone else was first.
+
+    pending -> running      claim_next, claim          (attempt + 1: the fencing token of every later write)
+    running -> running      heartbeat                  (holder)
+    running -> completed    complete                   (holder; result, entry and outbox row in one transaction)
+    running -> failed       fail                       (holder; never retried)
+    running -> cancelled    finish_cancelled           (holder, or the reconciler when the lease is over)
+    running -> pending      give_back                  (holder: drain, storage down)
+    running -> pending      requeue_lost               (reconciler: the lease is over)
+    running -> failed       requeue_lost               (reconciler: the third loss)
+    pending -> cancelled    cancel                     (owner, operator)
+    running: a cancel flag  cancel                     (owner, operator; the holder acts on it)
+
+Time is the database's alone. Guards are tested one by one in jobs/tests/test_transitions.py, and in races.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from accounts.models import User
+from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox
+from leaderboards.models import Leaderboard
+from leaderboards.services import record_score
+
+# Round-robin between people: of each person with something pending, the first in their own order; then whoever was
+# served longest ago. Re-runs (priority 1) stand behind all new work. SKIP LOCKED lets two workers take two jobs at once.
+_CLAIM_NEXT = """
+WITH heads AS (
+    SELECT DISTINCT ON (user_id) id, user_id, priority, created_at
+    FROM jobs_job
+    WHERE status = 'pending' AND available_at <= statement_timestamp() AND resource_class = ANY(%(classes)s)
+    ORDER BY user_id, priority, created_at, id
+), next AS (
+    SELECT job.id
+    FROM heads JOIN jobs_job job ON job.id = heads.id
+    LEFT JOIN LATERAL (
+        SELECT started_at FROM jobs_job served
+        WHERE served.user_id = heads.user_id AND served.started_at IS NOT NULL
+        ORDER BY served.started_at DESC LIMIT 1
+    ) last ON true
+    WHERE job.status = 'pending' AND job.cancel_requested_at IS NULL
+    ORDER BY heads.priority, last.started_at NULLS FIRST, heads.created_at, heads.id
+    LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+)
+UPDATE jobs_job SET status = 'running', attempt = attempt + 1, worker_id = %(worker)s,
+    lease_until = statement_timestamp() + %(lease)s, heartbeat_at = statement_timestamp(),
+    started_at = statement_timestamp(), updated_at = statement_timestamp()
+FROM next
+WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
+RETURNING jobs_job.id
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run used, as measured: seconds and bytes, None where nothing could be measured."""
+
+    wall_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What stays of a run however it ended."""
+
+    cost: Cost = Cost()
+    exit_code: int | None = None
+    log_name: str = ""
+    log_bytes: int = 0
+    isolation: str = ""
+    limits_applied: dict[str, str] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "wall_seconds": self.cost.wall_seconds,
+            "cpu_seconds": self.cost.cpu_seconds,
+            "peak_memory_bytes": self.cost.peak_memory_bytes,
+            "exit_code": self.exit_code,
+            "log_name": self.log_name,
+            "log_bytes": self.log_bytes,
+            "isolation": self.isolation,
+            "limits_applied": self.limits_applied or {},
+        }
+
+
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.LEASE_SECONDS)
+
+
+def _held(job_id: UUID, attempt: int) -> QuerySet[Job]:
+    """The job while this attempt still holds it: the guard of every write of a worker."""
+    return Job.objects.filter(pk=job_id, status=Status.RUNNING, attempt=attempt)
+
+
+def _end_attempt(job_id: UUID, attempt: int, outcome: str, detail: str = "") -> None:
+    JobAttempt.objects.filter(job_id=job_id, number=attempt, outcome=JobAttempt.Outcome.RUNNING).update(
+        outcome=outcome, detail=detail, ended_at=Now()
+    )
+
+
+def _final(status: Status) -> dict[str, Any]:
+    return {"status": status, "lease_until": None, "finished_at": Now(), "updated_at": Now()}
+
+
+@transaction.atomic
+def claim_next(*, worker_id: int, worker_name: str, resource_classes: list[str]) -> Job | None:
+    """pending -> running for the next job in fair order; None when nothing is due."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM_NEXT, {"classes": resource_classes, "worker": worker_id, "lease": _lease()})
+        row = cursor.fetchone()
+    return _started(row[0], worker_name) if row else None
+
+
+@transaction.atomic
+def claim(job_id: UUID, *, worker_id: int, worker_name: str) -> Job | None:
+    """pending -> running for one job; None when it is not pending, not due yet, or taken."""
+    claimed = Job.objects.filter(
+        pk=job_id, status=Status.PENDING, cancel_requested_at=None, available_at__lte=Now()
+    ).update(
+        status=Status.RUNNING,
+        attempt=F("attempt") + 1,
+        worker_id=worker_id,
+        lease_until=Now() + _lease(),
+        heartbeat_at=Now(),
+        started_at=Now(),
+        updated_at=Now(),
+    )
+    return _started(job_id, worker_name) if claimed else None
+
+
+def _started(job_id: UUID, worker_name: str) -> Job:
+    """The claimed job with its deadline set and its attempt's row made; inside the claim's transaction."""
+    job = Job.objects.select_related("submission", "leaderboard", "user").get(pk=job_id)
+    limits = settings.RESOURCE_CLASSES[job.resource_class]
+    # Unpacking before the run and storing after it are the platform's time, not the run's.
+    allowance = timedelta(seconds=limits["wall_seconds"] + settings.LEASE_SECONDS + 600)
+    Job.objects.filter(pk=job_id).update(deadline_at=Now() + allowance)
+    JobAttempt.objects.create(job=job, number=job.attempt, worker_name=worker_name)
+    return job
+
+
+def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
+    """Renew the lease: (still mine, when cancelling was asked). (False, None) means: kill the run, write nothing more."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE jobs_job SET lease_until = statement_timestamp() + %s, heartbeat_at = statement_timestamp() "
+            "WHERE id = %s AND status = 'running' AND attempt = %s RETURNING cancel_requested_at",
+            [_lease(), job_id, attempt],
+        )
+        row = cursor.fetchone()
+    return (True, row[0]) if row else (False, None)
+
+
+@transaction.atomic
+def complete(
+    job: Job,
+    *,
+    attempt: int,
+    params: dict[str, Any],
+    metrics: dict[str, float],
+    score: float | None,
+    artifacts: list[dict[str, Any]],
+    evidence: Evidence,
+) -> bool:
+    """running -> completed, with the result, the entry and the outbox row; False when the job is no longer ours."""
+    won = (
+        _held(job.pk, attempt)
+        .filter(cancel_requested_at=None)
+        .update(
+            **_final(Status.COMPLETED),
+            params=params,
+            metrics=metrics,
+            score=score,
+            artifacts=artifacts,
+            **evidence.fields(),
+        )
+    )
+    if not won:
+        return False
+    _end_attempt(job.pk, attempt, JobAttempt.Outcome.COMPLETED)
+    if score is not None:
+        leaderboard = Leaderboard.objects.get(pk=job.leaderboard_id)
+        submitted_at = job.submission.created_at
+        record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)
+    TrackingOutbox.objects.create(job_id=job.pk)
+    JobLogChunk.objects.filter(job_id=job.pk).delete()
+    return True
+
+
+@transaction.atomic
+def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence) -> bool:
+    """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers."""
+    won = _held(job.pk, attempt).update(
+        **_final(Status.FAILED), error_code=code, error_message=message, **evidence.fields()
+    )
+    if won:
+        _end_attempt(job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {message}")
+        JobLogChunk.objects.filter(job_id=job.pk).delete()
+    return bool(won)
+
+
+@transaction.atomic
+def finish_cancelled(job_id: UUID, *, attempt: int, evidence: Evidence | None = None) -> bool:
+    """running -> cancelled by its holder, after everything of the run is dead."""
+    won = (
+        _held(job_id, attempt)
+        .filter(cancel_requested_at__isnull=False)
+        .update(
+            **_final(Status.CANCELLED),
+            error_code=ErrorCode.CANCELLED,
+            error_message="Cancelled while it ran.",
+            **(evidence or Evidence()).fields(),
+        )
+    )
+    if won:
+        _end_attempt(job_id, attempt, JobAttempt.Outcome.CANCELLED)
+        JobLogChunk.objects.filter(job_id=job_id).delete()
+    return bool(won)
+
+
+@transaction.atomic
+def give_back(job: Job, *, attempt: int, code: ErrorCode, reason: str, delay_seconds: float = 0) -> bool:
+    """running -> pending by its holder (drain, storage down); the sixth time it fails with `code`, the platform's fault."""
+    back = (
+        _held(job.pk, attempt)
+        .filter(cancel_requested_at=None, releases__lt=settings.MAX_RELEASES - 1)
+        .update(
+            status=Status.PENDING,
+            lease_until=None,
+            worker=None,
+            pushed_at=None,
+            releases=F("releases") + 1,
+            available_at=Now() + timedelta(seconds=delay_seconds),
+            updated_at=Now(),
+        )
+    )
+    if back:
+        _end_attempt(job.pk, attempt, JobAttempt.Outcome.RELEASED, reason)
+        JobLogChunk.objects.filter(job_id=job.pk).delete()
+        return True
+    if finish_cancelled(job.pk, attempt=attempt):
+        return True
+    return fail(job, attempt=attempt, code=code, message=reason, evidence=Evidence())
+
+
+@transaction.atomic
+def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
+    """What the reconciler does with a job whose lease is over: the new status, or None when a guard refused.
+
+    Cancel-requested jobs become cancelled; the third loss fails the job as `worker_lost`; else it waits again.
+    """
+    lost = _held(job_id, attempt).filter(lease_until__lt=Now())
+    message = f"The worker was lost {settings.MAX_LOSSES} times while it ran this. It did not cost you quota."
+    delay = timedelta(seconds=settings.RETRY_DELAY_SECONDS)
+    if lost.filter(cancel_requested_at__isnull=False).update(
+        **_final(Status.CANCELLED), error_code=ErrorCode.CANCELLED, error_message="Cancelled; its worker was lost."
+    ):
+        outcome = Status.CANCELLED
+    elif lost.filter(losses__gte=settings.MAX_LOSSES - 1).update(
+        **_final(Status.FAILED),
+        losses=F("losses") + 1,
+        error_code=ErrorCode.WORKER_LOST,
+        error_message=message,
+    ):
+        outcome = Status.FAILED
+    elif lost.filter(cancel_requested_at=None).update(
+        status=Status.PENDING,
+        lease_until=None,
+        worker=None,
+        pushed_at=None,
+        losses=F("losses") + 1,
+        available_at=Now() + delay * (F("losses") + 1),
+        updated_at=Now(),
+    ):
+        outcome = Status.PENDING
+    else:
+        return None
+    _end_attempt(job_id, attempt, JobAttempt.Outcome.LOST, "No heartbeat until the lease was over.")
+    JobLogChunk.objects.filter(job_id=job_id).delete()
+    return outcome
+
+
+@transaction.atomic
+def cancel(job_id: UUID, *, by: User) -> Status | None:
+    """Cancel a pending job at once, or ask a running one's holder to: its status afterwards, None when it was final."""
+    asked = {"cancel_requested_at": Now(), "cancel_requested_by": by, "updated_at": Now()}
+    pending = Job.objects.filter(pk=job_id, status=Status.PENDING)
+    if pending.update(
+        **{**asked, **_final(Status.CANCELLED)},
+        error_code=ErrorCode.CANCELLED,
+        error_message="Cancelled before it ran.",
+    ):
+        return Status.CANCELLED
+    running = Job.objects.filter(pk=job_id, status=Status.RUNNING)
+    if running.filter(cancel_requested_at=None).update(**asked) or running.exists():
+        return Status.RUNNING
+    # It may have gone back to pending between the two statements.
+    if pending.update(
+        **{**asked, **_final(Status.CANCELLED)},
+        error_code=ErrorCode.CANCELLED,
+        error_message="Cancelled before it ran.",
+    ):
+        return Status.CANCELLED
+    return None
+
+
+def mark_pushed(job_ids: list[UUID]) -> None:
+    """Remember that the wake-up call was sent (it may still be lost: the reconciler sends it again)."""
+    Job.objects.filter(pk__in=job_ids, status=Status.PENDING).update(pushed_at=Now())

@@ -1,0 +1,83 @@
+"""Middleware: what only pages need is left out for the API, which knows no cookies; security headers go on every answer."""
+
+from collections.abc import Callable
+
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest, HttpResponseBase
+from django.middleware.common import CommonMiddleware
+from django.middleware.csrf import CsrfViewMiddleware
+from django.middleware.locale import LocaleMiddleware
+from django_htmx.middleware import HtmxMiddleware
+
+API_PREFIX = "/api/"
+# No inline script or style anywhere; data: for the small pictures in the API page's stylesheet.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def is_api(request: HttpRequest) -> bool:
+    """Whether the request is for the API, which has no session, cookies or CSRF."""
+    return request.path_info.startswith(API_PREFIX)
+
+
+class PagesOnly:
+    """Steps aside for the API: its calls carry a token and cost no session, CSRF or message machinery."""
+
+    get_response: Callable[[HttpRequest], HttpResponseBase]
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_api(request):
+            return self.get_response(request)
+        return super().__call__(request)  # type: ignore[misc]
+
+
+class PageSessionMiddleware(PagesOnly, SessionMiddleware):
+    pass
+
+
+class PageLocaleMiddleware(PagesOnly, LocaleMiddleware):
+    pass
+
+
+class PageCommonMiddleware(PagesOnly, CommonMiddleware):
+    pass
+
+
+class PageCsrfMiddleware(PagesOnly, CsrfViewMiddleware):
+    def process_view(self, request, callback, callback_args, callback_kwargs):
+        if is_api(request):
+            return None
+        return super().process_view(request, callback, callback_args, callback_kwargs)
+
+
+class PageAuthenticationMiddleware(PagesOnly, AuthenticationMiddleware):
+    pass
+
+
+class PageMessageMiddleware(PagesOnly, MessageMiddleware):
+    pass
+
+
+class PageHtmxMiddleware(PagesOnly, HtmxMiddleware):
+    pass
+
+
+class SecurityHeadersMiddleware:
+    """The content security policy and its companions on every answer, errors and static files included."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("X-Frame-Options", "DENY")
+        response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+        if is_api(request):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response

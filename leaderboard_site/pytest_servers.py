@@ -1,0 +1,50 @@
+"""A pytest plugin (see pytest.ini): real PostgreSQL, Valkey and MLflow, started once for all of pytest's processes.
+
+A plugin and not a conftest.py, because pytest-django reads the settings before any conftest.py is loaded.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from leaderboard_site.embedded.testing import start_for_tests, stop_for_tests, wait_for_mlflow
+
+FOLDER = "LEADERSBOARD_TEST_FOLDER"
+
+
+def _own_folders() -> None:
+    """Each of xdist's processes has its own Redis database, files and MLflow experiments."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    own = Path(os.environ[FOLDER]) / f"process-{number}"
+    for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT"):
+        os.environ[name] = str(own / name.lower())
+        Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
+    os.environ.update(
+        {
+            "REDIS_URL": f"{os.environ['REDIS_URL'].partition('?')[0]}?db={number}",
+            "MLFLOW_EXPERIMENT_PREFIX": f"test-{number}/",
+            "SECRET_KEY": "for-tests-only-" + "0" * 50,
+            "UPLOAD_TEMP_DIR": str(own / "upload_root" / "incoming"),
+        }
+    )
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="lb-test-")
+    os.environ.update(start_for_tests(os.environ[FOLDER]))
+_own_folders()
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        stop_for_tests(os.environ[FOLDER])
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mlflow_url() -> str:
+    """The address of a real MLflow server; waits until it is up."""
+    return wait_for_mlflow()

@@ -1,0 +1,307 @@
+"""Settings, all from the environment (see .env.example and docs/configuration.md).
+
+Without DATABASE_URL the site uses the embedded servers of `make run`, whose data lie under var/: that is how a fresh
+machine works with no configuration, and how `manage.py` by hand reaches the same parts. With DATABASE_URL it is a
+production site: nothing secret has a default then.
+"""
+
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+from environs import Env
+
+from leaderboard_site.embedded import locations
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env()
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+
+def secret(name: str, default: str | None = None) -> str:
+    """The value of NAME, or what the file named by NAME_FILE holds (how container platforms hand out secrets)."""
+    path = env.str(f"{name}_FILE", "")
+    if path:
+        return Path(path).read_text().strip()
+    value = env.str(name, default)
+    if value is None:
+        raise ImproperlyConfigured(f"{name} (or {name}_FILE) must be set when DATABASE_URL is set: it has no default.")
+    return str(value)
+
+
+def embedded_secret_key(folder: Path) -> str:
+    """The key of an embedded site: made once, readable by its owner alone."""
+    path = folder / "secret_key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".secret-", delete=False) as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(file.name, path)  # two processes at once: the first one's key stands
+        except FileExistsError:
+            pass
+        os.unlink(file.name)
+    return path.read_text().strip()
+
+
+def runner_python() -> Path:
+    """The interpreter that submissions run on: the fullest environment that has been made."""
+    folder = locations.environments_folder()
+    made = [folder / name / "bin" / "python" for name in ("worker", "worker-cpu", "runner")]
+    return next((path for path in made if path.exists()), made[-1])
+
+
+# --- Where the parts are -------------------------------------------------------------------------------------------
+_LOCATIONS = locations.Locations()
+VAR_DIR = _LOCATIONS.var
+_DATABASE_GIVEN = bool(env.str("DATABASE_URL", "") or env.str("DATABASE_URL_FILE", ""))
+# LEADERSBOARD_VAR names an embedded site's folder, also where its parts' addresses are handed over in the environment.
+EMBEDDED = not _DATABASE_GIVEN or bool(env.str("LEADERSBOARD_VAR", ""))
+
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = secret("SECRET_KEY", embedded_secret_key(VAR_DIR) if EMBEDDED else None)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_ORIGINS = env.list("ALLOWED_ORIGINS", [])  # other sites whose pages may call the API
+SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8010")
+
+DATABASES: dict[str, Any] = {"default": _LOCATIONS.database_settings()}
+if _DATABASE_GIVEN:
+    DATABASES = {"default": dj_database_url.parse(secret("DATABASE_URL"))}
+DATABASES["default"].update(
+    {
+        "CONN_MAX_AGE": env.int("CONN_MAX_AGE", None),  # a connection a request costs 4 ms each time
+        "CONN_HEALTH_CHECKS": True,
+        # A database that is cut off must become an error that the site can show, not a request that never ends.
+        "OPTIONS": {
+            **DATABASES["default"].get("OPTIONS", {}),
+            "connect_timeout": 5,
+            "tcp_user_timeout": 15000,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    }
+)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "") or _LOCATIONS.redis_url()
+MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", "") or _LOCATIONS.mlflow_url()
+MLFLOW_PUBLIC_URL = env.str("MLFLOW_PUBLIC_URL", "") or MLFLOW_TRACKING_URI  # how people's browsers reach it
+MLFLOW_EXPERIMENT_PREFIX = env.str("MLFLOW_EXPERIMENT_PREFIX", "leaderboard/")
+
+# --- Files ---------------------------------------------------------------------------------------------------------
+UPLOAD_ROOT = Path(env.str("UPLOAD_ROOT", str(VAR_DIR / "uploads")))  # submissions
+ARTIFACT_ROOT = Path(env.str("ARTIFACT_ROOT", str(VAR_DIR / "artifacts")))  # logs and what runs leave
+WORK_ROOT = Path(env.str("WORK_ROOT", str(VAR_DIR / "work")))  # a worker's scratch folders
+DATASET_ROOT = Path(env.str("DATASET_ROOT", str(VAR_DIR / "datasets")))
+STORAGE = env.str("STORAGE", "filesystem")  # or "s3"
+S3_OPTIONS = {
+    "bucket_name": env.str("S3_BUCKET", ""),
+    "endpoint_url": env.str("S3_ENDPOINT_URL", "") or None,
+    "region_name": env.str("S3_REGION", "") or None,
+    "access_key": env.str("S3_ACCESS_KEY", "") or None,
+    "secret_key": secret("S3_SECRET_KEY", "") or None,
+    "addressing_style": env.str("S3_ADDRESSING_STYLE", "auto"),
+    "querystring_expire": 300,
+    "file_overwrite": True,  # names are made by us and unique; False would be a racy exists() check
+}
+_DURABLE = "submissions.storage.DurableFileSystemStorage"
+_S3 = "storages.backends.s3.S3Storage"
+
+
+def _files(location: Path, prefix: str) -> dict[str, Any]:
+    if STORAGE == "s3":
+        return {"BACKEND": _S3, "OPTIONS": {**S3_OPTIONS, "location": prefix}}
+    return {"BACKEND": _DURABLE, "OPTIONS": {"location": str(location)}}
+
+
+STORAGES = {
+    "default": _files(ARTIFACT_ROOT, "artifacts"),
+    "submissions": _files(UPLOAD_ROOT, "submissions"),
+    "artifacts": _files(ARTIFACT_ROOT, "artifacts"),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+STATIC_URL = "/static/"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR_DIR / "static")))
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# --- Uploads -------------------------------------------------------------------------------------------------------
+UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", 100 * 1024 * 1024)
+UPLOAD_MAX_FILES = env.int("UPLOAD_MAX_FILES", 100)
+UPLOAD_EXTENSIONS = (".py", ".yaml", ".yml", ".json", ".txt", ".zip", ".tar.gz")
+# Beside the stored files where those are a folder, so that storing an upload is a rename, not a copy.
+FILE_UPLOAD_TEMP_DIR = env.str("UPLOAD_TEMP_DIR", str(UPLOAD_ROOT / "incoming"))
+Path(FILE_UPLOAD_TEMP_DIR).mkdir(parents=True, exist_ok=True)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024  # JSON bodies and form fields
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 100
+DATA_UPLOAD_MAX_NUMBER_FILES = UPLOAD_MAX_FILES
+FILE_UPLOAD_HANDLERS = ["submissions.uploads.HashingUploadHandler"]
+
+# --- Quotas and the life of a job ----------------------------------------------------------------------------------
+SUBMISSIONS_PER_HOUR = env.int("SUBMISSIONS_PER_HOUR", 10)
+CONCURRENT_JOBS = env.int("CONCURRENT_JOBS", 3)
+HEARTBEAT_SECONDS = env.float("HEARTBEAT_SECONDS", 10)
+LEASE_SECONDS = env.float("LEASE_SECONDS", 90)
+FENCE_SECONDS = env.float("FENCE_SECONDS", 75)  # shorter than the lease: the holder stops before anyone else starts
+RECONCILE_SECONDS = env.float("RECONCILE_SECONDS", 10)
+SETTLE_SECONDS = env.float("SETTLE_SECONDS", LEASE_SECONDS)  # nobody's lease is judged until we have watched that long
+REPUSH_SECONDS = env.float("REPUSH_SECONDS", 60)
+RETRY_DELAY_SECONDS = env.float("RETRY_DELAY_SECONDS", 30)
+POLL_SECONDS = env.float("POLL_SECONDS", 5)  # a worker looks by itself that often, should every wake-up be lost
+MAX_LOSSES = 3
+MAX_RELEASES = 6
+RETENTION_DAYS = env.int("RETENTION_DAYS", 90)
+TRACKING_BACKOFF_SECONDS = env.float("TRACKING_BACKOFF_SECONDS", 300)
+
+GIB = 1024**3
+MIB = 1024**2
+_CLASS_DEFAULTS: dict[str, Any] = {
+    "cpus": 2, "processes": 256, "open_files": 1024, "file_bytes": 512 * MIB, "output_bytes": 256 * MIB,
+    "output_inodes": 5000, "tmp_bytes": 256 * MIB, "log_kept_bytes": MIB, "log_kill_bytes": 16 * MIB,
+}  # fmt: skip
+RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
+    "small": {**_CLASS_DEFAULTS, "wall_seconds": 30 * 60, "memory_bytes": 4 * GIB},
+    "medium": {**_CLASS_DEFAULTS, "wall_seconds": 60 * 60, "memory_bytes": 12 * GIB},
+}
+for _name, _limits in (env.json("RESOURCE_CLASSES", None) or {}).items():
+    RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
+
+EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # bubblewrap, container, unsafe-local
+ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
+SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
+CONTAINER_IMAGE = env.str("CONTAINER_IMAGE", "")
+RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(runner_python())
+
+RQ_QUEUES = {
+    name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
+    for name in RESOURCE_CLASSES
+}
+RQ = {"WORKER_CLASS": "jobs.worker.WakeUpWorker", "SHOW_ADMIN_LINK": False}
+RQ_SHOW_ADMIN_LINK = False
+
+# --- Django --------------------------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_rq",
+    "django_htmx",
+    "accounts",
+    "leaderboards",
+    "submissions",
+    "jobs",
+    "leaderboard_site",
+]
+MIDDLEWARE = [
+    "leaderboard_site.middleware.SecurityHeadersMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "leaderboard_site.middleware.PageSessionMiddleware",
+    "leaderboard_site.middleware.PageLocaleMiddleware",
+    "leaderboard_site.middleware.PageCommonMiddleware",
+    "leaderboard_site.middleware.PageCsrfMiddleware",
+    "leaderboard_site.middleware.PageAuthenticationMiddleware",
+    "leaderboard_site.middleware.PageMessageMiddleware",
+    "leaderboard_site.middleware.PageHtmxMiddleware",
+    "leaderboard_site.errors.DependencyDownMiddleware",
+]
+ROOT_URLCONF = "leaderboard_site.urls"
+WSGI_APPLICATION = "leaderboard_site.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.i18n",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+AUTH_USER_MODEL = "accounts.User"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+CSRF_FAILURE_VIEW = "leaderboard_site.errors.csrf_failure"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "home"
+TOKEN_DAYS = env.int("TOKEN_DAYS", 90)
+
+LANGUAGE_CODE = env.str("LANGUAGE_CODE", "en")
+LANGUAGES = [("en", "English"), ("ja", "日本語")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.str("TIME_ZONE", "UTC")
+USE_TZ = True
+
+# Behind TLS unless DEBUG or the embedded default, which serves plain HTTP on the loopback address.
+_TLS = env.bool("TLS", not (DEBUG or EMBEDDED))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _TLS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", _TLS)
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31536000 if _TLS else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _TLS
+if env.bool("BEHIND_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+NUM_PROXIES = env.int("NUM_PROXIES", 0)  # how many addresses of X-Forwarded-For are ours
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerTokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "leaderboard_site.errors.api_exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "NUM_PROXIES": NUM_PROXIES,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "LeadersBoard",
+    "DESCRIPTION": "Upload code, watch it run, see where it ranks. Every call but login needs `Authorization: Bearer "
+    '<token>`. Every error is `{"code": "...", "message": "..."}`.',
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    "loggers": {"django.request": {"level": "ERROR"}, "mlflow": {"level": "ERROR"}},
+}

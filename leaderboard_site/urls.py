@@ -1,0 +1,17 @@
+"""Every address of the site. The API lies under /api/ and knows no cookies; all else are pages."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from leaderboard_site import errors, health
+
+urlpatterns = [
+    path("healthz", health.alive, name="healthz"),
+    path("readyz", health.ready, name="readyz"),
+    path("api/", include("leaderboard_site.api_urls")),
+    path("admin/", admin.site.urls),
+]
+handler400 = errors.bad_request
+handler403 = errors.permission_denied
+handler404 = errors.not_found
+handler500 = errors.server_error

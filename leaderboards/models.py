@@ -1,0 +1,150 @@
+"""Leaderboards: what is measured and how, and each person's best job."""
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.core.validators import RegexValidator
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.urls import reverse
+from django.utils.functional import cached_property
+from django.utils.translation import gettext_lazy as _
+
+DEFAULT_SLUG = "default"
+metric_name = RegexValidator(r"^[A-Za-z0-9_.:/-]{1,100}$", _("Letters, digits and _ . : / - only, at most 100."))
+
+
+class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
+    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "LeaderboardQuerySet":
+        """Public ones for everybody; the ones for members to people signed in; hidden ones to operators."""
+        if user.is_authenticated and user.is_staff:
+            return self.all()
+        if user.is_authenticated:
+            return self.filter(visibility__in=[Leaderboard.Visibility.PUBLIC, Leaderboard.Visibility.MEMBERS])
+        return self.filter(visibility=Leaderboard.Visibility.PUBLIC)
+
+    def open(self) -> "LeaderboardQuerySet":
+        """Those that take submissions now, by the database's clock."""
+        started = Q(opens_at=None) | Q(opens_at__lte=Now())
+        return self.filter(started, Q(closes_at=None) | Q(closes_at__gt=Now()), takes_submissions=True)
+
+
+class Leaderboard(models.Model):
+    class Visibility(models.TextChoices):
+        PUBLIC = "public", _("everybody")
+        MEMBERS = "members", _("people signed in")
+        HIDDEN = "hidden", _("operators only")
+
+    slug = models.SlugField(unique=True)
+    title = models.CharField(_("title"), max_length=200)
+    description = models.TextField(_("description"), blank=True, help_text=_("Markdown."))
+    dataset = models.CharField(
+        _("dataset"), max_length=200, blank=True, help_text=_("A folder below DATASET_ROOT, shown read-only to every run.")
+    )
+    opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
+    closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
+    visibility = models.CharField(max_length=16, choices=Visibility, default=Visibility.PUBLIC)
+    takes_submissions = models.BooleanField(_("takes submissions"), default=True)
+    requires_score = models.BooleanField(
+        _("requires the ranking metric"),
+        default=True,
+        help_text=_("A run without the ranking metric fails. Otherwise it completes, unranked."),
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = LeaderboardQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("leaderboard")
+        verbose_name_plural = _("leaderboards")
+        ordering = ["title"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(visibility__in=["public", "members", "hidden"]), name="leaderboard_visibility_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(opens_at=None) | Q(closes_at=None) | Q(closes_at__gt=F("opens_at")),
+                name="leaderboard_closes_after_opening",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    def get_absolute_url(self) -> str:
+        return reverse("leaderboard", args=[self.slug])
+
+    @cached_property
+    def metric_list(self) -> "list[Metric]":
+        """The metrics in their order; the first one ranks."""
+        return list(self.metrics.all())
+
+    @property
+    def ranking_metric(self) -> "Metric | None":
+        return self.metric_list[0] if self.metric_list else None
+
+
+class Metric(models.Model):
+    """One column of a leaderboard: a number that runs leave in metrics.json under this name."""
+
+    class Direction(models.TextChoices):
+        HIGHER = "higher", _("higher is better")
+        LOWER = "lower", _("lower is better")
+
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="metrics")
+    name = models.CharField(_("name"), max_length=100, validators=[metric_name])
+    label = models.CharField(_("label"), max_length=100, blank=True)
+    unit = models.CharField(_("unit"), max_length=20, blank=True)
+    direction = models.CharField(_("direction"), max_length=8, choices=Direction, default=Direction.HIGHER)
+    minimum = models.FloatField(_("smallest valid value"), null=True, blank=True)
+    maximum = models.FloatField(_("largest valid value"), null=True, blank=True)
+    position = models.PositiveSmallIntegerField(_("position"), default=0, help_text=_("The first one ranks."))
+
+    class Meta:
+        verbose_name = _("metric")
+        verbose_name_plural = _("metrics")
+        ordering = ["position", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["leaderboard", "name"], name="metric_once_a_leaderboard"),
+            models.CheckConstraint(condition=Q(direction__in=["higher", "lower"]), name="metric_direction_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label or self.name
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.direction == self.Direction.HIGHER
+
+
+class Entry(models.Model):
+    """A person's best completed job on a leaderboard, written in the transaction that completes a job.
+
+    The leaderboard page reads these alone: it costs the same however many jobs there are.
+    """
+
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="entries")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="entries")
+    job = models.OneToOneField("jobs.Job", on_delete=models.CASCADE, related_name="entry")
+    score = models.FloatField()
+    submitted_at = models.DateTimeField(help_text=_("When the code was submitted: the earlier stands first at equal scores."))
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = _("entry")
+        verbose_name_plural = _("entries")
+        constraints = [
+            models.UniqueConstraint(fields=["leaderboard", "user"], name="entry_one_a_person"),
+            # PostgreSQL sorts NaN above infinity, so this refuses NaN too.
+            models.CheckConstraint(
+                condition=Q(score__gt=float("-inf")) & Q(score__lt=float("inf")), name="entry_score_finite"
+            ),
+        ]
+        indexes = [
+            # The leaderboard page, best first: one index a direction, because ties are early-first in both.
+            models.Index("leaderboard", F("score").desc(), "submitted_at", "id", name="entry_highest_first"),
+            models.Index("leaderboard", F("score").asc(), "submitted_at", "id", name="entry_lowest_first"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.leaderboard}: {self.user} {self.score}"

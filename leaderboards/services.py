@@ -1,0 +1,91 @@
+"""Writes about leaderboards: who stands where."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from leaderboards.models import DEFAULT_SLUG, Entry, Leaderboard, Metric
+
+_UPSERT = """
+INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
+VALUES (%(leaderboard)s, %(user)s, %(job)s, %(score)s, %(submitted_at)s, statement_timestamp())
+ON CONFLICT (leaderboard_id, user_id) DO UPDATE
+SET job_id = excluded.job_id, score = excluded.score, submitted_at = excluded.submitted_at, updated_at = excluded.updated_at
+WHERE {better} OR (excluded.score = leaderboards_entry.score AND excluded.submitted_at < leaderboards_entry.submitted_at)
+"""
+_BETTER = {
+    Metric.Direction.HIGHER: "excluded.score > leaderboards_entry.score",
+    Metric.Direction.LOWER: "excluded.score < leaderboards_entry.score",
+}
+
+
+def record_score(
+    leaderboard: Leaderboard, *, user_id: int, job_id: UUID, score: float, submitted_at: datetime
+) -> bool:
+    """Make the job its user's entry if it is better, or as good and submitted earlier; whether it became the entry.
+
+    One statement, so that two jobs of one person that complete at once leave the better one. Call it inside the
+    transaction that completes the job.
+    """
+    metric = leaderboard.ranking_metric
+    if metric is None:
+        return False
+    row = {
+        "leaderboard": leaderboard.pk,
+        "user": user_id,
+        "job": job_id,
+        "score": score,
+        "submitted_at": submitted_at,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_UPSERT.format(better=_BETTER[Metric.Direction(metric.direction)]), row)
+        return cursor.rowcount == 1
+
+
+def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> int:
+    """Compute entries again from the completed jobs (all, or one person's), after jobs were deleted or metrics changed.
+
+    Returns the number of entries that stand afterwards.
+    """
+    metric = leaderboard.ranking_metric
+    order = "DESC" if metric and metric.higher_is_better else "ASC"
+    with transaction.atomic(), connection.cursor() as cursor:
+        entries = Entry.objects.filter(leaderboard=leaderboard)
+        if user_id is not None:
+            entries = entries.filter(user_id=user_id)
+        entries.delete()
+        if metric is None:
+            return 0
+        cursor.execute(
+            f"""
+            INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
+            SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id, job.score, submission.created_at,
+                   statement_timestamp()
+            FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
+            WHERE job.leaderboard_id = %s AND job.status = 'completed' AND job.score IS NOT NULL
+              AND (%s::bigint IS NULL OR job.user_id = %s)
+            ORDER BY job.user_id, job.score {order}, submission.created_at, job.created_at, job.id
+            """,  # noqa: S608 - order is one of two literals
+            [leaderboard.pk, user_id, user_id],
+        )
+        return cursor.rowcount
+
+
+def default_leaderboard() -> Leaderboard:
+    """The leaderboard of requests that name none; a migration made it."""
+    return Leaderboard.objects.get(slug=DEFAULT_SLUG)
+
+
+@transaction.atomic
+def create_leaderboard(*, slug: str, title: str, metrics: list[dict[str, Any]], **fields: Any) -> Leaderboard:
+    """A leaderboard with its metrics in order (dicts of Metric's fields); the first one ranks."""
+    leaderboard = Leaderboard(slug=slug, title=title, **fields)
+    leaderboard.full_clean()
+    leaderboard.save()
+    for position, metric in enumerate(metrics):
+        row = Metric(leaderboard=leaderboard, position=position, **metric)
+        row.full_clean()
+        row.save()
+    return leaderboard

@@ -1,0 +1,63 @@
+"""Submissions: uploaded code, immutable once accepted."""
+
+import uuid
+
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from leaderboards.models import Leaderboard
+
+
+class SubmissionQuerySet(models.QuerySet["Submission"]):
+    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "SubmissionQuerySet":
+        """A person's own; operators see all."""
+        if user.is_authenticated and user.is_staff:
+            return self.all()
+        return self.filter(user=user) if user.is_authenticated else self.none()
+
+
+class Submission(models.Model):
+    class Kind(models.TextChoices):
+        ZIP = "zip", "zip"
+        TAR_GZ = "tar.gz", "tar.gz"
+        TAR = "tar", _("single files")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="submissions")
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="submissions")
+    entrypoint = models.CharField(_("entrypoint"), max_length=100, default="main.py")
+    config_file = models.CharField(_("config file"), max_length=100, default="config.yaml")
+    metadata = models.JSONField(_("metadata"), default=dict, blank=True)
+    kind = models.CharField(max_length=8, choices=Kind)
+    object_name = models.CharField(_("stored as"), max_length=200, unique=True)
+    size_bytes = models.PositiveBigIntegerField(_("size in bytes"))
+    sha256 = models.CharField(max_length=64)
+    root_folder = models.CharField(max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive."))
+    manifest = models.JSONField(_("files"), default=list)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = SubmissionQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("submission")
+        verbose_name_plural = _("submissions")
+        constraints = [
+            models.CheckConstraint(condition=Q(kind__in=["zip", "tar.gz", "tar"]), name="submission_kind_known"),
+        ]
+        indexes = [
+            # A person's submissions, newest first, and how many they made in the last hour.
+            models.Index("user", F("created_at").desc(), F("id").desc(), name="submission_by_user"),
+            # The admin's list, newest first.
+            models.Index(F("created_at").desc(), F("id").desc(), name="submission_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def get_absolute_url(self) -> str:
+        return reverse("submission", args=[self.id])
