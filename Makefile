@@ -1,0 +1,71 @@
+# LeadersBoard. The two that matter: `make run` and `make test`. Everything they need is made under var/.
+PYTHON ?= python3
+PORT ?= 8010
+DEMO ?= 1
+# Test processes: as many as there are cores, at least 2, at most 4 (they share one set of servers).
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -lt 2 ] && n=2; [ $$n -gt 4 ] && n=4; echo $$n)
+# More arguments for pytest: make test ARGS="-k archive -x"
+ARGS ?=
+UV ?= uv
+
+ENVIRONMENTS := $(PYTHON) -m leaderboard_site.embedded.environments
+LOCAL := var/env/local/bin/python
+DEV := var/env/dev/bin/python
+REQUIREMENTS := web local dev mlflow runner worker
+# What a production site is given; `check` looks at the settings as they are then.
+PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://redis.invalid:6379/0 \
+	MLFLOW_TRACKING_URI=http://mlflow.invalid:5010 ALLOWED_HOSTS=site.invalid SITE_URL=https://site.invalid \
+	SECRET_KEY=only-to-look-at-the-settings-0123456789-abcdefghijklmnopqrstuvwxyz
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run services worker-environment environments test check lint format requirements clean
+
+help: ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Start everything in the foreground and rank a sample submission (PORT=8010, DEMO=0: start it empty)
+	@$(ENVIRONMENTS) local mlflow runner
+	@exec $(LOCAL) -m leaderboard_site.embedded.run --end-with-parent --port $(PORT) $(if $(filter 0 no,$(DEMO)),--no-demo)
+
+services: ## Start PostgreSQL, Valkey and MLflow alone in the foreground, for development
+	@$(ENVIRONMENTS) local mlflow
+	@exec $(LOCAL) -m leaderboard_site.embedded.run --end-with-parent --services-only
+
+worker-environment: ## Add what any submission can import: torch, anomalib (about 2 GB)
+	@$(ENVIRONMENTS) worker
+
+environments: ## Make the environments that run, test and check use, and start nothing
+	@$(ENVIRONMENTS) local dev mlflow runner
+
+test: ## Run the whole suite against real servers (ARGS="-k name" for a part of it)
+	@$(ENVIRONMENTS) dev mlflow runner
+	$(DEV) -m pytest -n $(WORKERS) $(ARGS)
+
+check: ## All that must be right: lint, format, types, migrations, deployment settings, templates, tests, coverage
+	@$(ENVIRONMENTS) dev mlflow runner
+	$(DEV) -m ruff check .
+	$(DEV) -m ruff format --check .
+	$(DEV) -m mypy
+	$(DEV) -m djlint --quiet --lint templates
+	$(DEV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(DEV) manage.py check --deploy --fail-level WARNING
+	$(DEV) -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+
+lint: ## Lint and types alone
+	@$(ENVIRONMENTS) dev
+	$(DEV) -m ruff check .
+	$(DEV) -m mypy
+
+format: ## Format the code, and mend what the linter can mend
+	@$(ENVIRONMENTS) dev
+	$(DEV) -m ruff check --fix-only .
+	$(DEV) -m ruff format .
+
+requirements: ## Compile requirements/*.in to exact pins with hashes (needs uv)
+	for name in $(REQUIREMENTS); do (cd requirements && $(UV) pip compile --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make requirements" \
+		$$name.in -o $$name.txt) || exit 1; done
+
+clean: ## Remove what checks and tests leave; data and environments under var/ stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache htmlcov .coverage .coverage.*
