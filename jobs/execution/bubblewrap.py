@@ -7,6 +7,7 @@ are sized file systems there. All of it is gone with the namespace, also after `
 """
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ _INSIDE_ID = "65534"
 _TMP_INODES = 50_000
 
 
+@functools.cache
 def find_bwrap() -> str:
     """bwrap of the system when it is new enough, else the one bundled in this interpreter's environment; or ""."""
     system = shutil.which("bwrap")

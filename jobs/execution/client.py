@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from . import cgroup, janitor, linux
+from .bubblewrap import find_bwrap
 from .spec import Result, RunSpec
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -34,10 +36,13 @@ class Supervisor:
         self.result: Result | None = None
 
     @classmethod
-    def start(cls, python: str = sys.executable) -> "Supervisor":
-        """A supervisor that waits for its spec. It gets no variable of the worker's environment."""
+    def start(cls, python: str = sys.executable, script: Path = _SUPERVISOR) -> Self:
+        """A supervisor that waits for its spec. It gets no variable of the worker's environment.
+
+        `script` is for tests that need a weakened one.
+        """
         process = subprocess.Popen(
-            [python, "-I", "-S", str(_SUPERVISOR)],
+            [python, "-I", "-S", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
@@ -58,7 +63,10 @@ class Supervisor:
         return self._process.stdout.fileno()
 
     def run(self, spec: RunSpec) -> None:
+        """Hand over the run. Without a `bwrap` in the spec, the one that this environment has is taken."""
         spec.check()
+        if spec.executor == "bubblewrap" and not spec.bwrap:
+            spec = replace(spec, bwrap=find_bwrap())
         self.spec = spec
         janitor.mark_as_ours(Path(spec.run_dir))
         self._send(spec.to_json())
@@ -108,7 +116,7 @@ class Supervisor:
         if self.result is None or self.result.detail == _DIED:
             self._sweep()
 
-    def __enter__(self) -> "Supervisor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -50,7 +50,7 @@ def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> 
     if pid == 0:
         try:
             _become(prepared, limits, group, entries, log, supervisor, failure)
-        except BaseException as error:  # a fork must never return into the supervisor's code
+        except BaseException as error:  # noqa: BLE001 - a fork must never return into the supervisor's code
             os.write(failure, f"{type(error).__name__}: {error}".encode()[:2000])
         finally:
             os._exit(126)
@@ -76,8 +76,9 @@ def _become(
     os.dup2(log, 2)
     for entry in entries:
         os.write(entry, b"0")
+    # When the whole machine runs out of memory the kernel shall take the run, not the worker.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")  # when the machine runs out of memory the kernel shall take the run, not the worker
+        score.write("1000")
     _set_limits(limits, group)
     _step_down(prepared, limits, group)
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
