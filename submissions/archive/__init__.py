@@ -1,8 +1,8 @@
 """Strangers' archives, read in one bounded pass.
 
 Nothing an archive says about itself is believed: bytes are counted as they come out, names are checked before
-they touch a disk, and what has two readings is refused. `inspect_archive` and `extract_archive` are the same pass
-with and without writing, so they cannot disagree. Archives inside an archive stay closed: they are files like others.
+they touch a disk, and what has two readings is refused. `inspect_archive` and `extract_archive` are the same
+pass with and without writing, so they cannot disagree. Archives inside an archive stay closed.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from submissions.archive.unpack import Folder, filled_folder
 from submissions.archive.zip_reader import read_zip
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "ArchiveKind",
     "ArchiveLimits",
     "ArchiveRefused",
@@ -66,8 +67,8 @@ def extract_archive(
 ) -> list[ManifestEntry]:
     """As inspect_archive, and write the files below `destination`, an empty directory that exists.
 
-    Files get mode 0644 (0755 if their owner may run them), directories 0755. When it raises, be it ArchiveRefused or
-    what the disk raises, the directory is empty again.
+    Files get mode 0644 (0755 if their owner may run them), directories 0755. When it raises,
+    ArchiveRefused or what the disk raises, the directory is empty again.
     """
     with filled_folder(destination) as folder:
         return _read(file, kind, limits, folder)

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from submissions.archive.limits import ArchiveLimits, printable, refuse
+from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable, refuse
 
 # Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
 # Plain spaces (Zs) stay: the ideographic space is at home in Japanese names.
@@ -12,7 +12,7 @@ _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def check_path(path: str, limits: ArchiveLimits) -> str:
+def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
     """The path as we keep it: relative, posix, NFC, without `.` and empty parts. Raises ArchiveRefused."""
 
     def refuse_name(rule: str) -> None:

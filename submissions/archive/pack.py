@@ -24,8 +24,8 @@ def write_archive(
 ) -> list[ManifestEntry]:
     """Write the named, seekable files as an uncompressed tar (kind "tar").
 
-    The same names and bytes in the same order give the same archive. Raises ArchiveRefused for the names and sizes
-    that the readers refuse; the target then holds a part of an archive and is to be thrown away.
+    The same names and bytes in the same order give the same archive. Raises ArchiveRefused for the names and
+    sizes that the readers refuse; the target then holds a part of an archive and is to be thrown away.
     """
     budget = Budget(limits)
     tree = Tree(limits)

@@ -51,6 +51,7 @@ class GzipStream:
         self._budget = budget
         self._members = 1
         self._decoder: zlib._Decompress | None = zlib.decompressobj(_GZIP_WBITS)
+        self._has_input = False
         self._input = b""
         self._output = b""
 
@@ -81,11 +82,14 @@ class GzipStream:
                 if self._members == 1 and not self._output:
                     refuse("The archive is not gzip, or its compressed data is damaged.")
                 refuse("The compressed data is damaged, or something follows its end.")
+            self._has_input |= bool(data)
             self._input = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
             self._budget.add_unpacked(read_bytes=len(data) - len(self._input), unpacked_bytes=len(piece))
             if self._decoder.eof:
                 self._decoder = None
             elif not data and not piece:
+                if not self._has_input:
+                    refuse("The archive is empty: it has no bytes.", "empty")
                 refuse("The archive ends in the middle of its compressed data.")
             if piece:
                 return piece

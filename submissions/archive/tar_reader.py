@@ -1,7 +1,7 @@
 """Tar (ustar, GNU and PAX), read forward and bounded.
 
-Not tarfile: it reads a PAX header or a long name into memory whatever its size, follows links inside the archive,
-and on interpreters in use its extraction filter lets files escape (CVE-2025-4517).
+Not tarfile: it reads a PAX header or a long name into memory whatever its size, follows links inside the
+archive, and on interpreters in use its extraction filter lets files escape (CVE-2025-4517).
 Format: POSIX.1-2024 pax "ustar Interchange Format", and GNU tar's manual, "Basic Tar Format".
 """
 
@@ -92,12 +92,10 @@ def _check_checksum(header: bytes, *, is_first: bool) -> None:
     unsigned = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
     # Some old tars summed signed bytes.
     signed = unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
-    if _number(header[148:156], "checksum") not in (unsigned, signed):
-        refuse(
-            "The archive is not a tar."
-            if is_first
-            else "A header of the archive is damaged: its checksum is wrong."
-        )
+    told = _OCTAL.fullmatch(header[148:156])
+    if told is None or int(told[1] or b"0", 8) not in (unsigned, signed):
+        damaged = "A header of the archive is damaged: its checksum is wrong."
+        refuse("The archive is not a tar." if is_first else damaged)
 
 
 def _number(field: bytes, what: str) -> int:

@@ -1,8 +1,10 @@
 """Zip, read so that there is one way only to understand the file.
 
-The members must fill the file from its first byte to the directory without gap or overlap, and the directory must
-say the same as the header in front of each member. So nothing is hidden, nothing is counted twice, and no two
-programs can see different files in it. Not zipfile: it reads the whole directory into memory and believes it.
+The members must fill the file from its first byte to the directory without gap or overlap, and the directory
+must say the same as the header in front of each member. So nothing is hidden, nothing is counted twice, and
+no two programs see different files in it.
+
+Not zipfile: it reads the whole directory into memory and believes it.
 Format: PKWARE APPNOTE.TXT 6.3.10.
 """
 
