@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import math
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,16 +9,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from accounts.models import User
+from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
 
-HOUR = timedelta(hours=1)
 WAIT_FOR_A_SLOT_SECONDS = 60
 CONFIG_MAX_BYTES = 64 * 1024
 
@@ -117,14 +114,6 @@ def _check_quotas(user: User) -> None:
             f"You started {user.submission_quota} jobs within the last hour, which is the limit.",
             retry_after=seconds_until_free(recent, user.submission_quota),
         )
-
-
-def seconds_until_free(recent: QuerySet[Any], quota: int) -> int:
-    """Whole seconds until so many of the counted rows have left the hour that one more is allowed (a full hour at quota 0)."""
-    times = list(recent.order_by("-created_at").values_list("created_at", flat=True)[:quota])
-    if not times:
-        return int(HOUR.total_seconds())
-    return max(1, math.ceil((times[-1] + HOUR - timezone.now()).total_seconds()))
 
 
 def rerun_job(job: Job, *, by: User) -> Job:

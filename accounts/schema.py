@@ -1,0 +1,31 @@
+"""How refusals appear in the OpenAPI schema: one shape everywhere."""
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import serializers
+
+
+class Refusal(serializers.Serializer):
+    """What every error looks like."""
+
+    code = serializers.CharField(help_text="Stable, for programs.")
+    message = serializers.CharField(help_text="A sentence for people: which field, which rule, which value.")
+
+
+_MEANINGS = {
+    400: "Something in the request is not as it must be.",
+    401: "No token, or one that is unknown, expired or revoked.",
+    404: "No such object, or it is not yours.",
+    409: "The object's state does not allow it.",
+    411: "The body's length must be announced.",
+    413: "More than 100 MiB.",
+    415: "The body is of another media type than the call takes.",
+    429: "A quota is used up; Retry-After says when to come back.",
+    503: "A part that this needs is down; nothing was stored.",
+}
+
+
+def refusals(*statuses: int) -> dict[int, Any]:
+    """The refusals of a call, for `extend_schema(responses=...)`."""
+    return {status: OpenApiResponse(Refusal, description=_MEANINGS[status]) for status in statuses}

@@ -1,0 +1,159 @@
+"""/api/jobs"""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.files.storage import storages
+from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import get_object_or_404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.refusals import Conflict, InvalidInput
+from accounts.schema import refusals
+from jobs.models import Job, Status
+from jobs.queries import mlflow_rest_link, mlflow_ui_link, read_log, waiting
+from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus
+from jobs.services import cancel_job, enqueue_job
+from submissions.api import NewestFirst
+
+_KEY = OpenApiParameter(
+    "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, description="The same key again: the same job."
+)
+
+
+def _own(request: Request, job_id: UUID, *related: str) -> Job:
+    return get_object_or_404(Job.objects.visible_to(request.user).select_related(*related), pk=job_id)
+
+
+class JobsView(APIView):
+    @extend_schema(
+        parameters=[_KEY],
+        request=JobRequest,
+        responses={202: JobReceipt, **refusals(400, 401, 404, 409, 415, 429, 503)},
+        operation_id="create_job",
+    )
+    def post(self, request: Request) -> Response:
+        """Queue a run of a submission."""
+        sent = JobRequest(data=request.data)
+        sent.is_valid(raise_exception=True)
+        job, _ = enqueue_job(
+            request.user,
+            sent.validated_data["submission_id"],
+            config=sent.validated_data.get("config"),
+            resource_class=sent.validated_data["resource_class"],
+            idempotency_key=request.headers.get("Idempotency-Key"),
+        )
+        return Response(JobReceipt(job).data, status=202)
+
+    @extend_schema(
+        parameters=[OpenApiParameter("status", OpenApiTypes.STR, enum=Status.values)],
+        responses={200: JobShown(many=True), **refusals(400, 401)},
+        operation_id="list_jobs",
+    )
+    def get(self, request: Request) -> Response:
+        """Your jobs, newest first."""
+        own = Job.objects.filter(user=request.user).select_related("leaderboard", "user")
+        status = request.query_params.get("status", "")
+        if status and status not in Status.values:
+            raise InvalidInput("bad_status", f"status: must be one of {', '.join(Status.values)}, not {status[:50]!r}.")
+        paginator = NewestFirst()
+        page = paginator.paginate_queryset(own.filter(status=status) if status else own, request, view=self)
+        return paginator.get_paginated_response(JobShown(page, many=True).data)
+
+
+class JobView(APIView):
+    @extend_schema(responses={200: JobDetail, **refusals(401, 404)}, operation_id="get_job")
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """One job with its attempts."""
+        return Response(JobDetail(_own(request, job_id, "leaderboard", "user")).data)
+
+
+class JobStatusView(APIView):
+    @extend_schema(responses={200: JobStatus, **refusals(401, 404)}, operation_id="get_job_status")
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """Where the job stands; while it waits, why and until when."""
+        job = _own(request, job_id)
+        answer: dict[str, Any] = {
+            "job_id": job.id,
+            "status": job.status,
+            "run_id": job.run_id or None,
+            "created_at": job.created_at,
+            "updated_at": job.updated_at,
+        }
+        if job.error_code:
+            answer |= {"error_code": job.error_code, "error_message": job.error_message}
+        if job.cancel_requested_at:
+            answer["cancel_requested_at"] = job.cancel_requested_at
+        if (why := waiting(job)) is not None:
+            answer["waiting"] = {"position": why.position, "reason": why.reason, "expected_start": why.expected_start}
+        return Response(answer)
+
+
+class JobLogsView(APIView):
+    @extend_schema(
+        parameters=[OpenApiParameter("offset", OpenApiTypes.INT, description="Byte offset; X-Next-Offset says the next.")],
+        responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404)},
+        operation_id="get_job_logs",
+    )
+    def get(self, request: Request, job_id: UUID) -> HttpResponse:
+        """The log as text, live while it runs."""
+        job = _own(request, job_id)
+        text = request.query_params.get("offset", "0")
+        if not (text.isascii() and text.isdigit() and len(text) <= 15):
+            raise InvalidInput("bad_offset", f"offset: must be a number of bytes, not {text[:20]!r}.")
+        content, next_offset = read_log(job, int(text))
+        return HttpResponse(
+            content, content_type="text/plain; charset=utf-8", headers={"X-Next-Offset": str(next_offset)}
+        )
+
+
+class JobResultsView(APIView):
+    @extend_schema(responses={200: JobResults, **refusals(401, 404, 409)}, operation_id="get_job_results")
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """What the run left. `run_id` and the links are null until MLflow has the run."""
+        job = _own(request, job_id)
+        if not job.is_final:
+            raise Conflict("not_final", f"The job is {job.status}; its results are there when it has ended.")
+        return Response(
+            {
+                "job_id": job.id,
+                "status": job.status,
+                "run_id": job.run_id or None,
+                "params": job.params,
+                "metrics": job.metrics,
+                "score": job.score,
+                "artifacts": [{key: item[key] for key in ("path", "bytes", "sha256")} for item in job.artifacts],
+                "mlflow_ui_link": mlflow_ui_link(job) or None,
+                "mlflow_rest_link": mlflow_rest_link(job) or None,
+            }
+        )
+
+
+class JobArtifactView(APIView):
+    @extend_schema(
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404)},
+        operation_id="get_job_artifact",
+    )
+    def get(self, request: Request, job_id: UUID, path: str) -> FileResponse:
+        """One file that the run left."""
+        job = _own(request, job_id)
+        found = next((item for item in job.artifacts if item["path"] == path), None)
+        if found is None:
+            raise Http404
+        content = storages["artifacts"].open(found["name"])
+        return FileResponse(
+            content, as_attachment=True, filename=path.rpartition("/")[2], content_type="application/octet-stream"
+        )
+
+
+class JobCancelView(APIView):
+    @extend_schema(request=None, responses={202: JobReceipt, **refusals(401, 404, 409, 503)}, operation_id="cancel_job")
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Cancel: a waiting job at once, a running one within seconds."""
+        job = _own(request, job_id)
+        job.status = cancel_job(job, by=request.user)
+        return Response(JobReceipt(job).data, status=202)

@@ -1,0 +1,136 @@
+"""Reading jobs: why one waits, its log, its run in MLflow."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from statistics import median
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.core.files.storage import storages
+from django.db import connection
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from jobs.models import Job, JobLogChunk, Status, Worker
+
+LOG_PART_BYTES = 256 * 1024
+RECENT_ENDS = 20
+# How many pending jobs are looked at to tell a position: beyond, the answer is "more than".
+POSITION_CAP = 10_000
+
+# The order of jobs/transitions.py's claim, played forward: each person's n-th waiting job comes in round n.
+_POSITION = """
+WITH waiting AS (
+    SELECT id, user_id, priority, created_at,
+           row_number() OVER (PARTITION BY user_id, priority ORDER BY created_at, id) AS round
+    FROM (SELECT id, user_id, priority, created_at FROM jobs_job
+          WHERE status = 'pending' AND resource_class = %(class)s ORDER BY created_at LIMIT %(cap)s) capped
+), served AS (
+    SELECT people.user_id, (
+        SELECT started_at FROM jobs_job job WHERE job.user_id = people.user_id AND job.started_at IS NOT NULL
+        ORDER BY started_at DESC LIMIT 1
+    ) AS started_at FROM (SELECT DISTINCT user_id FROM waiting) people
+), ordered AS (
+    SELECT waiting.id, row_number() OVER (
+        ORDER BY waiting.priority, waiting.round, served.started_at NULLS FIRST, waiting.created_at, waiting.id
+    ) AS position
+    FROM waiting JOIN served ON served.user_id = waiting.user_id
+)
+SELECT position FROM ordered WHERE id = %(id)s
+"""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Why a pending job has not started, and when it is expected to."""
+
+    position: int | None
+    reason: str
+    expected_start: datetime | None
+
+
+def live_workers(resource_class: str) -> list[Worker]:
+    """Workers of the class that take jobs and were heard of within a lease."""
+    heard = Now() - timedelta(seconds=settings.LEASE_SECONDS)
+    states = [Worker.State.STARTING, Worker.State.IDLE, Worker.State.RUNNING]
+    return [
+        worker
+        for worker in Worker.objects.filter(heartbeat_at__gt=heard, state__in=states)
+        if resource_class in worker.resource_classes
+    ]
+
+
+def waiting(job: Job) -> Waiting | None:
+    """Why the job waits, in the reader's language; None when it is not pending."""
+    if job.status != Status.PENDING:
+        return None
+    position = _position(job)
+    if job.available_at > timezone.now() and job.losses:
+        return Waiting(position, _("Its worker was lost; it runs again shortly."), job.available_at)
+    if job.available_at > timezone.now():
+        return Waiting(position, _("It was given back; it runs again shortly."), job.available_at)
+    workers = live_workers(job.resource_class)
+    if not workers:
+        reason = _("No worker for the class %(name)s is there just now.") % {"name": job.resource_class}
+        return Waiting(position, reason, None)
+    start = _expected_start(job.resource_class, position, len(workers))
+    if position == 1:
+        return Waiting(position, _("It is next."), start)
+    return Waiting(position, _("Other jobs are before it."), start)
+
+
+def _position(job: Job) -> int | None:
+    with connection.cursor() as cursor:
+        cursor.execute(_POSITION, {"class": job.resource_class, "id": job.pk, "cap": POSITION_CAP})
+        row = cursor.fetchone()
+    return int(row[0]) if row else None
+
+
+def _expected_start(resource_class: str, position: int | None, workers: int) -> datetime | None:
+    """From the median run time of the latest ends of the class; None when there were none."""
+    ends = Job.objects.filter(resource_class=resource_class, finished_at__isnull=False, started_at__isnull=False)
+    times = ends.order_by("-finished_at").values_list("started_at", "finished_at")[:RECENT_ENDS]
+    seconds = [(finished - started).total_seconds() for started, finished in times if started <= finished]
+    if not seconds or position is None:
+        return None
+    running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).count()
+    ahead = max(0, position - 1 + running - workers + 1)
+    return timezone.now() + timedelta(seconds=median(seconds) * ahead / workers)
+
+
+def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
+    """A part of the job's log (cleaned UTF-8) from a byte offset, and the offset of the next part."""
+    if job.log_name:
+        with storages["artifacts"].open(job.log_name) as stored:
+            stored.seek(offset)
+            content = stored.read(LOG_PART_BYTES)
+        return content, offset + len(content)
+    chunks = JobLogChunk.objects.filter(job=job, attempt=job.attempt).order_by("offset")
+    parts: list[bytes] = []
+    position, total = offset, 0
+    for start, raw in chunks.filter(offset__gt=offset - LOG_PART_BYTES).values_list("offset", "content"):
+        piece = bytes(raw)
+        if start + len(piece) <= position or start > position:
+            continue
+        part = piece[position - start :]
+        parts.append(part)
+        position += len(part)
+        total += len(part)
+        if total >= LOG_PART_BYTES:
+            break
+    return b"".join(parts), position
+
+
+def mlflow_ui_link(job: Job) -> str:
+    """Opens the job's run in MLflow; empty until MLflow has it."""
+    if not job.run_id:
+        return ""
+    return f"{settings.MLFLOW_PUBLIC_URL}/#/experiments/{job.experiment_id}/runs/{job.run_id}"
+
+
+def mlflow_rest_link(job: Job) -> str:
+    """The run as JSON; empty until MLflow has it."""
+    if not job.run_id:
+        return ""
+    return f"{settings.MLFLOW_PUBLIC_URL}/api/2.0/mlflow/runs/get?{urlencode({'run_id': job.run_id})}"

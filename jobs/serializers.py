@@ -1,0 +1,88 @@
+"""What the API takes and shows of jobs."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from jobs.models import Job, JobAttempt, Status
+
+
+class JobRequest(serializers.Serializer):
+    submission_id = serializers.UUIDField()
+    config = serializers.DictField(required=False, help_text="Laid over the submission's config file.")
+    resource_class = serializers.CharField(required=False, default="small", max_length=32)
+
+
+class JobReceipt(serializers.ModelSerializer):
+    job_id = serializers.UUIDField(source="id")
+
+    class Meta:
+        model = Job
+        fields = ["job_id", "status", "created_at"]
+
+
+class AttemptShown(serializers.ModelSerializer):
+    class Meta:
+        model = JobAttempt
+        fields = ["number", "worker_name", "outcome", "detail", "started_at", "ended_at"]
+
+
+class JobShown(JobReceipt):
+    submission_id = serializers.UUIDField()
+    user_id = serializers.CharField(source="user.username")
+    leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    run_id = serializers.CharField(allow_null=True)
+
+    class Meta(JobReceipt.Meta):
+        fields = [
+            *["job_id", "submission_id", "user_id", "leaderboard", "status", "resource_class", "attempt", "created_at"],
+            *["updated_at", "started_at", "finished_at", "score", "error_code", "error_message", "exit_code", "wall_seconds"],
+            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
+        ]
+
+    def to_representation(self, instance: Job) -> dict[str, Any]:
+        return {**super().to_representation(instance), "run_id": instance.run_id or None}
+
+
+class JobDetail(JobShown):
+    config = serializers.DictField()
+    attempts = AttemptShown(many=True)
+
+    class Meta(JobShown.Meta):
+        fields = [*JobShown.Meta.fields, "config", "attempts"]
+
+
+class WaitingShown(serializers.Serializer):
+    position = serializers.IntegerField(allow_null=True, help_text="1 is next.")
+    reason = serializers.CharField()
+    expected_start = serializers.DateTimeField(allow_null=True)
+
+
+class JobStatus(serializers.Serializer):
+    job_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=Status.values)
+    run_id = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    error_code = serializers.CharField(required=False)
+    error_message = serializers.CharField(required=False)
+    cancel_requested_at = serializers.DateTimeField(required=False)
+    waiting = WaitingShown(required=False, help_text="Only while pending.")
+
+
+class ArtifactShown(serializers.Serializer):
+    path = serializers.CharField()
+    bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+
+
+class JobResults(serializers.Serializer):
+    job_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=Status.values)
+    run_id = serializers.CharField(allow_null=True)
+    params = serializers.DictField()
+    metrics = serializers.DictField(child=serializers.FloatField())
+    score = serializers.FloatField(allow_null=True)
+    artifacts = ArtifactShown(many=True)
+    mlflow_ui_link = serializers.CharField(allow_null=True)
+    mlflow_rest_link = serializers.CharField(allow_null=True)

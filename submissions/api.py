@@ -1,0 +1,64 @@
+"""/api/submissions"""
+
+from uuid import UUID
+
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from drf_spectacular.utils import extend_schema
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from accounts.schema import refusals
+from submissions.models import Submission
+from submissions.serializers import SubmissionDetail, SubmissionReceipt, SubmissionUpload
+from submissions.services import create_submission
+from submissions.uploads import UploadParser
+
+
+class NewestFirst(CursorPagination):
+    ordering = ("-created_at", "-id")
+    page_size = 50
+    page_size_query_param = "limit"
+    max_page_size = 200
+
+
+class SubmissionsView(APIView):
+    parser_classes = [UploadParser]
+
+    @extend_schema(
+        request={"multipart/form-data": SubmissionUpload},
+        responses={201: SubmissionReceipt, **refusals(400, 401, 404, 409, 411, 413, 415, 429, 503)},
+        operation_id="create_submission",
+    )
+    def post(self, request: Request) -> Response:
+        """Upload code: one or more files, or one archive (.zip, .tar.gz), 100 MiB in all."""
+        data = request.data
+        submission = create_submission(
+            request.user,
+            files=request.FILES.getlist("files"),
+            entrypoint=data.get("entrypoint") or "main.py",
+            config_file=data.get("config_file") or "config.yaml",
+            metadata=data.get("metadata"),
+            leaderboard=data.get("leaderboard") or "",
+        )
+        return Response(SubmissionReceipt(submission).data, status=201)
+
+    @extend_schema(
+        responses={200: SubmissionReceipt(many=True), **refusals(401)}, operation_id="list_submissions"
+    )
+    def get(self, request: Request) -> Response:
+        """Your submissions, newest first."""
+        own = Submission.objects.filter(user=request.user).select_related("leaderboard")
+        paginator = NewestFirst()
+        page = paginator.paginate_queryset(own, request, view=self)
+        return paginator.get_paginated_response(SubmissionReceipt(page, many=True).data)
+
+
+class SubmissionView(APIView):
+    @extend_schema(responses={200: SubmissionDetail, **refusals(401, 404)}, operation_id="get_submission")
+    def get(self, request: HttpRequest, submission_id: UUID) -> Response:
+        """One submission with its files."""
+        own = Submission.objects.visible_to(request.user).select_related("leaderboard")
+        return Response(SubmissionDetail(get_object_or_404(own, pk=submission_id)).data)

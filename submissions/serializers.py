@@ -1,0 +1,37 @@
+"""What the API takes and shows of submissions."""
+
+from rest_framework import serializers
+
+from submissions.models import Submission
+
+
+class SubmissionUpload(serializers.Serializer):
+    """The fields of the multipart form; their values are checked by the service."""
+
+    files = serializers.ListField(child=serializers.FileField(), help_text="One or more files, or one archive.")
+    entrypoint = serializers.CharField(required=False, default="main.py")
+    config_file = serializers.CharField(required=False, default="config.yaml")
+    metadata = serializers.CharField(required=False, default="{}", help_text="A JSON object.")
+    leaderboard = serializers.CharField(required=False, default="", help_text="Its slug; the default one if left out.")
+
+
+class SubmissionReceipt(serializers.ModelSerializer):
+    submission_id = serializers.UUIDField(source="id")
+    leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+
+    class Meta:
+        model = Submission
+        fields = ["submission_id", "entrypoint", "config_file", "leaderboard", "sha256", "created_at"]
+
+
+class FileEntry(serializers.Serializer):
+    path = serializers.CharField()
+    bytes = serializers.IntegerField()
+
+
+class SubmissionDetail(SubmissionReceipt):
+    files = FileEntry(source="manifest", many=True)
+    metadata = serializers.DictField()
+
+    class Meta(SubmissionReceipt.Meta):
+        fields = [*SubmissionReceipt.Meta.fields, "metadata", "size_bytes", "files"]

@@ -1,0 +1,214 @@
+"""Taking a submission in: check, store, record."""
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
+from typing import Any, BinaryIO, cast
+from uuid import uuid4
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from django.core.files.storage import storages
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from accounts.models import User
+from accounts.quota import HOUR, seconds_until_free
+from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
+from leaderboards.models import DEFAULT_SLUG, Leaderboard
+from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, archive_kind, check_path, inspect_archive
+from submissions.archive import write_archive
+from submissions.models import Submission
+from submissions.storage import StoredContent
+
+logger = logging.getLogger(__name__)
+METADATA_MAX_BYTES = 16 * 1024
+DEFAULT_CONFIG_FILE = "config.yaml"
+BARE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+def create_submission(
+    user: User,
+    *,
+    files: Sequence[UploadedFile],
+    entrypoint: str = "main.py",
+    config_file: str = "config.yaml",
+    metadata: dict[str, Any] | str | None = None,
+    leaderboard: str = "",
+) -> Submission:
+    """Check the files (several, or one archive), store them as one object and record the submission.
+
+    The record is committed only when the object is stored and its size and SHA-256 are known. A refusal stores nothing.
+
+    Raises InvalidInput, NotFound (leaderboard), Conflict (closed), TooLarge, QuotaExceeded.
+    """
+    refuse_over_quota(user)  # before any work; decided again under the lock below
+    board = _open_leaderboard(user, leaderboard)
+    entrypoint, config_file = check_names(entrypoint, config_file)
+    parsed = _metadata(metadata)
+    kind = _kind_of(files)
+    with _as_one_file(files, kind) as (content, manifest):
+        root = _root_folder(manifest, entrypoint)
+        _check_contents(manifest, root, entrypoint, config_file)
+        submission = Submission(
+            id=uuid4(), user=user, leaderboard=board, entrypoint=entrypoint, config_file=config_file, metadata=parsed,
+            kind=kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
+        )  # fmt: skip
+        _store(submission, content)
+    submission.refresh_from_db(fields=["created_at"])
+    return submission
+
+
+def _store(submission: Submission, content: StoredContent) -> None:
+    storage = storages["submissions"]
+    try:
+        submission.object_name = storage.save(f"{submission.id}.{submission.kind}", content)
+    except (OSError, ClientError, BotoCoreError) as error:
+        logger.exception("storing submission %s", submission.id)
+        raise Unavailable("storage_unavailable", "Files cannot be stored just now. Nothing was kept; try again.") from error
+    try:
+        with transaction.atomic():
+            User.objects.select_for_update().only("pk").get(pk=submission.user_id)
+            refuse_over_quota(submission.user)
+            submission.save(force_insert=True)
+    except BaseException:
+        storage.delete(submission.object_name)
+        raise
+
+
+def _kind_of(files: Sequence[UploadedFile]) -> Submission.Kind:
+    """What the upload is, after a look at names and sizes alone."""
+    if not files:
+        raise InvalidInput("no_files", "files: at least one file must be sent, in form fields called `files`.")
+    if len(files) > settings.UPLOAD_MAX_FILES:
+        raise InvalidInput("too_many_files", f"files: at most {settings.UPLOAD_MAX_FILES}, not {len(files)}.")
+    total = sum(file.size or 0 for file in files)
+    if total > settings.UPLOAD_MAX_BYTES:
+        raise TooLarge("too_large", f"files: at most {settings.UPLOAD_MAX_BYTES} bytes in all, not {total}.")
+    for file in files:
+        name = file.name or ""
+        if not name.lower().endswith(settings.UPLOAD_EXTENSIONS):
+            known = " ".join(settings.UPLOAD_EXTENSIONS)
+            raise InvalidInput("bad_extension", f"files: {name[:100]!r} must end in one of {known}")
+    archives = [kind for file in files if (kind := archive_kind(file.name or ""))]
+    if archives and len(files) > 1:
+        raise InvalidInput("bad_archive", "files: send one archive alone, or single files, not both.")
+    return Submission.Kind(archives[0]) if archives else Submission.Kind.TAR
+
+
+@contextmanager
+def _as_one_file(
+    files: Sequence[UploadedFile], kind: Submission.Kind
+) -> Iterator[tuple[StoredContent, list[ManifestEntry]]]:
+    """The object to store and what is in it: the archive as it came, or the single files packed into one."""
+    try:
+        if kind != Submission.Kind.TAR:
+            file = files[0]
+            manifest = inspect_archive(cast(BinaryIO, file.file), kind=cast(ArchiveKind, kind.value))
+            yield StoredContent.of_upload(file), manifest
+            return
+        with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="packed-", delete=False) as packed:
+            content = StoredContent(packed)
+            try:
+                members = ((check_path(file.name or ""), cast(BinaryIO, file.file)) for file in files)
+                manifest = write_archive(cast(BinaryIO, content.hashing_writer()), members)
+                yield content, manifest
+            finally:
+                content.discard()
+    except ArchiveRefused as refusal:
+        raise InvalidInput(refusal.code, f"files: {refusal.message}") from refusal
+
+
+def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:
+    """"" or the one folder that wraps everything, when the entrypoint lies in it (how people zip a folder)."""
+    paths = [entry.path for entry in manifest]
+    if entrypoint in paths:
+        return ""
+    tops = {path.partition("/")[0] for path in paths}
+    if len(tops) == 1 and f"{(top := tops.pop())}/{entrypoint}" in paths:
+        return top
+    return ""
+
+
+def _check_contents(manifest: list[ManifestEntry], root: str, entrypoint: str, config_file: str) -> None:
+    paths = {entry.path for entry in manifest}
+    prefix = f"{root}/" if root else ""
+    if prefix + entrypoint not in paths:
+        found = ", ".join(sorted(path for path in paths if path.endswith(".py"))[:5]) or "no .py file"
+        raise InvalidInput("missing_entrypoint", f"entrypoint: {entrypoint!r} is not among the files ({found}).")
+    # A run without any config file is fine; one that was asked for by another name must be there.
+    if config_file != DEFAULT_CONFIG_FILE and prefix + config_file not in paths:
+        raise InvalidInput("missing_config_file", f"config_file: {config_file!r} is not among the files.")
+
+
+def submissions_that_count(user: User) -> QuerySet[Submission]:
+    """The submissions of the last hour that count against the quota: not those whose job the platform failed."""
+    platform = ("worker_lost", "storage_unavailable", "internal")
+    recent = Submission.objects.filter(user=user, created_at__gt=Now() - HOUR)
+    return recent.exclude(jobs__error_code__in=platform)
+
+
+def refuse_over_quota(user: User) -> None:
+    """Raise QuotaExceeded when the user has no submission left in this hour."""
+    recent = submissions_that_count(user)
+    if recent.count() < user.submission_quota:
+        return
+    raise QuotaExceeded(
+        "hourly_limit",
+        f"You made {user.submission_quota} submissions within the last hour, which is the limit.",
+        retry_after=seconds_until_free(recent, user.submission_quota),
+    )
+
+
+def _open_leaderboard(user: User, slug: str) -> Leaderboard:
+    slug = slug or DEFAULT_SLUG
+    board = Leaderboard.objects.visible_to(user).filter(slug=slug).first() if "\0" not in slug else None
+    if board is None:
+        raise NotFound("not_found", f"leaderboard: there is none called {slug[:100]!r}.")
+    if not Leaderboard.objects.open().filter(pk=board.pk).exists():
+        raise Conflict("leaderboard_closed", f"leaderboard: {slug} takes no submissions now.")
+    return board
+
+
+def check_names(entrypoint: str, config_file: str) -> tuple[str, str]:
+    """Both must be bare file names: no folder, no `..`. Returns them; raises InvalidInput."""
+    for field, name in (("entrypoint", entrypoint), ("config_file", config_file)):
+        if not BARE_NAME.fullmatch(name):
+            raise InvalidInput(
+                f"bad_{field}",
+                f"{field}: must be a bare file name (letters, digits, _ . -), without a folder, not {name[:100]!r}.",
+            )
+    if not entrypoint.endswith(".py"):
+        raise InvalidInput("bad_entrypoint", f"entrypoint: must end in .py, not {entrypoint!r}.")
+    if not config_file.endswith((".yaml", ".yml", ".json")):
+        raise InvalidInput("bad_config_file", f"config_file: must end in .yaml, .yml or .json, not {config_file!r}.")
+    return entrypoint, config_file
+
+
+def _metadata(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
+    if metadata is None or metadata == "":
+        return {}
+    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
+    try:
+        if len(text.encode()) > METADATA_MAX_BYTES:
+            raise InvalidInput("bad_metadata", f"metadata: at most {METADATA_MAX_BYTES} bytes.")
+        parsed = json.loads(text, parse_constant=_no_constant)
+        canonical = json.dumps(parsed, allow_nan=False)
+        canonical.encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("bad_metadata", f"metadata: is not valid JSON ({error}).") from error
+    if not isinstance(parsed, dict):
+        raise InvalidInput("bad_metadata", f"metadata: must be a JSON object, not {type(parsed).__name__}.")
+    if "\\u0000" in canonical or re.search(r"\\ud[89a-f]", canonical):
+        raise InvalidInput("bad_metadata", "metadata: must not hold NUL or half characters.")
+    return parsed
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a finite number")

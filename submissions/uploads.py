@@ -1,0 +1,114 @@
+"""Receiving files: written once to disk and hashed on the way, refused as soon as they are too large."""
+
+import hashlib
+from typing import IO, Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import TemporaryUploadedFile
+from django.core.files.uploadhandler import FileUploadHandler, StopUpload
+from django.http import HttpRequest
+from rest_framework.parsers import DataAndFiles, MultiPartParser
+
+from accounts.refusals import InvalidInput, RequestRefused, TooLarge
+
+# Beside the files themselves, a multipart body has its boundaries, headers and small fields.
+ENVELOPE_BYTES = 1024 * 1024
+
+
+class LengthRequired(RequestRefused):
+    status = 411
+
+
+def too_large() -> TooLarge:
+    return TooLarge("too_large", f"files: at most {settings.UPLOAD_MAX_BYTES} bytes in all.")
+
+
+class HashingUploadHandler(FileUploadHandler):
+    """Into a temporary file beside the stored ones, so that storing it is a rename. Stops the moment the cap is passed."""
+
+    chunk_size = 1024 * 1024
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        super().__init__(request)
+        self.received_bytes = 0
+        self.is_over = False
+        self.file: TemporaryUploadedFile | None = None
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        super().new_file(*args, **kwargs)
+        self.file = TemporaryUploadedFile(
+            self.file_name, self.content_type, 0, self.charset, self.content_type_extra
+        )
+        self.hash = hashlib.sha256()
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        assert self.file is not None
+        self.received_bytes += len(raw_data)
+        if self.received_bytes > settings.UPLOAD_MAX_BYTES:
+            self.is_over = True
+            self._drop()
+            raise StopUpload(connection_reset=True)
+        self.hash.update(raw_data)
+        self.file.write(raw_data)
+
+    def file_complete(self, file_size: int) -> TemporaryUploadedFile | None:
+        done, self.file = self.file, None
+        if done is None:
+            return None
+        done.seek(0)
+        done.size = file_size
+        done.sha256 = self.hash.hexdigest()  # type: ignore[attr-defined]
+        return done
+
+    def upload_interrupted(self) -> None:
+        self._drop()
+
+    def _drop(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+
+class WholeBody:
+    """The request's stream, which remembers how much came and its last bytes: a body cut short must not pass."""
+
+    TAIL = 256
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.count = 0
+        self.tail = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self.count += len(data)
+        self.tail = (self.tail + data[-self.TAIL :])[-self.TAIL :]
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def refuse_bad_length(request: HttpRequest) -> int:
+    """The announced length of the body; raises when there is none, or when it is too large, before anything is read."""
+    announced = request.META.get("CONTENT_LENGTH") or ""
+    if not announced.isdigit():
+        raise LengthRequired("length_required", "Content-Length: must be given; chunked bodies are not taken.")
+    if int(announced) > settings.UPLOAD_MAX_BYTES + ENVELOPE_BYTES:
+        raise too_large()
+    return int(announced)
+
+
+class UploadParser(MultiPartParser):
+    """multipart/form-data with the cap acting while it streams, and truncated bodies refused."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles:
+        request = parser_context["request"]
+        length = refuse_bad_length(request)
+        whole = WholeBody(stream)
+        parsed = super().parse(whole, media_type=media_type, parser_context=parser_context)
+        if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
+            raise too_large()
+        if whole.count < length or not whole.tail.rstrip().endswith(b"--"):
+            raise InvalidInput("truncated", f"The body ended after {whole.count} of {length} bytes; nothing was stored.")
+        return parsed
