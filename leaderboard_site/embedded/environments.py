@@ -34,7 +34,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from leaderboard_site.embedded.locations import REPOSITORY, Locations, environments_folder
+from leaderboard_site.embedded.locations import (
+    REPOSITORY,
+    Locations,
+    environments_folder,
+)
 from leaderboard_site.embedded.progress import Progress, Step
 
 NAMES = {
@@ -109,7 +113,10 @@ class Maker:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _make_one(self, name: str) -> None:
-        with self.progress.step(f"environment {name}") as step, self._locked(name, step):
+        with (
+            self.progress.step(f"environment {name}") as step,
+            self._locked(name, step),
+        ):
             if is_complete(name):
                 step.result = "made by another process"
                 return
@@ -123,7 +130,13 @@ class Maker:
                     self._create(name, output, log)
                 self._run(
                     name,
-                    self._pip(name, "install", "--require-hashes", "-r", str(requirements(name))),
+                    self._pip(
+                        name,
+                        "install",
+                        "--require-hashes",
+                        "-r",
+                        str(requirements(name)),
+                    ),
                     output,
                     log,
                     step,
@@ -155,23 +168,48 @@ class Maker:
     def _pip(self, name: str, *arguments: str) -> list[str]:
         options = ["--disable-pip-version-check", "--no-input"]
         if importlib.util.find_spec("ensurepip") is None:
-            return [sys.executable, "-m", "pip", "--python", str(python(name)), *options, *arguments]
+            return [
+                sys.executable,
+                "-m",
+                "pip",
+                "--python",
+                str(python(name)),
+                *options,
+                *arguments,
+            ]
         return [str(python(name)), "-m", "pip", *options, *arguments]
 
     def _remove_unlisted(self, name: str, output: object, log: Path) -> None:
         listing = subprocess.run(
-            self._pip(name, "list", "--format=freeze"), capture_output=True, text=True, check=True
+            self._pip(name, "list", "--format=freeze"),
+            capture_output=True,
+            text=True,
+            check=True,
         )
         installed = {normal(line.partition("==")[0]) for line in listing.stdout.splitlines() if "==" in line}
         listed = set(
-            re.findall(r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==", requirements(name).read_text(), re.MULTILINE)
+            re.findall(
+                r"^([A-Za-z0-9][\w.-]*)(?:\[[^]]*\])?==",
+                requirements(name).read_text(),
+                re.MULTILINE,
+            )
         )
         unlisted = installed - {normal(one) for one in listed} - {"pip", "setuptools", "wheel"}
         if unlisted:
-            self._run(name, self._pip(name, "uninstall", "--yes", *sorted(unlisted)), output, log)
+            self._run(
+                name,
+                self._pip(name, "uninstall", "--yes", *sorted(unlisted)),
+                output,
+                log,
+            )
 
     def _run(
-        self, name: str, command: list[str], output: object, log: Path, step: Step | None = None
+        self,
+        name: str,
+        command: list[str],
+        output: object,
+        log: Path,
+        step: Step | None = None,
     ) -> None:
         if self._stopped.is_set():
             raise EnvironmentFailed(f"environment {name}: interrupted")

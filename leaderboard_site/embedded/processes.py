@@ -60,7 +60,15 @@ class Part:
             self.log.replace(self.log.with_suffix(".log.1"))
         environment = os.environ | self.environment
         environment[PART_VARIABLE] = f"{self.locations.marker}:{self.name}"
-        guard = [sys.executable, "-I", "-S", str(GUARD), self.name, str(os.getpid()), self.stop_plan]
+        guard = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(GUARD),
+            self.name,
+            str(os.getpid()),
+            self.stop_plan,
+        ]
         guard += [self.death_signal, str(int(self.not_as_root)), "--", *self.command]
         with self.log.open("ab") as log:
             log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {self.title} starts\n".encode())

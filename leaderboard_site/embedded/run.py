@@ -14,7 +14,12 @@ import sys
 import time
 from pathlib import Path
 
-from leaderboard_site.embedded.locations import DEFAULT_WEB_PORT, REPOSITORY, LocationError, Locations
+from leaderboard_site.embedded.locations import (
+    DEFAULT_WEB_PORT,
+    REPOSITORY,
+    LocationError,
+    Locations,
+)
 from leaderboard_site.embedded.processes import Part, PartError
 from leaderboard_site.embedded.servers import (
     MlflowServer,
@@ -65,7 +70,9 @@ class Site:
 
     def migrate(self) -> None:
         self.stack.run(
-            self.manage("migrate", "migrate", "--noinput"), seconds=300, result="database is up to date"
+            self.manage("migrate", "migrate", "--noinput"),
+            seconds=300,
+            result="database is up to date",
         )
 
     def collect_static(self) -> None:
@@ -107,8 +114,23 @@ class Site:
             "--bind",
             f"127.0.0.1:{self.port}",
         ]
-        command += ["--worker-class", "gthread", "--workers", workers, "--threads", "8", "--timeout", "60"]
-        command += ["--graceful-timeout", "5", "--access-logfile", "-", "--no-control-socket"]
+        command += [
+            "--worker-class",
+            "gthread",
+            "--workers",
+            workers,
+            "--threads",
+            "8",
+            "--timeout",
+            "60",
+        ]
+        command += [
+            "--graceful-timeout",
+            "5",
+            "--access-logfile",
+            "-",
+            "--no-control-socket",
+        ]
         return Part(
             name="web",
             title="web",
@@ -149,14 +171,20 @@ def end_with_parent() -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run", description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument(
-        "--services-only", action="store_true", help="PostgreSQL, Valkey and MLflow, nothing else"
+        "--services-only",
+        action="store_true",
+        help="PostgreSQL, Valkey and MLflow, nothing else",
     )
     parser.add_argument("--port", default=os.environ.get("PORT") or DEFAULT_WEB_PORT, type=int)
     parser.add_argument(
-        "--no-demo", action="store_true", default=os.environ.get("DEMO", "1") in ("0", "", "no")
+        "--no-demo",
+        action="store_true",
+        default=os.environ.get("DEMO", "1") in ("0", "", "no"),
     )
     parser.add_argument(
-        "--end-with-parent", action="store_true", help="stop when the program that started this ends"
+        "--end-with-parent",
+        action="store_true",
+        help="stop when the program that started this ends",
     )
     return parser.parse_args(arguments)
 

@@ -73,7 +73,11 @@ class PostgresServer(Part):
             "max_wal_size": "512MB",
         }
         if not durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            settings |= {
+                "fsync": "off",
+                "synchronous_commit": "off",
+                "full_page_writes": "off",
+            }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         super().__init__(
             name="postgres",
@@ -96,13 +100,24 @@ class PostgresServer(Part):
         unfinished.mkdir(mode=0o700, parents=True)
         # The builtin locale is the same on every host, whatever its C library brings.
         arguments = ["-A", "trust", "-E", "UTF8"]
-        arguments += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        arguments += [
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        ]
         if not self.durable:
             arguments.append("--no-sync")
         initdb = Part(
             name="postgres",
             title="PostgreSQL (making its data folder)",
-            command=[str(self.initdb_binary), "-D", str(unfinished), "-U", DATABASE_USER, *arguments],
+            command=[
+                str(self.initdb_binary),
+                "-D",
+                str(unfinished),
+                "-U",
+                DATABASE_USER,
+                *arguments,
+            ],
             locations=self.locations,
             environment={"LEADERSBOARD_DATA_FOLDER": str(unfinished), "LC_ALL": "C"},
             not_as_root=True,
@@ -112,7 +127,12 @@ class PostgresServer(Part):
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text().strip()
-        answer = subprocess.run([self.initdb_binary, "--version"], capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            [self.initdb_binary, "--version"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         ours = answer.stdout.split()[-1].split(".")[0]
         if found != ours:
             raise PartError(
@@ -193,6 +213,8 @@ class ValkeyServer(Part):
             str(self.data),
         ]
         options += ["--save", "", "--maxmemory-policy", "noeviction"]
+        # A title of its own would be written over its environment, and with that over our mark in it.
+        options += ["--set-proc-title", "no"]
         options += ["--appendonly", "yes", "--appendfsync", "everysec"] if durable else ["--appendonly", "no"]
         super().__init__(
             name="valkey",
@@ -265,7 +287,16 @@ class MlflowServer(Part):
         # SQLAlchemy takes a socket's folder as a parameter only.
         store = f"postgresql+psycopg://{DATABASE_USER}@/{MLFLOW_DATABASE_NAME}"
         store += f"?host={self.locations.sockets}&port={DATABASE_PORT}"
-        self.command = [str(python), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+        self.command = [
+            str(python),
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
         self.command += ["--workers", "1", "--backend-store-uri", store]
         self.command += ["--artifacts-destination", str(self.data / "artifacts")]
         self.spawn()

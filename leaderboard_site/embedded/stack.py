@@ -11,7 +11,12 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import NoReturn, TextIO
 
 from leaderboard_site.embedded.locations import Locations
-from leaderboard_site.embedded.processes import Part, PartError, end_leftovers, start_time
+from leaderboard_site.embedded.processes import (
+    Part,
+    PartError,
+    end_leftovers,
+    start_time,
+)
 from leaderboard_site.embedded.progress import Progress
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -65,7 +70,10 @@ class Stack:
             ) from None
         self._lock = lock
         self.locations.write_state(
-            pid=os.getpid(), start_time=start_time(os.getpid()), web_port=web_port, parts={}
+            pid=os.getpid(),
+            start_time=start_time(os.getpid()),
+            web_port=web_port,
+            parts={},
         )
         left = end_leftovers(self.locations)
         if left:
@@ -90,7 +98,10 @@ class Stack:
         return kept
 
     def start(
-        self, part: Part, start: Callable[[], None], result: Callable[[], str] = lambda: "ready"
+        self,
+        part: Part,
+        start: Callable[[], None],
+        result: Callable[[], str] = lambda: "ready",
     ) -> None:
         """Start a part that is to stay up, and show the step."""
         kept = self.keep(part, start)
@@ -130,7 +141,11 @@ class Stack:
         for kept in self._kept:
             pid = kept.part.pid
             if pid is not None:
-                parts[kept.part.name] = {"pid": pid, "start_time": start_time(pid), "log": str(kept.part.log)}
+                parts[kept.part.name] = {
+                    "pid": pid,
+                    "start_time": start_time(pid),
+                    "log": str(kept.part.log),
+                }
         self.locations.write_state(parts=parts)
 
     # --- running ------------------------------------------------------------------------------------------------

@@ -16,7 +16,12 @@ from pathlib import Path
 
 from leaderboard_site.embedded.locations import Locations
 from leaderboard_site.embedded.processes import PartError, end_leftovers
-from leaderboard_site.embedded.servers import MlflowServer, PostgresServer, ValkeyServer, free_port
+from leaderboard_site.embedded.servers import (
+    MlflowServer,
+    PostgresServer,
+    ValkeyServer,
+    free_port,
+)
 
 
 class TestServers:
