@@ -1,0 +1,236 @@
+"""One claimed job from its files to its end: unpack, run under a supervisor, read what it left, write the result."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import storages
+from django.db import DataError, IntegrityError, close_old_connections
+
+from jobs import transitions
+from jobs.execution.client import Supervisor
+from jobs.execution.spec import Limits, Result, RunSpec
+from jobs.logs import LogShipper
+from jobs.models import ErrorCode, Job
+from jobs.pulse import DATABASE_ERRORS, Held, Pulse
+from jobs.transitions import Cost, Evidence
+from jobs.verdict import Failure, judge
+from jobs.workspace import STORAGE_ERRORS, BadSubmission, StorageDown, Workspace, workspace
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SHIP_SECONDS = 0.5
+STORE_TRIES = 3
+STORAGE_DELAY_SECONDS = 60
+# A run that the platform ended: nothing is read from it.
+_ENDED_BY_US = ("cancelled", "released", "fenced", "worker_lost")
+
+
+class Runner:
+    """Runs jobs for one worker process, one at a time, from its main thread."""
+
+    def __init__(self, pulse: Pulse, *, gpus: tuple[int, ...] = (), executor: str = "") -> None:
+        self._pulse = pulse
+        self._gpus = gpus
+        self._executor = executor or settings.EXECUTOR
+        self._ready: Supervisor | None = None
+        self._held: Held | None = None
+        self.is_stopping_now = False
+        self.has_leftovers = False
+
+    def prepare(self) -> None:
+        """Have a supervisor ready before the next job comes."""
+        if self._ready is None:
+            self._ready = Supervisor.start()
+
+    def close(self) -> None:
+        if self._ready is not None:
+            self._ready.close()
+            self._ready = None
+
+    def stop_now(self) -> None:
+        """Give the job in hand back instead of waiting for its end."""
+        self.is_stopping_now = True
+        held = self._held
+        if held is not None and held.supervisor is not None:
+            held.supervisor.kill("released")
+
+    def run(self, job: Job) -> None:
+        """Run the claimed job to one of its ends. Never raises for what a job does; the job always leaves `running`,
+        unless it was lost to another worker."""
+        held = self._held = Held(job.pk, job.attempt)
+        self._pulse.hold(held)
+        logger.info("job %s attempt %s starts", job.pk, job.attempt)
+        started = time.monotonic()
+        try:
+            with workspace(job) as place:
+                self._run_in(place, job, held)
+        except BadSubmission as refusal:
+            _fail(job, ErrorCode.BAD_ARCHIVE, str(refusal))
+        except StorageDown as error:
+            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, str(error), STORAGE_DELAY_SECONDS)
+        except Exception:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
+            logger.exception("job %s attempt %s", job.pk, job.attempt)
+            _fail(job, ErrorCode.INTERNAL, "The platform broke while it ran this. It did not cost you quota.")
+        finally:
+            self._pulse.hold(None)
+            self._held = None
+        logger.info("job %s attempt %s left after %.1f s", job.pk, job.attempt, time.monotonic() - started)
+
+    def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
+        shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
+        result = self._supervise(place, job, held, shipper)
+        self.has_leftovers = self.has_leftovers or result.leftovers
+        shipper.collect(is_last=True)
+        if held.is_lost or result.reason in ("fenced", "worker_lost"):
+            logger.warning("job %s attempt %s: %s, nothing is written", job.pk, job.attempt, result.reason)
+        elif result.reason == "released":
+            _give_back(job, ErrorCode.INTERNAL, "The worker was stopped.", 0)
+        elif result.reason == "sandbox_error":
+            logger.error("job %s: %s", job.pk, result.detail)
+            _give_back(job, ErrorCode.INTERNAL, f"The sandbox could not be made: {result.detail}", settings.RETRY_DELAY_SECONDS)
+        else:
+            self._write_end(place, job, result, shipper)
+
+    def _supervise(self, place: Workspace, job: Job, held: Held, shipper: LogShipper) -> Result:
+        """Start the run and follow it to its end, its log going to the database meanwhile."""
+        self.prepare()
+        supervisor, self._ready = self._ready, None
+        assert supervisor is not None
+        with supervisor:
+            supervisor.run(self._spec(place, job))
+            held.begin(supervisor)
+            if self.is_stopping_now:
+                supervisor.kill("released")
+            shipped = time.monotonic()
+            while supervisor.result is None:
+                supervisor.poll(SHIP_SECONDS)
+                if time.monotonic() - shipped >= SHIP_SECONDS:
+                    _ship(shipper)
+                    shipped = time.monotonic()
+            return supervisor.result
+
+    def _spec(self, place: Workspace, job: Job) -> RunSpec:
+        limits = dict(settings.RESOURCE_CLASSES[job.resource_class])
+        limits.setdefault("cpu_seconds", limits["wall_seconds"] * (limits.get("cpus") or 2) + 60)
+        return RunSpec(
+            run_id=f"{job.pk}-{job.attempt}",
+            executor=self._executor,
+            python=settings.RUNNER_PYTHON,
+            code_dir=str(place.code),
+            config_path=str(place.config),
+            run_dir=str(place.run),
+            entrypoint=job.submission.entrypoint,
+            dataset_dir=_dataset(job.leaderboard.dataset),
+            limits=Limits(**limits),
+            gpus=self._gpus,
+            image=settings.CONTAINER_IMAGE,
+            sandbox_uid=settings.SANDBOX_UID,
+            fence_seconds=settings.FENCE_SECONDS,
+        )
+
+    def _write_end(self, place: Workspace, job: Job, result: Result, shipper: LogShipper) -> None:
+        cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
+        prefix = f"results/{job.pk}/{job.attempt}"
+        log_name = _store(f"{prefix}/log.txt", shipper.cleaned)
+        evidence = Evidence(
+            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
+        )
+        if result.reason == "cancelled":
+            persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+            return
+        verdict = judge(
+            result, job.leaderboard, metrics_file=place.run / "metrics.json", last_line=shipper.last_line()
+        )
+        if isinstance(verdict, Failure):
+            _fail(job, verdict.code, verdict.message, evidence)
+            return
+        artifacts = [
+            {**item, "name": _store(f"{prefix}/artifacts/{item['path']}", place.run / "artifacts" / item["path"])}
+            for item in result.artifacts
+        ]
+        try:
+            won = persist(
+                lambda: transitions.complete(
+                    job,
+                    attempt=job.attempt,
+                    params=verdict.params,
+                    metrics=verdict.metrics,
+                    score=verdict.score,
+                    artifacts=artifacts,
+                    evidence=evidence,
+                )
+            )
+        except DataError as error:
+            # What the metrics reader let through and PostgreSQL refuses must not come round again and again.
+            logger.warning("job %s: %s", job.pk, error)
+            _fail(job, ErrorCode.BAD_METRICS, "metrics.json: holds text or numbers that cannot be stored.", evidence)
+            return
+        if not won:
+            # Cancelled in the same moment, or no longer ours: the guard of the next says which.
+            persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+
+
+def persist(write: Callable[[], T]) -> T:
+    """Try the write until the database takes it. Each is guarded by the attempt, so trying late or twice is harmless."""
+    delay = 0.5
+    while True:
+        try:
+            return write()
+        except IntegrityError:
+            raise
+        except DATABASE_ERRORS as error:
+            logger.warning("the database is away, trying again: %s", str(error).strip())
+            close_old_connections()
+            time.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+
+def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = None) -> None:
+    persist(
+        lambda: transitions.fail(job, attempt=job.attempt, code=code, message=message, evidence=evidence or Evidence())
+    )
+
+
+def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float) -> None:
+    persist(
+        lambda: transitions.give_back(job, attempt=job.attempt, code=code, reason=reason, delay_seconds=delay_seconds)
+    )
+
+
+def _ship(shipper: LogShipper) -> None:
+    shipper.collect()
+    try:
+        shipper.ship()
+    except DATABASE_ERRORS:
+        close_old_connections()  # the same part goes with the next call
+
+
+def _store(name: str, source: Path) -> str:
+    """Store a file under the attempt's own name; what an earlier try left there is replaced."""
+    storage = storages["artifacts"]
+    for number in range(STORE_TRIES):
+        try:
+            storage.delete(name)
+            with source.open("rb") as content:
+                return str(storage.save(name, File(content, name=source.name)))
+        except STORAGE_ERRORS as error:
+            logger.warning("storing %s: %s", name, error)
+            last: Any = error
+            time.sleep(number)
+    raise StorageDown(f"The run's files cannot be stored just now: {type(last).__name__}.") from last
+
+
+def _dataset(name: str) -> str | None:
+    """The folder of a leaderboard's dataset; StorageDown when this machine does not have it."""
+    if not name:
+        return None
+    folder = (Path(settings.DATASET_ROOT) / name).resolve()
+    if not folder.is_relative_to(Path(settings.DATASET_ROOT).resolve()) or not folder.is_dir():
+        raise StorageDown(f"The dataset {name!r} is not on this machine.")
+    return str(folder)

@@ -1,0 +1,78 @@
+"""What a run's end means for its job: completed with which result, or failed with which code and sentence."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobs.execution.metrics import BadMetrics, parse_metrics
+from jobs.execution.spec import Result
+from jobs.models import ErrorCode
+from leaderboards.models import Leaderboard
+
+_LIMITS = {
+    "timeout": ErrorCode.TIMEOUT,
+    "cpu_limit": ErrorCode.TIMEOUT,
+    "out_of_memory": ErrorCode.OUT_OF_MEMORY,
+    "log_limit": ErrorCode.LOG_LIMIT,
+    "disk_limit": ErrorCode.DISK_LIMIT,
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The user's fault: a code of the closed list and a sentence for them."""
+
+    code: ErrorCode
+    message: str
+
+
+@dataclass(frozen=True)
+class Success:
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    score: float | None = None
+
+
+def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_line: str) -> Success | Failure:
+    """The verdict on a run that ended by itself or at a limit (not one that the platform ended)."""
+    if code := _LIMITS.get(result.reason):
+        return Failure(code, result.detail)
+    if result.exit_code != 0:
+        told = f" Its last line: {last_line}" if last_line else ""
+        return Failure(ErrorCode.EXIT_NONZERO, f"{result.detail or f'exit code {result.exit_code}'}.{told}")
+    full = " The output folder was full." if result.output_full else ""
+    if result.metrics_error == "missing":
+        return Failure(
+            ErrorCode.MISSING_METRICS, f"The run ended well but left no metrics.json in its --output folder.{full}"
+        )
+    if result.metrics_error:
+        return Failure(ErrorCode.BAD_METRICS, f"metrics.json: {result.metrics_error}.{full}")
+    try:
+        params, metrics = parse_metrics(metrics_file.read_bytes())
+    except BadMetrics as error:
+        return Failure(ErrorCode.BAD_METRICS, f"metrics.json: {error.message}{full}")
+    return _scored(params, metrics, leaderboard)
+
+
+def _scored(params: dict[str, Any], metrics: dict[str, float], leaderboard: Leaderboard) -> Success | Failure:
+    for metric in leaderboard.metric_list:
+        value = metrics.get(metric.name)
+        if value is None:
+            continue
+        if metric.minimum is not None and value < metric.minimum:
+            return _out_of_range(metric.name, value, f"at least {metric.minimum:g}", leaderboard)
+        if metric.maximum is not None and value > metric.maximum:
+            return _out_of_range(metric.name, value, f"at most {metric.maximum:g}", leaderboard)
+    ranking = leaderboard.ranking_metric
+    score = metrics.get(ranking.name) if ranking else None
+    if ranking and score is None and leaderboard.requires_score:
+        found = ", ".join(list(metrics)[:10])
+        message = f"metrics.json: metrics.{ranking.name} is missing, by which this leaderboard ranks; it has {found}."
+        return Failure(ErrorCode.BAD_METRICS, message)
+    return Success(params, metrics, score)
+
+
+def _out_of_range(name: str, value: float, rule: str, leaderboard: Leaderboard) -> Failure:
+    return Failure(
+        ErrorCode.BAD_METRICS, f"metrics.json: metrics.{name} must be {rule} on {leaderboard.slug}, not {value:g}."
+    )

@@ -1,0 +1,198 @@
+"""The worker: woken by RQ messages, it claims from PostgreSQL whatever is next, and runs it.
+
+A django-rq worker in how it is started and listed, with its own loop: RQ's would execute what a message names, keep its
+state in Redis and quit when Redis is away. Here a message is a nudge and is never executed; without any Redis the worker
+looks by itself every POLL_SECONDS.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from typing import Any
+
+import redis.exceptions
+from django.conf import settings
+from django.db import close_old_connections
+from django.db.models.functions import Now
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from jobs import queue, transitions
+from jobs.models import Worker
+from jobs.pulse import DATABASE_ERRORS, Pulse
+from jobs.running import Runner, persist
+
+logger = logging.getLogger(__name__)
+
+REGISTER_SECONDS = 30.0
+
+
+class WakeUpWorker(SimpleWorker):
+    """One process, one job at a time. SIGTERM: finish the job in hand, take no more. Again: give it back now."""
+
+    def __init__(self, queues: Any, *args: Any, gpus: tuple[int, ...] = (), **kwargs: Any) -> None:
+        kwargs.setdefault("name", f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
+        kwargs.setdefault("serializer", JSONSerializer)
+        kwargs["prepare_for_work"] = False
+        super().__init__(queues, *args, **kwargs)
+        self._gpus = gpus
+        self._is_draining = False
+        self._is_waiting = False
+        self._registered_at = 0.0
+        self.row: Worker
+        self.runner: Runner
+
+    def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:
+        """Run jobs until told to stop; with `burst` until none is due. Whether any job was run."""
+        self.row = persist(self._make_row)
+        pulse = Pulse(self.row)
+        self.runner = Runner(pulse, gpus=self._gpus)
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        pulse.start()
+        done = 0
+        try:
+            while not self._must_stop(pulse):
+                self.runner.prepare()
+                if self._run_next():
+                    done += 1
+                    if max_jobs is not None and done >= max_jobs:
+                        break
+                elif burst:
+                    break
+                else:
+                    self._wait()
+        finally:
+            self.runner.close()
+            pulse.stop()
+            self._leave()
+        return done > 0
+
+    def _make_row(self) -> Worker:
+        return Worker.objects.create(
+            name=self.name,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            state=Worker.State.IDLE,
+            resource_classes=self.queue_names(),
+            executor=settings.EXECUTOR,
+            sandbox_report=self.sandbox_report,
+            gpus=list(self._gpus),
+        )
+
+    sandbox_report: list[dict[str, Any]] = []
+
+    def _must_stop(self, pulse: Pulse) -> bool:
+        if self.runner.has_leftovers:
+            logger.error("something of the last run could not be killed: this worker takes no further job")
+            return True
+        return self._is_draining or pulse.drain_requested.is_set()
+
+    def _run_next(self) -> bool:
+        try:
+            job = transitions.claim_next(
+                worker_id=self.row.pk, worker_name=self.name, resource_classes=self.queue_names()
+            )
+        except DATABASE_ERRORS as error:
+            logger.warning("the database is away: %s", str(error).strip())
+            close_old_connections()
+            return False
+        if job is None:
+            return False
+        self._set_row_state(Worker.State.RUNNING)
+        self.runner.run(job)
+        self._set_row_state(Worker.State.DRAINING if self._is_draining else Worker.State.IDLE)
+        return True
+
+    def _set_row_state(self, state: Worker.State) -> None:
+        try:
+            Worker.objects.filter(pk=self.row.pk).update(state=state, heartbeat_at=Now())
+        except DATABASE_ERRORS:
+            close_old_connections()  # only shown; the next change writes it again
+
+    def _wait(self) -> None:
+        """Sleep until a message comes, or POLL_SECONDS; whatever the message says, it is dropped unread."""
+        try:
+            self._is_waiting = True
+            if self._is_draining:
+                return
+            self._register()
+            if not self._next_message():
+                return
+        except _Stopped:
+            pass
+        except redis.exceptions.RedisError as error:
+            logger.warning("redis is away: %s", error)
+            self._sleep(settings.POLL_SECONDS)
+        finally:
+            self._is_waiting = False
+
+    def _next_message(self) -> bool:
+        keys = [q.key for q in self.queues]
+        found = self._listener().blpop(keys, timeout=settings.POLL_SECONDS)
+        if found is None:
+            return False
+        self._listener().delete(b"rq:job:" + found[1][:200])
+        return True
+
+    def _listener(self) -> Redis:
+        """A connection that may block for POLL_SECONDS, but not for ever."""
+        if not hasattr(self, "_redis"):
+            self._redis = Redis.from_url(
+                settings.REDIS_URL,
+                socket_timeout=settings.POLL_SECONDS + 5,
+                socket_connect_timeout=queue.CONNECT_SECONDS,
+                retry=None,
+            )
+        return self._redis
+
+    def _register(self) -> None:
+        """Stand in RQ's list of workers, so that its tools see us; renewed because a flush forgets it."""
+        if time.monotonic() - self._registered_at < REGISTER_SECONDS and self._registered_at:
+            return
+        listener = self._listener()
+        listener.sadd("rq:workers", self.key)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+        birth = {"birth": now, "last_heartbeat": now, "queues": ",".join(self.queue_names()), "state": "idle"}
+        listener.hset(self.key, mapping={**birth, "hostname": socket.gethostname(), "pid": os.getpid()})
+        listener.expire(self.key, int(REGISTER_SECONDS * 3))
+        self._registered_at = time.monotonic()
+
+    def _sleep(self, seconds: float) -> None:
+        try:
+            time.sleep(seconds)
+        except _Stopped:
+            pass
+
+    def _on_stop(self, signum: int, frame: Any) -> None:
+        if self._is_draining:
+            logger.warning("stopping now: the job in hand is given back")
+            self.runner.stop_now()
+            return
+        self._is_draining = True
+        logger.warning("draining: the job in hand is finished, no more are taken")
+        if self._is_waiting:
+            raise _Stopped
+
+    def _leave(self) -> None:
+        try:
+            Worker.objects.filter(pk=self.row.pk).update(state=Worker.State.STOPPED, stopped_at=Now())
+            self._listener().srem("rq:workers", self.key)
+            self._listener().delete(self.key)
+        except (*DATABASE_ERRORS, redis.exceptions.RedisError) as error:
+            logger.warning("could not sign off: %s", error)
+
+
+class _Stopped(Exception):
+    """A signal came while the worker was waiting."""
+
+
+def make_worker(resource_classes: list[str], **options: Any) -> WakeUpWorker:
+    """A worker for these classes; each class is a queue of RQ."""
+    connection = Redis.from_url(settings.REDIS_URL, socket_connect_timeout=queue.CONNECT_SECONDS)
+    queues = [Queue(name, connection=connection, serializer=JSONSerializer) for name in resource_classes]
+    return WakeUpWorker(queues, connection=connection, **options)

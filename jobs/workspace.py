@@ -1,0 +1,115 @@
+"""The scratch folder of one run: its code unpacked, its effective config, its log and what it left."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from django.core.files.storage import storages
+
+from jobs.models import Job
+from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
+from submissions.models import Submission
+
+STORAGE_ERRORS = (OSError, ClientError, BotoCoreError)
+CHUNK = 1024 * 1024
+
+
+class BadSubmission(Exception):
+    """The submission's own files are at fault; the message is for its author."""
+
+
+class StorageDown(Exception):
+    """Stored files cannot be reached, or are not what was stored: the platform's fault."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    folder: Path
+    code: Path
+    config: Path
+
+    @property
+    def run(self) -> Path:
+        """Where the supervisor writes: log, metrics.json, artifacts/."""
+        return self.folder / "run"
+
+
+@contextmanager
+def workspace(job: Job) -> Iterator[Workspace]:
+    """Unpack the job's submission; removes everything at the end. Raises BadSubmission, StorageDown."""
+    settings.WORK_ROOT.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{job.pk}-{job.attempt}-", dir=settings.WORK_ROOT))
+    try:
+        place = Workspace(folder, folder / "code", folder / "config.yaml")
+        for made in (place.code, place.run):
+            made.mkdir(mode=0o700)
+        _unpack(job.submission, place.code)
+        place = Workspace(folder, place.code / job.submission.root_folder, place.config)
+        place.config.write_bytes(effective_config(place.code / job.submission.config_file, job.config))
+        yield place
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(submission: Submission, target: Path) -> None:
+    with tempfile.TemporaryFile(dir=target.parent) as archive:
+        _fetch(submission, cast(BinaryIO, archive))
+        try:
+            extract_archive(cast(BinaryIO, archive), kind=cast(ArchiveKind, submission.kind), destination=target)
+        except ArchiveRefused as refusal:
+            raise BadSubmission(refusal.message) from refusal
+
+
+def _fetch(submission: Submission, target: BinaryIO) -> None:
+    """Copy the stored object and check that it is what was stored."""
+    digest = hashlib.sha256()
+    try:
+        with storages["submissions"].open(submission.object_name) as stored:
+            while chunk := stored.read(CHUNK):
+                digest.update(chunk)
+                target.write(chunk)
+    except STORAGE_ERRORS as error:
+        raise StorageDown(f"The submission's files cannot be read just now: {type(error).__name__}.") from error
+    if digest.hexdigest() != submission.sha256:
+        raise StorageDown("The submission's files are not what was stored: their SHA-256 differs.")
+    target.seek(0)
+
+
+def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
+    """The config file with the job's config laid over it: nested objects merge, everything else replaces.
+
+    Without overrides the file stays byte for byte as it is; no file counts as an empty one.
+    """
+    raw = path.read_bytes() if path.is_file() else b""
+    if not overrides:
+        return raw
+    try:
+        base = yaml.safe_load(raw) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise BadSubmission(f"{path.name}: is not valid YAML{line}, so the job's config cannot be laid over it.") from error
+    if not isinstance(base, dict):
+        raise BadSubmission(f"{path.name}: must hold an object for the job's config to be laid over it.")
+    merged = merge(base, overrides)
+    if path.suffix == ".json":
+        return json.dumps(merged, indent=2, ensure_ascii=False, default=str).encode()
+    return yaml.safe_dump(merged, allow_unicode=True, sort_keys=False).encode()
+
+
+def merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
+    """`over` laid over `base`; neither is changed."""
+    merged = dict(base)
+    for key, value in over.items():
+        earlier = merged.get(key)
+        merged[key] = merge(earlier, value) if isinstance(earlier, dict) and isinstance(value, dict) else value
+    return merged
