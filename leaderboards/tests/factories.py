@@ -1,0 +1,53 @@
+"""Leaderboards for tests: `image_auc` ranks (higher is better), `seconds` is beside it (lower is better)."""
+
+import factory
+
+from leaderboards.models import Entry, Leaderboard, Metric
+
+DEFAULT_METRICS = [
+    {"name": "image_auc", "label": "Image AUROC"},
+    {"name": "seconds", "unit": "s", "direction": "lower"},
+]
+
+
+class MetricFactory(factory.django.DjangoModelFactory):
+    class Meta:
+        model = Metric
+
+    leaderboard = factory.SubFactory("leaderboards.tests.factories.LeaderboardFactory", metrics=[])
+    name = factory.Sequence(lambda n: f"metric_{n}")
+    position = factory.Sequence(lambda n: n)
+
+
+class LeaderboardFactory(factory.django.DjangoModelFactory):
+    """`metrics=[{"name": ...}, ...]` gives other metrics than the two of the module, in their order."""
+
+    class Meta:
+        model = Leaderboard
+        skip_postgeneration_save = True
+
+    slug = factory.Sequence(lambda n: f"board-{n}")
+    title = factory.Sequence(lambda n: f"Board {n}")
+
+    @factory.post_generation
+    def metrics(board, create, given):
+        for position, fields in enumerate(DEFAULT_METRICS if given is None else given):
+            MetricFactory(leaderboard=board, **{"position": position, **fields})
+
+
+class EntryFactory(factory.django.DjangoModelFactory):
+    """A person's entry with the completed job behind it; `score=` is the job's too."""
+
+    class Meta:
+        model = Entry
+
+    score = 0.9
+    leaderboard = factory.SubFactory(LeaderboardFactory)
+    job = factory.SubFactory(
+        "jobs.tests.factories.JobFactory",
+        status="completed",
+        leaderboard=factory.SelfAttribute("..leaderboard"),
+        score=factory.SelfAttribute("..score"),
+    )
+    user = factory.SelfAttribute("job.user")
+    submitted_at = factory.SelfAttribute("job.submission.created_at")
