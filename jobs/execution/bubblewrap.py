@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shutil
+import stat
 import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -59,9 +60,9 @@ class Stage:
         except OSError as error:
             raise SandboxError(f"cannot show {path} to the run: {error.strerror}") from error
         mode = os.fstat(descriptor).st_mode
-        if mode & 0o170000 == 0o120000:
+        if stat.S_ISLNK(mode):
             raise SandboxError(f"cannot show {path} to the run: it is a symbolic link")
-        self._sources.append((descriptor, mode & 0o170000 == 0o040000))
+        self._sources.append((descriptor, stat.S_ISDIR(mode)))
         return f"{_STAGE}/{len(self._sources) - 1}"
 
     def build(self) -> None:
@@ -94,6 +95,9 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         uid = gid = spec.sandbox_uid
     try:
         _own_namespace(is_root, uid, gid)
+        if is_root:
+            _let_read(spec.code_dir)
+            _let_read(spec.config_path)
         stage = Stage()
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
@@ -119,6 +123,25 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
     )  # fmt: skip
+
+
+def _let_read(path: str) -> None:
+    """Make files that the worker wrote for this run readable to the user it steps down to. Links are left alone."""
+    _grant(path, os.stat(path, follow_symlinks=False))
+    for folder, folders, files, descriptor in os.fwalk(path, follow_symlinks=False):
+        for name in [*folders, *files]:
+            _grant(os.path.join(folder, name), os.stat(name, dir_fd=descriptor, follow_symlinks=False))
+
+
+def _grant(path: str, state: os.stat_result) -> None:
+    wanted = 0o555 if stat.S_ISDIR(state.st_mode) else 0o444
+    if state.st_mode & wanted == wanted or not (stat.S_ISDIR(state.st_mode) or stat.S_ISREG(state.st_mode)):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchmod(descriptor, stat.S_IMODE(state.st_mode) | wanted)
+    finally:
+        os.close(descriptor)
 
 
 def _own_namespace(is_root: bool, uid: int, gid: int) -> None:

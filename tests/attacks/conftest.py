@@ -1,0 +1,151 @@
+"""Hostile submissions against the real sandbox. Nothing here needs Django; everything needs user namespaces and bwrap."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.execution import preflight
+from jobs.execution.client import Supervisor
+from jobs.execution.spec import KIB, MIB, Limits, Result, RunSpec
+
+LIMITS = Limits(
+    wall_seconds=15, cpu_seconds=15, memory_bytes=256 * MIB, processes=64, open_files=256, file_bytes=64 * MIB,
+    output_bytes=8 * MIB, output_inodes=200, tmp_bytes=16 * MIB, log_kept_bytes=16 * KIB, log_kill_bytes=MIB,
+)  # fmt: skip
+
+# What a hostile program may import: `attempt` turns an attack into a line that the tests look for.
+ATTACK = '''
+import ctypes, json, os, sys
+
+OUTPUT = sys.argv[sys.argv.index("--output") + 1]
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def attempt(name, action):
+    try:
+        print("OPEN" if action() else "held", name, flush=True)
+    except (OSError, ValueError) as error:
+        print("held", name, error, flush=True)
+
+
+def call(number, *arguments):
+    """errno of a bare system call; 0 when it worked."""
+    return 0 if libc.syscall(number, *arguments) >= 0 else ctypes.get_errno()
+
+
+def leave(name, text):
+    with open(os.path.join(OUTPUT, name), "w") as file:
+        file.write(text)
+
+
+def leave_metrics(**metrics):
+    leave("metrics.json", json.dumps({"params": {}, "metrics": metrics or {"score": 1.0}}))
+'''
+
+
+@dataclass(frozen=True)
+class Outcome:
+    result: Result
+    log: str
+    run_dir: Path
+
+    def assert_held(self) -> None:
+        """Something was tried, and nothing of it worked."""
+        assert "held" in self.log, (self.result, self.log)
+        assert "OPEN" not in self.log
+
+
+def build(folder: Path, code: str, **changes: Any) -> RunSpec:
+    """A spec for the program `code`, all of its files below `folder`."""
+    for name in ("code", "run"):
+        (folder / name).mkdir(parents=True, mode=0o700)
+    (folder / "code" / "main.py").write_text(code)
+    (folder / "code" / "attack.py").write_text(ATTACK)
+    (folder / "config.yaml").write_text("seed: 1\n")
+    given: Mapping[str, Any] = {"executor": "bubblewrap", "limits": LIMITS, **changes}
+    return RunSpec(
+        run_id=folder.name.replace("[", "-").replace("]", "-")[:60],
+        python=sys.executable,
+        code_dir=str(folder / "code"),
+        config_path=str(folder / "config.yaml"),
+        run_dir=str(folder / "run"),
+        **given,
+    )
+
+
+def run(spec: RunSpec, start: Callable[[], Supervisor] = Supervisor.start) -> Outcome:
+    with start() as supervisor:
+        supervisor.run(spec)
+        result = supervisor.wait(40)
+    assert result is not None
+    folder = Path(spec.run_dir)
+    log = folder / "log"
+    return Outcome(result, log.read_text(errors="replace") if log.exists() else "", folder)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips, loudly, where this machine has no sandbox to attack."""
+    result = run(build(tmp_path_factory.mktemp("first") / "run", "print('hello')")).result
+    absent = ("namespaces are not available", "bwrap was not found", "No permissions to creat")
+    if result.reason == "sandbox_error" and any(reason in result.detail for reason in absent):
+        pytest.skip(f"NO SANDBOX ON THIS MACHINE, NOTHING WAS PROVEN: {result.detail}")
+    assert result.succeeded, result
+
+
+@pytest.fixture
+def submit(sandbox: None, tmp_path: Path) -> Callable[..., Outcome]:
+    """Run a program in the sandbox: submit(code, limits=..., dataset_dir=...)."""
+
+    def submit(code: str, start: Callable[[], Supervisor] = Supervisor.start, **changes: Any) -> Outcome:
+        return run(build(tmp_path / f"run{len(list(tmp_path.iterdir()))}", code, **changes), start)
+
+    return submit
+
+
+@pytest.fixture(scope="session")
+def weakened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callable[[], Supervisor]]:
+    """Supervisors with a hole: weakened("python statements that patch the modules") starts such a one."""
+    folder = tmp_path_factory.mktemp("weak")
+    root = Path(preflight.__file__).resolve().parents[2]
+
+    def make(patch: str) -> Callable[[], Supervisor]:
+        script = folder / f"supervisor{len(os.listdir(folder))}.py"
+        lines = [
+            "import sys",
+            f"sys.path.append({str(root)!r})",
+            "from jobs.execution import bubblewrap, cgroup, launch, linux, supervisor",
+            patch,
+            "supervisor.main()",
+        ]
+        script.write_text("\n".join(lines))
+        return lambda: Supervisor.start(script=script)
+
+    return make
+
+
+def processes_with(marker: str) -> list[int]:
+    """Host pids whose command line holds `marker`."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if marker.encode() in Path("/proc", name, "cmdline").read_bytes() and int(name) != os.getpid():
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def artifact_names(outcome: Outcome) -> list[str]:
+    return [item["path"] for item in outcome.result.artifacts]
+
+
+def said(outcome: Outcome) -> Any:
+    """The JSON that the program printed last."""
+    return json.loads(outcome.log.strip().splitlines()[-1])
