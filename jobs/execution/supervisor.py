@@ -73,6 +73,7 @@ class Run:
         self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
         self.first_output: float | None = None
         self.peak_seen = 0
+        self.output_was_full = False
         self.reason = ""
         self.detail = ""
         self.statuses: dict[int, int] = {}
@@ -162,8 +163,10 @@ class Run:
             self.end("log_limit", f"more than {human_bytes(limit)} of output on stdout and stderr")
 
     def _look(self, prepared: launch.Prepared) -> None:
-        """What no descriptor tells: memory and CPU."""
+        """What no descriptor tells: memory, CPU and disk."""
         limits = self.spec.limits
+        # Files that were unlinked but held open fill the disk too, and are gone at the end.
+        self.output_was_full |= _is_full(prepared.volumes.get("output"))
         if self.group.held("memory"):
             if self.group.oom_kills():
                 self.end("out_of_memory")
@@ -208,7 +211,7 @@ class Run:
             cpu_seconds=cpu if counted is None else counted,
             peak_memory_bytes=self.group.peak_memory() or max(self.peak_seen, largest),
             oom_kills=self.group.oom_kills(),
-            output_full=_is_full(prepared.volumes.get("output")),
+            output_full=self.output_was_full or _is_full(prepared.volumes.get("output")),
             log_bytes=self.log.total,
             log_truncated=self.log.left_out > 0,
             first_output_seconds=self.first_output,

@@ -1,0 +1,234 @@
+"""Bombs: each limit holds, and the result names it from what was counted."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.execution.client import Supervisor
+from jobs.execution.spec import MIB
+
+from .conftest import LIMITS, Outcome, artifact_names, said
+
+Submit = Callable[..., Outcome]
+NO_CGROUP = "cgroup.create = lambda run_id, limits: cgroup.Group()"
+_EATER = """
+import os, sys, time
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(128 << 20)
+        held[::4096] = b"x" * len(held[::4096])
+        time.sleep(5)
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+print("survived")
+"""
+
+
+def test_memory_is_limited_over_all_processes(submit: Submit) -> None:
+    outcome = submit(_EATER)
+    assert outcome.result.reason == "out_of_memory", outcome.result
+    assert "of 256 MiB" in outcome.result.detail
+    assert "survived" not in outcome.log
+
+
+def test_memory_is_limited_without_a_control_group(submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
+    outcome = submit(_EATER, weakened(NO_CGROUP))
+    assert outcome.result.reason == "out_of_memory", outcome.result
+    assert outcome.result.limits_applied["memory"] == "watchdog"
+    assert "survived" not in outcome.log
+
+
+@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+def test_memory_in_files_that_have_no_name_counts(
+    patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
+    outcome = submit(
+        """
+import os, time
+for index in range(10):
+    file = os.memfd_create(f"hidden{index}")
+    for _ in range(40):
+        os.write(file, b"x" * (1 << 20))
+time.sleep(3)
+print("survived")
+""",
+        weakened(patch),
+    )
+    assert outcome.result.reason == "out_of_memory", outcome.result
+    assert "survived" not in outcome.log
+
+
+def test_faked_out_of_memory_is_not_believed(submit: Submit) -> None:
+    outcome = submit("import os, sys; print('MemoryError', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)")
+    assert outcome.result.reason == "exited"
+    assert (outcome.result.exit_code, outcome.result.signal, outcome.result.oom_kills) == (137, 9, 0)
+    assert outcome.result.detail == "killed by signal 9 (Killed), or exit code 137"
+
+
+@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+def test_fork_bomb_stops_at_the_limit(
+    patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
+    outcome = submit(
+        """
+import os, time
+started = 0
+try:
+    while started < 500:
+        if os.fork() == 0:
+            time.sleep(30)
+            os._exit(0)
+        started += 1
+except OSError:
+    pass
+print(started)
+""",
+        weakened(patch),
+    )
+    assert 30 <= said(outcome) <= LIMITS.processes
+    assert outcome.result.reason == "exited"
+
+
+def test_endless_fork_bomb_ends_with_the_wall_clock(submit: Submit) -> None:
+    outcome = submit(
+        "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n",
+        limits=replace(LIMITS, wall_seconds=1.5),
+    )
+    assert outcome.result.reason == "timeout"
+    assert not outcome.result.leftovers
+    assert outcome.result.wall_seconds < 6
+
+
+@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+def test_cpu_time_is_limited(patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
+    outcome = submit(
+        "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
+        weakened(patch),
+        limits=replace(LIMITS, cpu_seconds=1),
+    )
+    assert outcome.result.reason == "cpu_limit", outcome.result
+    assert outcome.result.detail.endswith("of 1 seconds of CPU time")
+
+
+def test_wall_time_is_limited_whatever_signals_are_ignored(submit: Submit) -> None:
+    outcome = submit(
+        "import signal, time\n"
+        "for number in range(1, 65):\n"
+        "    try: signal.signal(number, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(1)\n",
+        limits=replace(LIMITS, wall_seconds=1),
+    )
+    assert outcome.result.reason == "timeout"
+    assert outcome.result.detail == "1 of 1 seconds of wall time"
+    assert 1 <= outcome.result.wall_seconds < 4
+
+
+@pytest.mark.parametrize("unlinked", [False, True])
+def test_output_has_a_quota_of_bytes(unlinked: bool, submit: Submit) -> None:
+    outcome = submit(f"""
+from attack import *
+import time
+with open(OUTPUT + "/big", "wb", buffering=0) as file:
+    if {unlinked}:
+        os.unlink(OUTPUT + "/big")
+    try:
+        for _ in range(1000):
+            file.write(b"x" * 65536)
+    except OSError:
+        time.sleep(0.5)
+        raise
+""")
+    assert outcome.result.reason == "disk_limit", outcome.result
+    assert outcome.result.output_full
+    assert "No space left on device" in outcome.log
+
+
+def test_output_has_a_quota_of_files(submit: Submit) -> None:
+    outcome = submit("""
+from attack import *
+made = 0
+try:
+    for made in range(1000):
+        leave(str(made), "")
+except OSError as error:
+    print(error, made)
+""")
+    assert "No space left on device" in outcome.log
+    assert outcome.result.output_full and outcome.result.reason == "exited"
+    assert len(artifact_names(outcome)) < LIMITS.output_inodes
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_scratch_folders_have_a_quota(folder: str, submit: Submit) -> None:
+    outcome = submit(f"""
+written = 0
+with open({folder!r} + "/big", "wb", buffering=0) as file:
+    try:
+        while written < 300 << 20:
+            written += file.write(b"x" * (1 << 20))
+    except OSError as error:
+        print("stopped", error)
+""")
+    assert "stopped" in outcome.log
+
+
+def test_one_file_has_a_size_limit(submit: Submit) -> None:
+    outcome = submit(
+        "open('/tmp/big', 'wb').truncate(2 << 20)", limits=replace(LIMITS, file_bytes=MIB)
+    )
+    assert "File too large" in outcome.log
+
+
+def test_open_files_and_core_dumps_are_limited(submit: Submit) -> None:
+    outcome = submit("""
+import json, os, resource
+opened = []
+try:
+    while len(opened) < 1000:
+        opened.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    os.close(opened.pop())
+print(json.dumps([len(opened), resource.getrlimit(resource.RLIMIT_CORE)]))
+""")
+    opened, core = said(outcome)
+    assert opened < LIMITS.open_files and core == [0, 0]
+
+
+def test_log_bomb_is_stopped_and_the_log_keeps_both_ends(submit: Submit) -> None:
+    outcome = submit("print('first line')\nwhile True: print('x' * 1000)")
+    assert outcome.result.reason == "log_limit"
+    assert outcome.result.log_truncated
+    assert outcome.log.startswith("first line\n")
+    assert " bytes of the log were left out here ...]" in outcome.log
+    assert LIMITS.log_kept_bytes < (outcome.run_dir / "log").stat().st_size < LIMITS.log_kept_bytes + 70_000
+
+
+def test_long_log_keeps_its_end(submit: Submit) -> None:
+    outcome = submit("for index in range(60_000): print(index)")
+    assert outcome.result.succeeded and outcome.result.log_truncated
+    assert outcome.log.startswith("0\n1\n") and outcome.log.endswith("59998\n59999\n")
+    size = sum(len(str(index)) + 1 for index in range(60_000))
+    assert outcome.result.log_bytes == size
+    marker = f"[... {size - LIMITS.log_kept_bytes - 65536} bytes of the log were left out here ...]"
+    assert marker in outcome.log
+
+
+def test_log_can_be_followed_while_the_run_goes_on(submit: Submit, sandbox: None, tmp_path: Path) -> None:
+    from .conftest import build
+
+    spec = build(tmp_path / "live", "import time; print('early'); time.sleep(30)")
+    with Supervisor.start() as supervisor:
+        supervisor.run(spec)
+        log = Path(spec.run_dir, "log")
+        for _ in range(100):
+            supervisor.poll(0.1)
+            if log.exists() and log.read_text() == "early\n":
+                break
+        else:
+            pytest.fail("the first line did not show up")
+        assert supervisor.result is None
