@@ -1,0 +1,115 @@
+"""Sandboxes with a hole made on purpose: the preflight must find each. A test that finds nothing here proves nothing elsewhere."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from jobs.execution import janitor, preflight
+from jobs.execution.client import Supervisor
+
+from .conftest import processes_with
+
+_WITHOUT = """
+whole = bubblewrap._arguments
+def arguments(*given):
+    found = whole(*given)
+    for flag in {flags!r}:
+        found.remove(flag)
+    return {added!r} + found
+bubblewrap._arguments = arguments
+"""
+_SHARED = ["--unshare-user", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]
+_HOLES = {
+    "shared network": (
+        _WITHOUT.format(flags=["--unshare-all"], added=[*_SHARED, "--unshare-pid"]),
+        {"loopback", "abstract_socket"},
+    ),
+    "folder of the host": (
+        "import os\nwhole = bubblewrap._binds\n"
+        "def binds(spec, stage):\n"
+        "    host = os.path.dirname(spec.code_dir)\n"
+        "    return [*whole(spec, stage), '--ro-bind', stage.add(host), host]\n"
+        "bubblewrap._binds = binds\n",
+        {"host_file", "other_users_file"},
+    ),
+    "no seccomp filter, no bounding": (
+        "bubblewrap.seccomp.build_filter = lambda: bytes([6, 0, 0, 0, 0, 0, 255, 127])\n"
+        + _WITHOUT.format(flags=["--disable-userns"], added=[]),
+        {"user_namespace"},
+    ),
+    "output without quota": (
+        "small = bubblewrap.Stage.volume\n"
+        "def volume(self, name, size, *rest):\n"
+        "    return small(self, name, size * 100 if name == 'output' else size, *rest)\n"
+        "bubblewrap.Stage.volume = volume\n",
+        {"output_quota"},
+    ),
+    "daemons survive": (
+        _WITHOUT.format(flags=["--die-with-parent"], added=[])
+        + "launch.kill_everything = lambda prepared, group, statuses: (launch.reap(statuses), True)[1]\n"
+        "cgroup.Group.remove = lambda self: None\n",
+        {"daemon"},
+    ),
+    "no limit on memory and processes": (
+        "cgroup.create = lambda run_id, limits: cgroup.Group()\n"
+        "launch._set_limits = lambda limits, group: None\n"
+        "launch.linux.lower_limit = lambda *arguments: None\n"
+        "supervisor.watchdog.memory_in_use = lambda *arguments: 0\n",
+        {"memory", "processes"},
+    ),
+    "leaked descriptor": (
+        "import os\nkeep = launch._keep_only\n"
+        "def leak(wanted):\n"
+        "    keep(wanted)\n"
+        "    os.dup2(os.open('/', os.O_RDONLY), 200, inheritable=True)\n"
+        "launch._keep_only = leak\n",
+        {"leaked_descriptor"},
+    ),
+    "worker's environment": (
+        "import os\nclean = bubblewrap.environment\n"
+        "bubblewrap.environment = lambda spec: clean(spec) | {'SECRET': 'secret-' + "
+        "__import__('json').loads(spec.environment['LEADERSBOARD_PROBE_TARGETS'])['marker']}\n",
+        {"environment"},
+    ),
+}
+
+
+def _clear_survivors() -> None:
+    janitor.clear_stale()
+    for pid in processes_with("daemon-leadersboard-preflight-"):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("hole", _HOLES)
+def test_preflight_finds_the_hole(
+    hole: str, sandbox: None, weakened: Callable[[str], Callable[[], Supervisor]]
+) -> None:
+    patch, names = _HOLES[hole]
+    try:
+        found = preflight.probe("bubblewrap", sys.executable, start=weakened(patch))
+    finally:
+        _clear_survivors()
+    assert {one.name for one in found if not one.contained} >= names, found
+    # The hole was found where it is, and not because nothing ran.
+    assert not any("no answer" in one.how for one in found), found
+    assert not preflight.is_tight(found)
+
+
+def test_preflight_holds_in_the_sandbox_as_it_is(sandbox: None) -> None:
+    found = preflight.probe("bubblewrap", sys.executable)
+    assert [one for one in found if not one.contained] == []
+    assert len(found) == 14
+    assert preflight.is_tight(found)
+
+
+def test_preflight_finds_the_unsafe_executor_open(sandbox: None) -> None:
+    found = preflight.probe("unsafe-local", sys.executable)
+    assert {"host_file", "loopback", "output_quota"} <= {one.name for one in found if not one.contained}
+
+
+def test_preflight_fails_closed_when_nothing_runs(sandbox: None) -> None:
+    found = preflight.probe("bubblewrap", sys.executable, bwrap="/nonexistent/bwrap")
+    assert not any(one.contained for one in found)
