@@ -165,7 +165,10 @@ def _create_v2(name: str, limits: Limits) -> Group:
             offered = (parent / "cgroup.subtree_control").read_text().split()
             if "memory" not in offered:
                 continue
-            _fill(folder, [pair for controller in settings if controller in offered for pair in settings[controller]])
+            _fill(
+                folder,
+                [pair for controller in settings if controller in offered for pair in settings[controller]],
+            )
         except OSError:
             continue
         return Group(2, {controller: folder for controller in settings if controller in offered})

@@ -32,7 +32,7 @@ def clear_stale(runs_root: Path | None = None) -> list[str]:
 def _is_stale(folder: Path) -> bool:
     try:
         owner = json.loads((folder / _OWNER).read_text())
-        return linux.process_started(int(owner["pid"])) != owner["started"]
+        return bool(linux.process_started(int(owner["pid"])) != owner["started"])
     except (OSError, ValueError, KeyError, TypeError):
         # Made a moment ago and not marked yet, or never finished.
         return time.time() - folder.stat().st_mtime > _UNOWNED_SECONDS

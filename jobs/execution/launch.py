@@ -66,7 +66,13 @@ def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> 
 
 
 def _become(
-    prepared: Prepared, limits: Limits, group: cgroup.Group, entries: list[int], log: int, supervisor: int, failure: int
+    prepared: Prepared,
+    limits: Limits,
+    group: cgroup.Group,
+    entries: list[int],
+    log: int,
+    supervisor: int,
+    failure: int,
 ) -> None:
     """In the child: limits first, privileges last, then exec."""
     os.setsid()

@@ -19,7 +19,11 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         scratch.mkdir(mode=0o700)
     except OSError as error:
         raise SandboxError(f"the output folder could not be made: {error}") from error
-    environment = bubblewrap.environment(spec) | {"HOME": str(scratch), "TMPDIR": str(scratch), "MPLCONFIGDIR": str(scratch)}
+    environment = bubblewrap.environment(spec) | {
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "MPLCONFIGDIR": str(scratch),
+    }
     if spec.dataset_dir:
         environment["DATASET_DIR"] = spec.dataset_dir
     return Prepared(

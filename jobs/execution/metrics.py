@@ -62,7 +62,9 @@ def _load(raw: bytes) -> dict[str, Any]:
         # Python refuses to convert integers of more than some thousand digits.
         raise BadMetrics("out_of_range", "metrics.json holds a number with too many digits") from None
     if not isinstance(document, dict):
-        raise BadMetrics("wrong_type", f'metrics.json must be an object with "params" and "metrics", not {_kind(document)}')
+        raise BadMetrics(
+            "wrong_type", f'metrics.json must be an object with "params" and "metrics", not {_kind(document)}'
+        )
     return document
 
 
@@ -134,7 +136,9 @@ def _check_text(text: str, place: str) -> None:
     for character in text:
         is_control = character < " " and character not in "\t\n\r" or "\x7f" <= character <= "\x9f"
         if is_control or "\ud800" <= character <= "\udfff" or character in _BIDI_CONTROLS:
-            raise BadMetrics("bad_text", f"{place} holds the character U+{ord(character):04X}, which is not allowed")
+            raise BadMetrics(
+                "bad_text", f"{place} holds the character U+{ord(character):04X}, which is not allowed"
+            )
 
 
 def _kind(value: Any) -> str:

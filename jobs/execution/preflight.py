@@ -180,7 +180,9 @@ def _daemon(run: _Run, marker: str) -> Probe:
     contained = bool(said.get("left_behind")) and not left and not result.leftovers
     if not said:
         return Probe("daemon", _WHAT["daemon"], False, f"no answer ({result.reason}: {result.detail})")
-    return Probe("daemon", _WHAT["daemon"], contained, f"still running: {left}" if left else "dead with the run")
+    return Probe(
+        "daemon", _WHAT["daemon"], contained, f"still running: {left}" if left else "dead with the run"
+    )
 
 
 def _processes_named(text: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
-EXECUTORS = ("bubblewrap", "container", "unsafe-local")
+EXECUTORS = ("bubblewrap", "unsafe-local")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -51,6 +51,7 @@ class RunSpec:
     gpus: tuple[int, ...] = ()
     read_only_paths: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    # For an executor that runs images; bubblewrap has no use for it.
     image: str = ""
     # The user that a root worker steps down to; an ordinary user's worker runs as itself in a user namespace.
     sandbox_uid: int = 64321
@@ -83,9 +84,20 @@ class RunSpec:
         if not _RUN_ID.fullmatch(self.run_id):
             raise BadSpec(f"run_id {self.run_id!r} is not a plain name")
         parts = self.entrypoint.split("/")
-        if self.entrypoint.startswith("-") or any(part in ("", ".", "..") for part in parts) or "\0" in self.entrypoint:
+        if (
+            self.entrypoint.startswith("-")
+            or any(part in ("", ".", "..") for part in parts)
+            or "\0" in self.entrypoint
+        ):
             raise BadSpec(f"entrypoint {self.entrypoint!r} is not a plain relative path")
-        for path in (self.python, self.code_dir, self.config_path, self.run_dir, self.dataset_dir, *self.read_only_paths):
+        for path in (
+            self.python,
+            self.code_dir,
+            self.config_path,
+            self.run_dir,
+            self.dataset_dir,
+            *self.read_only_paths,
+        ):
             if path is not None and (not path.startswith("/") or "\0" in path):
                 raise BadSpec(f"{path!r} is not an absolute path")
         for name, value in self.environment.items():

@@ -95,7 +95,14 @@ class Run:
             pid = launch.start(prepared, limits, self.group, writer)
         finally:
             os.close(writer)
-        emit({"event": "started", "run_id": self.spec.run_id, "isolation": prepared.isolation, "limits_applied": applied})
+        emit(
+            {
+                "event": "started",
+                "run_id": self.spec.run_id,
+                "isolation": prepared.isolation,
+                "limits_applied": applied,
+            }
+        )
         self._watch(pid, reader, prepared)
         result = self._conclude(pid, reader, prepared)
         result.isolation, result.limits_applied = prepared.isolation, applied
@@ -224,7 +231,9 @@ class Run:
             self.reason = "out_of_memory"
         if self.reason == "out_of_memory":
             how = "" if self.group.held("memory") else ", added up over its processes"
-            self.detail = f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
+            self.detail = (
+                f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
+            )
         if self.reason:
             return
         try:

@@ -77,7 +77,9 @@ leave("good-1.0 (a).txt", "x")
 """)
     assert artifact_names(outcome) == ["good-1.0 (a).txt"]
     assert outcome.result.artifacts_dropped["count"] == 14
-    assert all(reason.isascii() and reason.isprintable() for reason in outcome.result.artifacts_dropped["reasons"])
+    assert all(
+        reason.isascii() and reason.isprintable() for reason in outcome.result.artifacts_dropped["reasons"]
+    )
 
 
 def test_sparse_files_cost_nothing(submit: Submit) -> None:
@@ -140,4 +142,8 @@ def test_collect_stops_at_its_caps(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for descriptor in descriptors:
         os.close(descriptor)
     assert [item["path"] for item in found.artifacts] == ["0.txt", "1.txt", "2.txt"]
-    assert found.reasons == ["3.txt: more than 3 files", "4.txt: more than 3 files", "5.txt: more than 5 entries"]
+    assert found.reasons == [
+        "3.txt: more than 3 files",
+        "4.txt: more than 3 files",
+        "5.txt: more than 5 entries",
+    ]

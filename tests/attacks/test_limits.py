@@ -34,7 +34,9 @@ def test_memory_is_limited_over_all_processes(submit: Submit) -> None:
     assert "survived" not in outcome.log
 
 
-def test_memory_is_limited_without_a_control_group(submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
+def test_memory_is_limited_without_a_control_group(
+    submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
     outcome = submit(_EATER, weakened(NO_CGROUP))
     assert outcome.result.reason == "out_of_memory", outcome.result
     assert outcome.result.limits_applied["memory"] == "watchdog"
@@ -62,7 +64,9 @@ print("survived")
 
 
 def test_faked_out_of_memory_is_not_believed(submit: Submit) -> None:
-    outcome = submit("import os, sys; print('MemoryError', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)")
+    outcome = submit(
+        "import os, sys; print('MemoryError', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    )
     assert outcome.result.reason == "exited"
     assert (outcome.result.exit_code, outcome.result.signal, outcome.result.oom_kills) == (137, 9, 0)
     assert outcome.result.detail == "killed by signal 9 (Killed), or exit code 137"
@@ -103,7 +107,9 @@ def test_endless_fork_bomb_ends_with_the_wall_clock(submit: Submit) -> None:
 
 
 @pytest.mark.parametrize("patch", ["", NO_CGROUP])
-def test_cpu_time_is_limited(patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
+def test_cpu_time_is_limited(
+    patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
     outcome = submit(
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
         weakened(patch),
@@ -178,9 +184,7 @@ with open({folder!r} + "/big", "wb", buffering=0) as file:
 
 
 def test_one_file_has_a_size_limit(submit: Submit) -> None:
-    outcome = submit(
-        "open('/tmp/big', 'wb').truncate(2 << 20)", limits=replace(LIMITS, file_bytes=MIB)
-    )
+    outcome = submit("open('/tmp/big', 'wb').truncate(2 << 20)", limits=replace(LIMITS, file_bytes=MIB))
     assert "File too large" in outcome.log
 
 

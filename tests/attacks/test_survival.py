@@ -41,7 +41,9 @@ if os.path.exists("/sandbox/code/stay"):
 
 
 @contextmanager
-def _running(folder: Path, start: Callable[[], Supervisor] = Supervisor.start, **changes: object) -> Iterator[tuple[Supervisor, str, RunSpec]]:
+def _running(
+    folder: Path, start: Callable[[], Supervisor] = Supervisor.start, **changes: object
+) -> Iterator[tuple[Supervisor, str, RunSpec]]:
     """A run with a daemon, once it is ready: (supervisor, the daemon's marker, spec)."""
     marker = f"daemon-of-{folder.parent.name}-{os.getpid()}"
     spec = build(folder, _daemon_program(marker), **changes)
@@ -80,7 +82,9 @@ def test_daemon_is_dead_before_the_output_is_read(submit: Submit, tmp_path: Path
 
 
 def test_kill_all_kills_only_the_run_itself(submit: Submit) -> None:
-    outcome = submit("import os, signal; print('before', flush=True); os.kill(-1, signal.SIGKILL); print('after')")
+    outcome = submit(
+        "import os, signal; print('before', flush=True); os.kill(-1, signal.SIGKILL); print('after')"
+    )
     assert outcome.result.reason == "exited"
     assert "before" in outcome.log
 

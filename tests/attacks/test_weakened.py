@@ -28,11 +28,13 @@ _HOLES = {
         {"loopback", "abstract_socket"},
     ),
     "folder of the host": (
-        "import os\nwhole = bubblewrap._binds\n"
-        "def binds(spec, stage):\n"
-        "    host = os.path.dirname(spec.code_dir)\n"
-        "    return [*whole(spec, stage), '--ro-bind', stage.add(host), host]\n"
-        "bubblewrap._binds = binds\n",
+        (
+            "import os\nwhole = bubblewrap._binds\n"
+            "def binds(spec, stage):\n"
+            "    host = os.path.dirname(spec.code_dir)\n"
+            "    return [*whole(spec, stage), '--ro-bind', stage.add(host), host]\n"
+            "bubblewrap._binds = binds\n"
+        ),
         {"host_file", "other_users_file"},
     ),
     "no seccomp filter, no bounding": (
@@ -41,10 +43,12 @@ _HOLES = {
         {"user_namespace"},
     ),
     "output without quota": (
-        "small = bubblewrap.Stage.volume\n"
-        "def volume(self, name, size, *rest):\n"
-        "    return small(self, name, size * 100 if name == 'output' else size, *rest)\n"
-        "bubblewrap.Stage.volume = volume\n",
+        (
+            "small = bubblewrap.Stage.volume\n"
+            "def volume(self, name, size, *rest):\n"
+            "    return small(self, name, size * 100 if name == 'output' else size, *rest)\n"
+            "bubblewrap.Stage.volume = volume\n"
+        ),
         {"output_quota"},
     ),
     "daemons survive": (
@@ -54,24 +58,30 @@ _HOLES = {
         {"daemon"},
     ),
     "no limit on memory and processes": (
-        "cgroup.create = lambda run_id, limits: cgroup.Group()\n"
-        "launch._set_limits = lambda limits, group: None\n"
-        "launch.linux.lower_limit = lambda *arguments: None\n"
-        "supervisor.watchdog.memory_in_use = lambda *arguments: 0\n",
+        (
+            "cgroup.create = lambda run_id, limits: cgroup.Group()\n"
+            "launch._set_limits = lambda limits, group: None\n"
+            "launch.linux.lower_limit = lambda *arguments: None\n"
+            "supervisor.watchdog.memory_in_use = lambda *arguments: 0\n"
+        ),
         {"memory", "processes"},
     ),
     "leaked descriptor": (
-        "import os\nkeep = launch._keep_only\n"
-        "def leak(wanted):\n"
-        "    keep(wanted)\n"
-        "    os.dup2(os.open('/', os.O_RDONLY), 200, inheritable=True)\n"
-        "launch._keep_only = leak\n",
+        (
+            "import os\nkeep = launch._keep_only\n"
+            "def leak(wanted):\n"
+            "    keep(wanted)\n"
+            "    os.dup2(os.open('/', os.O_RDONLY), 200, inheritable=True)\n"
+            "launch._keep_only = leak\n"
+        ),
         {"leaked_descriptor"},
     ),
     "worker's environment": (
-        "import os\nclean = bubblewrap.environment\n"
-        "bubblewrap.environment = lambda spec: clean(spec) | {'SECRET': 'secret-' + "
-        "__import__('json').loads(spec.environment['LEADERSBOARD_PROBE_TARGETS'])['marker']}\n",
+        (
+            "import os\nclean = bubblewrap.environment\n"
+            "bubblewrap.environment = lambda spec: clean(spec) | {'SECRET': 'secret-' + "
+            "__import__('json').loads(spec.environment['LEADERSBOARD_PROBE_TARGETS'])['marker']}\n"
+        ),
         {"environment"},
     ),
 }

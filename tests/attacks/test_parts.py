@@ -1,0 +1,151 @@
+"""The small parts by themselves: specs, the system call table, control groups of version 2, stale leftovers."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.execution import cgroup, interpreter, janitor, seccomp
+from jobs.execution.client import Supervisor
+from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
+
+from .conftest import build
+
+
+def _spec(**changes: object) -> RunSpec:
+    given: dict[str, object] = {
+        "run_id": "a-1", "executor": "bubblewrap", "python": "/v/bin/python", "code_dir": "/c", "config_path": "/k",
+        "run_dir": "/r",
+    }  # fmt: skip
+    return RunSpec(**(given | changes))  # type: ignore[arg-type]
+
+
+def test_spec_survives_the_pipe() -> None:
+    spec = _spec(limits=Limits(cpus=1.5), gpus=(0, 2), environment={"A": "b"}, dataset_dir="/d")
+    assert RunSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"executor": "docker"},
+        {"run_id": "../x"},
+        {"entrypoint": "../main.py"},
+        {"entrypoint": "/etc/x.py"},
+        {"entrypoint": "-c"},
+        {"entrypoint": ""},
+        {"code_dir": "relative"},
+        {"environment": {"A=B": "c"}},
+        {"sandbox_uid": 0},
+        {"limits": {"no_such_limit": 1}},
+    ],
+)
+def test_bad_spec_is_refused(changes: dict[str, object]) -> None:
+    fields = json.loads(_spec().to_json()) | changes
+    with pytest.raises(BadSpec):
+        RunSpec.from_json(json.dumps(fields))
+
+
+def test_result_survives_the_pipe() -> None:
+    result = Result("exited", exit_code=0, artifacts=[{"path": "a", "bytes": 1, "sha256": "0"}])
+    assert Result.from_event(json.loads(json.dumps(result.to_event()))) == result
+    assert result.succeeded and not Result("timeout", exit_code=0).succeeded
+
+
+def test_sizes_for_people() -> None:
+    assert [human_bytes(size) for size in (12, 2048, 16 << 30, 3 << 19)] == [
+        "12 bytes",
+        "2 KiB",
+        "16 GiB",
+        "1.5 MiB",
+    ]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_filter_has_no_jump_out_of_the_program(machine: str) -> None:
+    program = list(struct.iter_unpack("<HBBI", seccomp.build_filter(machine)))
+    assert len(program) < 4096
+    for index, (code, if_true, if_false, _) in enumerate(program):
+        if code & 7 == 5:
+            assert index + 1 + max(if_true, if_false) < len(program)
+    assert program[-1] == (0x06, 0, 0, 0x7FFF0000)
+
+
+def test_unknown_machine_has_no_filter() -> None:
+    with pytest.raises(seccomp.UnsupportedMachine):
+        seccomp.build_filter("riscv64")
+
+
+def test_interpreter_of_the_system_shows_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "realpath", lambda path: "/usr/bin/python3.11")
+    shown, _ = interpreter.interpreter_paths("/usr/bin/python3.11")
+    assert shown[:2] == ["/usr/bin/python3.11", "/usr/lib/python3.11"]
+    assert "/usr" not in shown
+
+
+def test_version_2_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in place of the kernel's: what would be written, and read."""
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    monkeypatch.setattr(cgroup, "_v2_parents", lambda: [tmp_path])
+    group = cgroup.create("a-1", Limits(memory_bytes=1000, processes=7, cpus=0.5))
+    (folder,) = set(group.folders.values())
+    assert group.held("memory") == group.held("pids") == "cgroup-v2"
+    written = {path.name: path.read_text() for path in folder.iterdir()}
+    assert written == {
+        "memory.max": "1000",
+        "memory.oom.group": "1",
+        "pids.max": "7",
+        "cpu.max": "50000 100000",
+    }
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 3\n")
+    (folder / "memory.peak").write_text("900\n")
+    (folder / "cpu.stat").write_text("usage_usec 1500000\nuser_usec 1\n")
+    assert (group.oom_kills(), group.peak_memory(), group.cpu_seconds()) == (3, 900, 1.5)
+
+
+def test_no_group_is_a_group_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "_v2_parents", list)
+    monkeypatch.setattr(cgroup, "_v1_parents", lambda controller: [Path("/proc/nowhere")])
+    group = cgroup.create("a-1", Limits())
+    assert (group.version, group.held("memory"), group.oom_kills(), group.cpu_seconds()) == (0, None, 0, None)
+    assert group.kill() and group.members() == set()
+
+
+def test_janitor_removes_folders_of_dead_workers_only(tmp_path: Path) -> None:
+    for name in ("dead", "mine", "fresh"):
+        (tmp_path / name / "output").mkdir(parents=True)
+    janitor.mark_as_ours(tmp_path / "mine")
+    (tmp_path / "dead" / ".owner").write_text('{"pid": 999999999, "started": 1}')
+    assert "dead" in janitor.clear_stale(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "mine"]
+
+
+def test_supervisor_imports_nothing_of_django() -> None:
+    code = "import sys; sys.path.append(sys.argv[1]); import jobs.execution.supervisor; print('django' in sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code, str(Path(cgroup.__file__).parents[2])]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_platform_fault_is_told_as_one(tmp_path: Path) -> None:
+    spec = build(tmp_path / "run", "print(1)", bwrap="/nonexistent/bwrap")
+    with Supervisor.start() as supervisor:
+        supervisor.run(spec)
+        result = supervisor.wait(10)
+    assert result and result.reason == "sandbox_error"
+    assert result.detail == "cannot show /nonexistent/bwrap to the run: No such file or directory"
+
+
+def test_unsafe_executor_says_what_it_is(tmp_path: Path) -> None:
+    spec = build(
+        tmp_path / "run", "from attack import *\nleave_metrics()\nprint('ran')", executor="unsafe-local"
+    )
+    with Supervisor.start() as supervisor:
+        supervisor.run(spec)
+        result = supervisor.wait(10)
+    assert result and result.succeeded and result.isolation == "unsafe-local"
+    assert result.limits_applied["filesystem"] == "none"
+    assert result.metrics_error is None
