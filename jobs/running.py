@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import storages
-from django.db import DataError, IntegrityError, close_old_connections
+from django.db import DataError, close_old_connections
 
 from jobs import transitions
 from jobs.execution.client import Supervisor
@@ -182,8 +182,6 @@ def persist(write: Callable[[], T]) -> T:
     while True:
         try:
             return write()
-        except IntegrityError:
-            raise
         except DATABASE_ERRORS as error:
             logger.warning("the database is away, trying again: %s", str(error).strip())
             close_old_connections()

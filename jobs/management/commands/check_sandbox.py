@@ -1,0 +1,31 @@
+"""`manage.py check_sandbox`: is the sandbox tight on this machine?"""
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from jobs.execution.preflight import is_tight, probe
+
+
+class Command(BaseCommand):
+    help = "Try to break out of the sandbox as a submission could, and print what came of it. Exit code 1 when it is open."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--json", action="store_true", help="Print the table as JSON.")
+
+    def handle(self, **options: Any) -> None:
+        report = probe(
+            settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, image=settings.CONTAINER_IMAGE
+        )
+        if options["json"]:
+            self.stdout.write(json.dumps([dataclasses.asdict(found) for found in report], indent=2))
+        else:
+            for found in report:
+                word = self.style.SUCCESS("contained") if found.contained else self.style.ERROR("OPEN     ")
+                self.stdout.write(f"{word}  {found.what}: {found.how}")
+        if not is_tight(report):
+            sys.exit(1)

@@ -1,0 +1,53 @@
+"""`manage.py worker`: runs jobs on this machine."""
+
+import dataclasses
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from jobs.execution import janitor
+from jobs.execution.preflight import is_tight, probe
+from jobs.worker import make_worker
+
+logger = logging.getLogger("jobs.worker")
+
+
+class Command(BaseCommand):
+    help = (
+        "Run jobs on this machine, one at a time, until stopped. Before it takes any it tries to break out of its own "
+        "sandbox, and refuses to work if it can. SIGTERM finishes the job in hand and ends; a second one gives it back."
+    )
+
+    def add_arguments(self, parser):
+        known = ", ".join(settings.RESOURCE_CLASSES)
+        parser.add_argument("--classes", nargs="+", metavar="CLASS", help=f"Resource classes to serve (default: all: {known}).")
+        parser.add_argument("--gpu", type=int, action="append", default=[], metavar="N", help="Give runs this GPU (index).")
+        parser.add_argument("--burst", action="store_true", help="End when no job is due.")
+        parser.add_argument("--max-jobs", type=int, metavar="N", help="End after N jobs.")
+
+    def handle(self, **options: Any) -> None:
+        classes = options["classes"] or list(settings.RESOURCE_CLASSES)
+        if unknown := set(classes) - set(settings.RESOURCE_CLASSES):
+            raise CommandError(f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}.")
+        refuse_unsafe_executor()
+        janitor.clear_stale(settings.WORK_ROOT)
+        report = probe(
+            settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, image=settings.CONTAINER_IMAGE
+        )
+        if not is_tight(report) and settings.EXECUTOR != "unsafe-local":
+            for found in report:
+                if not found.contained:
+                    logger.error("sandbox: %s: %s", found.what, found.how)
+            raise CommandError("The sandbox is open on this machine; no job is taken. See `manage.py check_sandbox`.")
+        worker = make_worker(classes, gpus=tuple(options["gpu"]))
+        worker.sandbox_report = [dataclasses.asdict(found) for found in report]
+        logger.info("worker %s serves %s", worker.name, ", ".join(classes))
+        worker.work(burst=options["burst"], max_jobs=options["max_jobs"])
+
+
+def refuse_unsafe_executor() -> None:
+    """The executor without isolation needs DEBUG and an explicit setting."""
+    if settings.EXECUTOR == "unsafe-local" and not (settings.DEBUG and settings.ALLOW_UNSAFE_EXECUTOR):
+        raise CommandError("EXECUTOR=unsafe-local runs strangers' code unprotected: it needs DEBUG=1 and ALLOW_UNSAFE_EXECUTOR=1.")

@@ -1,0 +1,121 @@
+"""What goes after 90 days, and stored files that nothing refers to."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.files.storage import Storage, storages
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from jobs.models import FINAL, Job
+from submissions.models import Submission
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+# An upload or a run under way has files that no row names yet.
+YOUNG = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many went, or with `dry_run` would go."""
+
+    jobs: int = 0
+    submissions: int = 0
+    objects: int = 0
+
+
+def prune_jobs(*, days: int | None = None, dry_run: bool = False) -> Pruned:
+    """Delete jobs that ended more than `days` ago with their files, then submissions that old without a job.
+
+    A job that is somebody's entry on a leaderboard stays: the board must not forget its leader.
+    """
+    days = settings.RETENTION_DAYS if days is None else days
+    before = Now() - timedelta(days=days)
+    old_jobs = Job.objects.filter(status__in=FINAL, finished_at__lt=before, entry=None, tracking=None)
+    jobless = Submission.objects.filter(created_at__lt=before, jobs=None)
+    if dry_run:
+        kept = Job.objects.exclude(pk__in=old_jobs.values("pk"))
+        emptied = Submission.objects.filter(created_at__lt=before).exclude(jobs__in=kept)
+        return Pruned(old_jobs.count(), emptied.distinct().count(), 0)
+    jobs = 0
+    while batch := list(old_jobs[:BATCH]):
+        for job in batch:
+            _delete_files(job)
+            job.delete()
+        jobs += len(batch)
+    submissions = 0
+    while found := list(jobless[:BATCH]):
+        for submission in found:
+            storages["submissions"].delete(submission.object_name)
+            submission.delete()
+        submissions += len(found)
+    if jobs or submissions:
+        logger.info("retention: %s jobs and %s submissions older than %s days are gone", jobs, submissions, days)
+    return Pruned(jobs, submissions, 0)
+
+
+def _delete_files(job: Job) -> None:
+    storage = storages["artifacts"]
+    for item in job.artifacts:
+        storage.delete(item["name"])
+    if job.log_name:
+        storage.delete(job.log_name)
+
+
+def sweep_orphans(*, dry_run: bool = False) -> int:
+    """Delete stored files that are over a day old and that no row names; how many."""
+    count = 0
+    for storage, name, is_needed in _stored():
+        if is_needed or _modified(storage, name) > timezone.now() - YOUNG:
+            continue
+        count += 1
+        if not dry_run:
+            storage.delete(name)
+    if count and not dry_run:
+        logger.info("%s stored files that nothing referred to are gone", count)
+    return count
+
+
+def _modified(storage: Storage, name: str) -> datetime:
+    try:
+        return storage.get_modified_time(name)
+    except OSError:
+        return timezone.now()  # gone meanwhile
+
+
+def _stored() -> Iterator[tuple[Storage, str, bool]]:
+    """(storage, name, whether a row names it) of every stored submission, log and artifact."""
+    submissions, artifacts = storages["submissions"], storages["artifacts"]
+    try:
+        _, names = submissions.listdir("")
+    except FileNotFoundError:
+        names = []
+    for start in range(0, len(names), BATCH):
+        part = names[start : start + BATCH]
+        known = set(Submission.objects.filter(object_name__in=part).values_list("object_name", flat=True))
+        yield from ((submissions, name, name in known) for name in part)
+    try:
+        job_ids, _ = artifacts.listdir("results")
+    except FileNotFoundError:
+        return
+    for job_id in job_ids:
+        named = _named_files(job_id)
+        yield from ((artifacts, name, name in named) for name in _walk(artifacts, f"results/{job_id}"))
+
+
+def _named_files(job_id: str) -> set[str]:
+    job = Job.objects.filter(Q(pk=job_id)).first() if len(job_id) == 36 else None
+    return {job.log_name, *(item["name"] for item in job.artifacts)} if job else set()
+
+
+def _walk(storage: Storage, folder: str) -> Iterator[str]:
+    folders, files = storage.listdir(folder)
+    yield from (f"{folder}/{name}" for name in files)
+    for inner in folders:
+        yield from _walk(storage, f"{folder}/{inner}")
