@@ -11,6 +11,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -271,7 +272,7 @@ def test_extracting_through_a_linked_folder_is_refused(playground: Playground, t
 
 
 def test_failing_disk_leaves_nothing(playground: Playground, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = []
+    written: list[int] = []
 
     def full(descriptor: int, data: bytes) -> int:
         if len(written) == 3:
@@ -421,7 +422,7 @@ def test_memory_stays_flat(tmp_path: Path, kind: ArchiveKind) -> None:
                         member.write(bytes(MIB))
             elif kind == "tar.gz":
                 with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as packed:
-                    write_archive(packed, [("zeros", Zeros(size))])
+                    write_archive(cast(BinaryIO, packed), [("zeros", Zeros(size))])
             else:
                 write_archive(file, [("zeros", Zeros(size))])
             tracemalloc.reset_peak()
