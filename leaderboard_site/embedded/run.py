@@ -142,7 +142,7 @@ class Site:
 
     def start_web(self, web: Part) -> None:
         web.spawn()
-        web.wait_until(lambda: http_answers(self.port, "/"), seconds=60)
+        web.wait_until(lambda: http_answers(self.port, "/healthz"), seconds=60)
 
 
 def settle(part: Part, seconds: float = 1.0) -> None:
