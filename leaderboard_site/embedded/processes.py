@@ -75,7 +75,8 @@ class Part:
             log.flush()
             # A session of its own: Ctrl-C in the terminal reaches us, and we stop the parts in their order.
             self.process = subprocess.Popen(
-                guard, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                guard, stdin=subprocess.DEVNULL, stdout=None if self.output_shown else log,
+                stderr=None if self.output_shown else log, env=environment,
                 cwd=self.folder, start_new_session=True,
             )  # fmt: skip
 
