@@ -19,13 +19,14 @@ def _own_folders() -> None:
     """Each of xdist's processes has its own Redis database, files and MLflow experiments."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = Path(os.environ[FOLDER]) / f"process-{number}"
-    for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT"):
+    for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "STATIC_ROOT"):
         os.environ[name] = str(own / name.lower())
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
     os.environ.update(
         {
             "REDIS_URL": f"{os.environ['REDIS_URL'].partition('?')[0]}?db={number}",
             "MLFLOW_EXPERIMENT_PREFIX": f"test-{number}/",
+            "STATIC_MANIFEST": "0",
             "SECRET_KEY": "for-tests-only-" + "0" * 50,
             "UPLOAD_TEMP_DIR": str(own / "upload_root" / "incoming"),
         }

@@ -120,12 +120,19 @@ def _files(location: Path, prefix: str) -> dict[str, Any]:
     return {"BACKEND": _DURABLE, "OPTIONS": {"location": str(location)}}
 
 
+# Hashed names need `collectstatic`; tests and runserver serve the files where they lie.
+_STATIC_MANIFEST = env.bool("STATIC_MANIFEST", not DEBUG)
 STORAGES = {
     "default": _files(ARTIFACT_ROOT, "artifacts"),
     "submissions": _files(UPLOAD_ROOT, "submissions"),
     "artifacts": _files(ARTIFACT_ROOT, "artifacts"),
-    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if _STATIC_MANIFEST
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
 }
+WHITENOISE_USE_FINDERS = not _STATIC_MANIFEST
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR_DIR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]

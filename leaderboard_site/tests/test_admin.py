@@ -1,0 +1,87 @@
+"""Every list and form of the admin opens, and operators' actions do what they say and are recorded."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.urls import reverse
+
+from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.models import Job, JobAttempt, Status
+from jobs.tests.factories import JobAttemptFactory, JobFactory, WorkerFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def operator(client):
+    user = UserFactory(is_staff=True, is_superuser=True)
+    client.force_login(user)
+    return user
+
+
+OURS = ["accounts", "leaderboards", "submissions", "jobs", "admin"]
+MODELS = [model for model in admin.site._registry if model._meta.app_label in OURS]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model._meta.model_name)
+def test_every_list_and_form_opens(client, operator, model):
+    JobAttemptFactory()
+    ApiTokenFactory()
+    WorkerFactory()
+    names = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+    assert client.get(reverse(f"{names}_changelist"), {"q": "x"}).status_code == 200
+    assert client.get(reverse(f"{names}_changelist")).status_code == 200
+    row = model.objects.first()
+    if row is not None:
+        assert client.get(reverse(f"{names}_change", args=[row.pk])).status_code == 200
+
+
+def test_job_form_changes_nothing(client, operator):
+    job = JobFactory(status=Status.COMPLETED, score=0.5)
+    address = reverse("admin:jobs_job_change", args=[job.pk])
+    client.post(address, {"score": "0.99", "status": "failed", "attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0})
+    job.refresh_from_db()
+    assert (job.score, job.status) == (0.5, Status.COMPLETED)
+
+
+def test_cancel_action_cancels_and_is_recorded(client, operator):
+    job, done = JobFactory(), JobFactory(status=Status.COMPLETED)
+    chosen = {"action": "cancel", "_selected_action": [str(job.pk), str(done.pk)]}
+    answer = client.post(reverse("admin:jobs_job_changelist"), chosen, follow=True)
+    job.refresh_from_db()
+    assert job.status == Status.CANCELLED
+    assert job.cancel_requested_by == operator
+    assert b"already ended" in answer.content
+    assert list(LogEntry.objects.values_list("user_id", "object_id", "change_message")) == [
+        (operator.pk, str(job.pk), "cancelled")
+    ]
+
+
+def test_run_again_makes_a_job_behind_new_work(client, operator):
+    done = JobFactory(status=Status.FAILED)
+    client.post(reverse("admin:jobs_job_changelist"), {"action": "run_again", "_selected_action": [str(done.pk)]})
+    again = Job.objects.get(rerun_of=done)
+    assert (again.status, again.priority, again.user) == (Status.PENDING, 1, done.user)
+
+
+def test_staff_without_permissions_sees_nothing(client):
+    client.force_login(UserFactory(is_staff=True))
+    assert client.get(reverse("admin:jobs_job_changelist")).status_code == 403
+
+
+def test_rq_pages_are_not_there(client, operator):
+    assert client.get("/admin/django_rq/queue/").status_code == 404
+    assert not any(model._meta.app_label == "django_rq" for model in admin.site._registry)
+
+
+@pytest.mark.parametrize("rows", [1, 30])
+def test_job_list_costs_the_same_at_any_length(client, operator, rows, django_assert_max_num_queries):
+    JobFactory.create_batch(rows)
+    with django_assert_max_num_queries(8):
+        assert client.get(reverse("admin:jobs_job_changelist")).status_code == 200
+
+
+def test_attempts_are_shown_with_their_job(client, operator):
+    attempt: JobAttempt = JobAttemptFactory(worker_name="gpu-7")
+    answer = client.get(reverse("admin:jobs_job_change", args=[attempt.job_id]))
+    assert b"gpu-7" in answer.content
