@@ -7,7 +7,7 @@ status, a falling attempt.
 import uuid
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -85,7 +85,7 @@ class Worker(models.Model):
 
 
 class JobQuerySet(models.QuerySet["Job"]):
-    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "JobQuerySet":
+    def visible_to(self, user: AbstractUser | AnonymousUser) -> "JobQuerySet":
         """A person's own; operators see all."""
         if user.is_authenticated and user.is_staff:
             return self.all()

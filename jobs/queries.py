@@ -91,7 +91,7 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     """From the median run time of the latest ends of the class; None when there were none."""
     ends = Job.objects.filter(resource_class=resource_class, finished_at__isnull=False, started_at__isnull=False)
     times = ends.order_by("-finished_at").values_list("started_at", "finished_at")[:RECENT_ENDS]
-    seconds = [(finished - started).total_seconds() for started, finished in times if started <= finished]
+    seconds = [(end - start).total_seconds() for start, end in times if start and end and start <= end]
     if not seconds or position is None:
         return None
     running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).count()

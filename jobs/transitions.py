@@ -21,7 +21,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
 from accounts.models import User
@@ -113,8 +113,9 @@ def _final(status: Status) -> dict[str, Any]:
 @transaction.atomic
 def claim_next(*, worker_id: int, worker_name: str, resource_classes: list[str]) -> Job | None:
     """pending -> running for the next job in fair order; None when nothing is due."""
+    values: dict[str, Any] = {"classes": resource_classes, "worker": worker_id, "lease": _lease()}
     with connection.cursor() as cursor:
-        cursor.execute(_CLAIM_NEXT, {"classes": resource_classes, "worker": worker_id, "lease": _lease()})
+        cursor.execute(_CLAIM_NEXT, values)
         row = cursor.fetchone()
     return _started(row[0], worker_name) if row else None
 
@@ -149,11 +150,12 @@ def _started(job_id: UUID, worker_name: str) -> Job:
 
 def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
     """Renew the lease: (still mine, when cancelling was asked). (False, None) means: kill the run, write nothing more."""
+    values: list[Any] = [_lease(), job_id, attempt]
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE jobs_job SET lease_until = statement_timestamp() + %s, heartbeat_at = statement_timestamp() "
             "WHERE id = %s AND status = 'running' AND attempt = %s RETURNING cancel_requested_at",
-            [_lease(), job_id, attempt],
+            values,
         )
         row = cursor.fetchone()
     return (True, row[0]) if row else (False, None)
@@ -277,7 +279,7 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
         worker=None,
         pushed_at=None,
         losses=F("losses") + 1,
-        available_at=Now() + delay * (F("losses") + 1),
+        available_at=Now() + Value(delay) * (F("losses") + 1),
         updated_at=Now(),
     ):
         outcome = Status.PENDING

@@ -46,7 +46,7 @@ class WakeUpWorker(SimpleWorker):
         self.row: Worker
         self.runner: Runner
 
-    def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:
+    def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:  # type: ignore[override]
         """Run jobs until told to stop; with `burst` until none is due. Whether any job was run."""
         self.row = persist(self._make_row)
         pulse = Pulse(self.row)
@@ -136,7 +136,7 @@ class WakeUpWorker(SimpleWorker):
         found = self._listener().blpop(keys, timeout=settings.POLL_SECONDS)
         if found is None:
             return False
-        self._listener().delete(b"rq:job:" + found[1][:200])
+        self._listener().delete(b"rq:job:" + bytes(found[1])[:200])
         return True
 
     def _listener(self) -> Redis:
@@ -157,7 +157,7 @@ class WakeUpWorker(SimpleWorker):
         listener = self._listener()
         listener.sadd("rq:workers", self.key)
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-        birth = {"birth": now, "last_heartbeat": now, "queues": ",".join(self.queue_names()), "state": "idle"}
+        birth: dict[Any, Any] = {"birth": now, "last_heartbeat": now, "queues": ",".join(self.queue_names()), "state": "idle"}
         listener.hset(self.key, mapping={**birth, "hostname": socket.gethostname(), "pid": os.getpid()})
         listener.expire(self.key, int(REGISTER_SECONDS * 3))
         self._registered_at = time.monotonic()

@@ -65,8 +65,8 @@ EMBEDDED = not _DATABASE_GIVEN or bool(env.str("LEADERSBOARD_VAR", ""))
 DEBUG = env.bool("DEBUG", False)
 SECRET_KEY = secret("SECRET_KEY", embedded_secret_key(VAR_DIR) if EMBEDDED else None)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", [])
-ALLOWED_ORIGINS = env.list("ALLOWED_ORIGINS", [])  # other sites whose pages may call the API
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS", [])  # other sites whose pages may call the API
 SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8010")
 
 DATABASES: dict[str, Any] = {"default": _LOCATIONS.database_settings()}
@@ -175,7 +175,7 @@ RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
     "small": {**_CLASS_DEFAULTS, "wall_seconds": 30 * 60, "memory_bytes": 4 * GIB},
     "medium": {**_CLASS_DEFAULTS, "wall_seconds": 60 * 60, "memory_bytes": 12 * GIB},
 }
-for _name, _limits in (env.json("RESOURCE_CLASSES", None) or {}).items():
+for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
     RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
 
 EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # bubblewrap, container, unsafe-local

@@ -1,7 +1,7 @@
 """Leaderboards: what is measured and how, and each person's best job."""
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -15,7 +15,7 @@ metric_name = RegexValidator(r"^[A-Za-z0-9_.:/-]{1,100}$", _("Letters, digits an
 
 
 class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
-    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "LeaderboardQuerySet":
+    def visible_to(self, user: AbstractUser | AnonymousUser) -> "LeaderboardQuerySet":
         """Public ones for everybody; the ones for members to people signed in; hidden ones to operators."""
         if user.is_authenticated and user.is_staff:
             return self.all()

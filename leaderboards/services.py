@@ -32,7 +32,7 @@ def record_score(
     metric = leaderboard.ranking_metric
     if metric is None:
         return False
-    row = {
+    row: dict[str, Any] = {
         "leaderboard": leaderboard.pk,
         "user": user_id,
         "job": job_id,

@@ -3,7 +3,7 @@
 import uuid
 
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -14,7 +14,7 @@ from leaderboards.models import Leaderboard
 
 
 class SubmissionQuerySet(models.QuerySet["Submission"]):
-    def visible_to(self, user: "settings.AUTH_USER_MODEL | AnonymousUser") -> "SubmissionQuerySet":
+    def visible_to(self, user: AbstractUser | AnonymousUser) -> "SubmissionQuerySet":
         """A person's own; operators see all."""
         if user.is_authenticated and user.is_staff:
             return self.all()

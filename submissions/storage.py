@@ -17,7 +17,7 @@ class DurableFileSystemStorage(FileSystemStorage):
     """On disk before `save` returns: what was answered 201 survives a power cut."""
 
     def _save(self, name: str, content: File) -> str:
-        saved = super()._save(name, content)
+        saved = super()._save(name, content)  # type: ignore[misc]
         path = Path(self.path(saved))
         for place, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
             descriptor = os.open(place, flags)
@@ -36,6 +36,7 @@ class StoredContent(File):
 
     def __init__(self, file: IO[Any], *, size: int = 0, sha256: str = "") -> None:
         super().__init__(file, name=file.name)
+        self._temporary: IO[Any] = file
         self.size = size
         self.sha256 = sha256
 
@@ -53,15 +54,15 @@ class StoredContent(File):
         return content
 
     def temporary_file_path(self) -> str:
-        self.file.flush()
-        return str(self.file.name)
+        self._temporary.flush()
+        return str(self._temporary.name)
 
     def hashing_writer(self) -> "HashingWriter":
         return HashingWriter(self)
 
     def discard(self) -> None:
         """Remove the temporary file, unless storing has moved it away."""
-        Path(str(self.file.name)).unlink(missing_ok=True)
+        Path(str(self._temporary.name)).unlink(missing_ok=True)
 
 
 class HashingWriter(RawIOBase):
@@ -76,7 +77,7 @@ class HashingWriter(RawIOBase):
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
-        self._content.file.write(data)
+        self._content._temporary.write(data)
         self._content.size += len(data)
         self._content.sha256 = self._hash.hexdigest()
         return len(data)
