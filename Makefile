@@ -11,6 +11,8 @@ UV ?= uv
 ENVIRONMENTS := $(PYTHON) -m leaderboard_site.embedded.environments
 LOCAL := var/env/local/bin/python
 DEV := var/env/dev/bin/python
+# The CPU build is a third of the size; name `worker` to have CUDA's all the same.
+WORKER_ENVIRONMENT ?= $(shell test -e /dev/nvidiactl && echo worker || echo worker-cpu)
 REQUIREMENTS := web local dev mlflow runner worker
 # What a production site is given; `check` looks at the settings as they are then.
 PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://redis.invalid:6379/0 \
@@ -32,8 +34,8 @@ services: ## Start PostgreSQL, Valkey and MLflow alone in the foreground, for de
 	@$(ENVIRONMENTS) local mlflow
 	@exec $(LOCAL) -m leaderboard_site.embedded.run --end-with-parent --services-only
 
-worker-environment: ## Add what any submission can import: torch, anomalib (about 2 GB)
-	@$(ENVIRONMENTS) worker
+worker-environment: ## Add what any submission can import: torch, anomalib (on CUDA where there is an NVIDIA GPU)
+	@$(ENVIRONMENTS) $(WORKER_ENVIRONMENT)
 
 environments: ## Make the environments that run, test and check use, and start nothing
 	@$(ENVIRONMENTS) local dev mlflow runner

@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from typing import Any
+from typing import Any, cast
 
 import redis.exceptions
 from django.conf import settings
@@ -136,7 +136,7 @@ class WakeUpWorker(SimpleWorker):
         found = self._listener().blpop(keys, timeout=settings.POLL_SECONDS)
         if found is None:
             return False
-        self._listener().delete(b"rq:job:" + bytes(found[1])[:200])
+        self._listener().delete(b"rq:job:" + cast(bytes, found[1])[:200])
         return True
 
     def _listener(self) -> Redis:

@@ -47,6 +47,7 @@ NAMES = {
     "mlflow": "the MLflow server",
     "runner": "what a light submission imports: numpy, OpenCV",
     "worker": "what any submission imports: torch, anomalib",
+    "worker-cpu": "the same on the CPU build of torch",
 }
 STAMP = ".complete"
 
