@@ -20,7 +20,7 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, collect, launch, linux, local, watchdog
+from jobs.execution import bubblewrap, cgroup, collect, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 
@@ -305,7 +305,7 @@ def main() -> None:
     try:
         run = Run(RunSpec.from_json(line), commands)
         result = run.execute()
-    except (BadSpec, launch.SandboxError, OSError) as error:
+    except (BadSpec, launch.SandboxError, seccomp.UnsupportedMachine, OSError) as error:
         result = Result("sandbox_error", detail=str(error))
         if run is not None:
             launch.kill_everything(launch.Prepared("", [], {}, -1, {}), run.group, {})
