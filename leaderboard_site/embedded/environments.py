@@ -49,6 +49,12 @@ NAMES = {
     "worker": "what any submission imports: torch, anomalib",
     "worker-cpu": "the same on the CPU build of torch",
 }
+# PyPI has no CPU build of torch for Linux. Who brings the wheel in a folder (PIP_FIND_LINKS) needs no other place.
+EXTRA_ARGUMENTS = {
+    "worker-cpu": []
+    if os.environ.get("PIP_FIND_LINKS")
+    else ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+}
 STAMP = ".complete"
 
 
@@ -135,6 +141,7 @@ class Maker:
                         name,
                         "install",
                         "--require-hashes",
+                        *EXTRA_ARGUMENTS.get(name, []),
                         "-r",
                         str(requirements(name)),
                     ),
