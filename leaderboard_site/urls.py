@@ -10,6 +10,7 @@ urlpatterns = [
     path("readyz", health.ready, name="readyz"),
     path("api/", include("leaderboard_site.api_urls")),
     path("admin/", admin.site.urls),
+    path("", include("leaderboard_site.page_urls")),
 ]
 handler400 = errors.bad_request
 handler403 = errors.permission_denied
