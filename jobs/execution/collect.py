@@ -85,9 +85,7 @@ def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, fou
             found.drop(path, f"could not be read: {error.strerror}")
 
 
-def _walk_folder(
-    source: int, target: int, name: str, path: str, depth: int, max_bytes: int, found: Collected
-) -> None:
+def _walk_folder(source: int, target: int, name: str, path: str, depth: int, max_bytes: int, found: Collected) -> None:
     if depth >= MAX_DEPTH:
         raise Refused(f"deeper than {MAX_DEPTH} folders")
     inner = os.open(name, _OPEN_FOLDER, dir_fd=source)
@@ -124,9 +122,7 @@ def _copy(source: int, name: str, target: int, new_name: str, room: int) -> tupl
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
-            raise Refused(
-                "not a regular file" if not stat.S_ISREG(state.st_mode) else "a file with several names"
-            )
+            raise Refused("not a regular file" if not stat.S_ISREG(state.st_mode) else "a file with several names")
         # The size is checked before a byte is read: a sparse file of a terabyte costs its writer nothing.
         if state.st_size > room:
             raise Refused("too large")
@@ -158,9 +154,6 @@ def _copy_bytes(descriptor: int, target: int, name: str, room: int) -> tuple[int
 
 def _is_safe(name: str) -> bool:
     """Letters and digits of any script and a few marks: nothing for a shell, a spreadsheet, a terminal or a web page."""
-    if (
-        not (name[0].isalnum() or name[0] == "_")
-        or len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES
-    ):
+    if not (name[0].isalnum() or name[0] == "_") or len(name.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES:
         return False
     return all(character.isalnum() or character in "._-+=@, ()[]" for character in name)

@@ -50,7 +50,8 @@ def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> 
     if pid == 0:
         try:
             _become(prepared, limits, group, entries, log, supervisor, failure)
-        except BaseException as error:  # noqa: BLE001 - a fork must never return into the supervisor's code
+        except BaseException as error:
+            # Whatever it was: a fork must never return into the supervisor's code.
             os.write(failure, f"{type(error).__name__}: {error}".encode()[:2000])
         finally:
             os._exit(126)

@@ -134,11 +134,9 @@ def _check_param(value: Any, place: str, depth: int) -> None:
 
 def _check_text(text: str, place: str) -> None:
     for character in text:
-        is_control = character < " " and character not in "\t\n\r" or "\x7f" <= character <= "\x9f"
+        is_control = (character < " " and character not in "\t\n\r") or "\x7f" <= character <= "\x9f"
         if is_control or "\ud800" <= character <= "\udfff" or character in _BIDI_CONTROLS:
-            raise BadMetrics(
-                "bad_text", f"{place} holds the character U+{ord(character):04X}, which is not allowed"
-            )
+            raise BadMetrics("bad_text", f"{place} holds the character U+{ord(character):04X}, which is not allowed")
 
 
 def _kind(value: Any) -> str:

@@ -180,9 +180,7 @@ def _daemon(run: _Run, marker: str) -> Probe:
     contained = bool(said.get("left_behind")) and not left and not result.leftovers
     if not said:
         return Probe("daemon", _WHAT["daemon"], False, f"no answer ({result.reason}: {result.detail})")
-    return Probe(
-        "daemon", _WHAT["daemon"], contained, f"still running: {left}" if left else "dead with the run"
-    )
+    return Probe("daemon", _WHAT["daemon"], contained, f"still running: {left}" if left else "dead with the run")
 
 
 def _processes_named(text: str) -> list[int]:
@@ -194,16 +192,3 @@ def _processes_named(text: str) -> list[int]:
         except OSError:
             continue
     return found
-
-
-def main() -> int:
-    """python -m jobs.execution.preflight [executor]: the table, for people."""
-    executor = sys.argv[1] if len(sys.argv) > 1 else "bubblewrap"
-    found = probe(executor, sys.executable)
-    for one in found:
-        print(f"{'held' if one.contained else 'OPEN':5} {one.name:18} {one.what}: {one.how}")
-    return 0 if is_tight(found) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -84,11 +84,7 @@ class RunSpec:
         if not _RUN_ID.fullmatch(self.run_id):
             raise BadSpec(f"run_id {self.run_id!r} is not a plain name")
         parts = self.entrypoint.split("/")
-        if (
-            self.entrypoint.startswith("-")
-            or any(part in ("", ".", "..") for part in parts)
-            or "\0" in self.entrypoint
-        ):
+        if self.entrypoint.startswith("-") or any(part in ("", ".", "..") for part in parts) or "\0" in self.entrypoint:
             raise BadSpec(f"entrypoint {self.entrypoint!r} is not a plain relative path")
         for path in (
             self.python,

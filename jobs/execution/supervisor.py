@@ -231,9 +231,7 @@ class Run:
             self.reason = "out_of_memory"
         if self.reason == "out_of_memory":
             how = "" if self.group.held("memory") else ", added up over its processes"
-            self.detail = (
-                f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
-            )
+            self.detail = f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
         if self.reason:
             return
         try:

@@ -77,9 +77,7 @@ leave("good-1.0 (a).txt", "x")
 """)
     assert artifact_names(outcome) == ["good-1.0 (a).txt"]
     assert outcome.result.artifacts_dropped["count"] == 14
-    assert all(
-        reason.isascii() and reason.isprintable() for reason in outcome.result.artifacts_dropped["reasons"]
-    )
+    assert all(reason.isascii() and reason.isprintable() for reason in outcome.result.artifacts_dropped["reasons"])
 
 
 def test_sparse_files_cost_nothing(submit: Submit) -> None:

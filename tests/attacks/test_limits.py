@@ -64,9 +64,7 @@ print("survived")
 
 
 def test_faked_out_of_memory_is_not_believed(submit: Submit) -> None:
-    outcome = submit(
-        "import os, sys; print('MemoryError', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
-    )
+    outcome = submit("import os, sys; print('MemoryError', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)")
     assert outcome.result.reason == "exited"
     assert (outcome.result.exit_code, outcome.result.signal, outcome.result.oom_kills) == (137, 9, 0)
     assert outcome.result.detail == "killed by signal 9 (Killed), or exit code 137"
@@ -107,9 +105,7 @@ def test_endless_fork_bomb_ends_with_the_wall_clock(submit: Submit) -> None:
 
 
 @pytest.mark.parametrize("patch", ["", NO_CGROUP])
-def test_cpu_time_is_limited(
-    patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
-) -> None:
+def test_cpu_time_is_limited(patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
     outcome = submit(
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
         weakened(patch),

@@ -118,9 +118,7 @@ def _check(raw: bytes) -> None:
         assert refusal.message.isascii()
         return
     assert metrics
-    assert all(
-        type(value) is float and math.isfinite(value) and abs(value) <= 1e15 for value in metrics.values()
-    )
+    assert all(type(value) is float and math.isfinite(value) and abs(value) <= 1e15 for value in metrics.values())
     stored = json.dumps({"params": params, "metrics": metrics}, allow_nan=False, ensure_ascii=False)
     assert "\\u0000" not in stored.encode("utf-8").decode()
     assert json.loads(stored) == {"params": params, "metrics": metrics}
@@ -136,15 +134,11 @@ def test_any_json(document: Any) -> None:
     _check(json.dumps(document).encode())
 
 
-@given(
-    st.dictionaries(st.text(max_size=5), _ANY_JSON), st.dictionaries(st.text("ab.-", min_size=1), _ANY_JSON)
-)
+@given(st.dictionaries(st.text(max_size=5), _ANY_JSON), st.dictionaries(st.text("ab.-", min_size=1), _ANY_JSON))
 def test_any_params_and_metrics(params: Any, metrics: Any) -> None:
     _check(json.dumps({"params": params, "metrics": metrics}).encode())
 
 
-@given(
-    st.dictionaries(st.text("abc_", min_size=1, max_size=9), st.floats(-1e15, 1e15), min_size=1, max_size=20)
-)
+@given(st.dictionaries(st.text("abc_", min_size=1, max_size=9), st.floats(-1e15, 1e15), min_size=1, max_size=20))
 def test_good_metrics_come_back_as_they_are(metrics: dict[str, float]) -> None:
     assert parse_metrics(_document(metrics)) == ({}, metrics)

@@ -140,9 +140,7 @@ def test_platform_fault_is_told_as_one(tmp_path: Path) -> None:
 
 
 def test_unsafe_executor_says_what_it_is(tmp_path: Path) -> None:
-    spec = build(
-        tmp_path / "run", "from attack import *\nleave_metrics()\nprint('ran')", executor="unsafe-local"
-    )
+    spec = build(tmp_path / "run", "from attack import *\nleave_metrics()\nprint('ran')", executor="unsafe-local")
     with Supervisor.start() as supervisor:
         supervisor.run(spec)
         result = supervisor.wait(10)

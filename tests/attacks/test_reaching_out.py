@@ -80,9 +80,7 @@ def test_environment_holds_only_what_was_given(submit: Submit, monkeypatch: pyte
     assert environment["HOME"] == "/tmp"
     assert not found and "very-secret" not in outcome.log
     assert not {
-        name
-        for name in environment
-        if name.startswith(("DATABASE", "DJANGO", "REDIS", "SECRET", "AWS", "MLFLOW"))
+        name for name in environment if name.startswith(("DATABASE", "DJANGO", "REDIS", "SECRET", "AWS", "MLFLOW"))
     }
     # 3 is the folder that is being listed.
     assert descriptors == ["0", "1", "2", "3"]

@@ -82,9 +82,7 @@ def test_daemon_is_dead_before_the_output_is_read(submit: Submit, tmp_path: Path
 
 
 def test_kill_all_kills_only_the_run_itself(submit: Submit) -> None:
-    outcome = submit(
-        "import os, signal; print('before', flush=True); os.kill(-1, signal.SIGKILL); print('after')"
-    )
+    outcome = submit("import os, signal; print('before', flush=True); os.kill(-1, signal.SIGKILL); print('after')")
     assert outcome.result.reason == "exited"
     assert "before" in outcome.log
 
