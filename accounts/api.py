@@ -19,7 +19,10 @@ class LoginView(APIView):
     permission_classes = [AllowAny]
 
     @extend_schema(
-        request=LoginRequest, responses={200: LoginAnswer, **refusals(400, 401, 415, 429, 503)}, operation_id="login", auth=[]
+        request=LoginRequest,
+        responses={200: LoginAnswer, **refusals(400, 401, 413, 415, 429, 503)},
+        operation_id="login",
+        auth=[],
     )
     def post(self, request: Request) -> Response:
         """A token for a username and a password."""

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-TOKEN_PREFIX = "lb_"  # so that a token found in a log or a repository can be told for what it is
+TOKEN_PREFIX = "lb_"  # noqa: S105 - so that a token found in a log or a repository can be told for what it is
 
 
 class User(AbstractUser):
@@ -56,6 +56,19 @@ class ApiToken(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user}: {self.name}"
+
+
+class LoginCounter(models.Model):
+    """Failed logins of one account or from one address (accounts/throttle.py). Names are kept as digests only."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    failures = models.PositiveIntegerField(default=0)
+    blocked_until = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        # The sweep of counters that are over.
+        indexes = [models.Index("updated_at", name="login_counter_oldest")]
 
 
 def token_digest(secret: str) -> str:

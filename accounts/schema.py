@@ -19,7 +19,7 @@ _MEANINGS = {
     404: "No such object, or it is not yours.",
     409: "The object's state does not allow it.",
     411: "The body's length must be announced.",
-    413: "More than 100 MiB.",
+    413: "The body is too large: files 100 MiB, JSON 1 MiB.",
     415: "The body is of another media type than the call takes.",
     429: "A quota is used up; Retry-After says when to come back.",
     503: "A part that this needs is down; nothing was stored.",

@@ -54,14 +54,22 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     elif isinstance(error, PermissionDenied):
         status, code, message = 403, "forbidden", "You may not do this."
     elif isinstance(error, exceptions.APIException):
-        status, code, message = error.status_code, _CODES.get(error.status_code, "invalid"), _first_message(error.detail)
+        status, code, message = (
+            error.status_code,
+            _CODES.get(error.status_code, "invalid"),
+            _first_message(error.detail),
+        )
         if isinstance(error, exceptions.Throttled) and error.wait is not None:
             headers["Retry-After"] = str(int(error.wait) + 1)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("database: %s", error)
-        status, code, message = 503, "unavailable", "The database is not reachable just now. Nothing was stored; try again."
+        status, code, message = (
+            503,
+            "unavailable",
+            "The database is not reachable just now. Nothing was stored; try again.",
+        )
         headers["Retry-After"] = "10"
     else:
         return None
@@ -102,7 +110,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 class DependencyDownMiddleware:
-    """Turns a database that is away into a 503 that says so, on pages too (the API's handler does its own)."""
+    """Pages: a refusal that no view has shown, and a database that is away, as what they are (the API has its handler)."""
 
     def __init__(self, get_response):
         self.get_response = get_response
@@ -111,11 +119,18 @@ class DependencyDownMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, RequestRefused):
+            response = _answer(request, exception.status, exception.message)
+            if exception.retry_after is not None:
+                response.headers["Retry-After"] = str(exception.retry_after)
+            return response
         if isinstance(exception, SuspiciousOperation) or not isinstance(exception, OperationalError | InterfaceError):
             return None
         logger.error("database: %s", exception)
         if is_api(request):
-            return JsonResponse({"code": "unavailable", "message": "The database is not reachable just now."}, status=503)
+            return JsonResponse(
+                {"code": "unavailable", "message": "The database is not reachable just now."}, status=503
+            )
         return HttpResponse(
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>503</title><h1>503</h1>'
             "<p>The database is not reachable just now. Please try again in a minute.</p></html>",

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
+from django.utils import translation
+from django.utils.cache import patch_vary_headers
 from django_htmx.middleware import HtmxMiddleware
 
 API_PREFIX = "/api/"
@@ -40,7 +43,12 @@ class PageSessionMiddleware(PagesOnly, SessionMiddleware):
 
 
 class PageLocaleMiddleware(PagesOnly, LocaleMiddleware):
-    pass
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_api(request):
+            # A language once activated stays with the thread: the last page's reader must not choose the API's.
+            with translation.override(translation.get_language_from_request(request)):
+                return self.get_response(request)
+        return super().__call__(request)
 
 
 class PageCommonMiddleware(PagesOnly, CommonMiddleware):
@@ -80,4 +88,27 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
         if is_api(request):
             response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+class CorsMiddleware:
+    """Lets the pages of ALLOWED_ORIGINS call the API. Without credentials: the API knows tokens and no cookies."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api(request):
+            return self.get_response(request)
+        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        response = HttpResponse(status=204) if is_preflight else self.get_response(request)
+        patch_vary_headers(response, ["Origin"])
+        origin = request.headers.get("Origin", "")
+        if origin and origin in settings.ALLOWED_ORIGINS:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Next-Offset"
+            if is_preflight:
+                response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST"
+                response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Idempotency-Key"
+                response.headers["Access-Control-Max-Age"] = "600"
         return response
