@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID
 
-from django.core.files.storage import storages
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404
 from drf_spectacular.types import OpenApiTypes
@@ -15,7 +14,7 @@ from rest_framework.views import APIView
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
 from jobs.models import Job, Status
-from jobs.queries import mlflow_rest_link, mlflow_ui_link, read_log, waiting
+from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, read_log, waiting
 from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus
 from jobs.services import cancel_job, enqueue_job
 from submissions.api import NewestFirst
@@ -30,10 +29,12 @@ def _own(request: Request, job_id: UUID, *related: str) -> Job:
 
 
 class JobsView(APIView):
+    pagination_class = NewestFirst
+
     @extend_schema(
         parameters=[_KEY],
         request=JobRequest,
-        responses={202: JobReceipt, **refusals(400, 401, 404, 409, 415, 429, 503)},
+        responses={202: JobReceipt, **refusals(400, 401, 404, 409, 413, 415, 429, 503)},
         operation_id="create_job",
     )
     def post(self, request: Request) -> Response:
@@ -51,7 +52,7 @@ class JobsView(APIView):
 
     @extend_schema(
         parameters=[OpenApiParameter("status", OpenApiTypes.STR, enum=Status.values)],
-        responses={200: JobShown(many=True), **refusals(400, 401)},
+        responses={200: JobShown(many=True), **refusals(400, 401, 503)},
         operation_id="list_jobs",
     )
     def get(self, request: Request) -> Response:
@@ -66,14 +67,14 @@ class JobsView(APIView):
 
 
 class JobView(APIView):
-    @extend_schema(responses={200: JobDetail, **refusals(401, 404)}, operation_id="get_job")
+    @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job with its attempts."""
         return Response(JobDetail(_own(request, job_id, "leaderboard", "user")).data)
 
 
 class JobStatusView(APIView):
-    @extend_schema(responses={200: JobStatus, **refusals(401, 404)}, operation_id="get_job_status")
+    @extend_schema(responses={200: JobStatus, **refusals(401, 404, 503)}, operation_id="get_job_status")
     def get(self, request: Request, job_id: UUID) -> Response:
         """Where the job stands; while it waits, why and until when."""
         job = _own(request, job_id)
@@ -95,8 +96,10 @@ class JobStatusView(APIView):
 
 class JobLogsView(APIView):
     @extend_schema(
-        parameters=[OpenApiParameter("offset", OpenApiTypes.INT, description="Byte offset; X-Next-Offset says the next.")],
-        responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404)},
+        parameters=[
+            OpenApiParameter("offset", OpenApiTypes.INT, description="Byte offset; X-Next-Offset says the next.")
+        ],
+        responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404, 503)},
         operation_id="get_job_logs",
     )
     def get(self, request: Request, job_id: UUID) -> HttpResponse:
@@ -112,7 +115,7 @@ class JobLogsView(APIView):
 
 
 class JobResultsView(APIView):
-    @extend_schema(responses={200: JobResults, **refusals(401, 404, 409)}, operation_id="get_job_results")
+    @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 503)}, operation_id="get_job_results")
     def get(self, request: Request, job_id: UUID) -> Response:
         """What the run left. `run_id` and the links are null until MLflow has the run."""
         job = _own(request, job_id)
@@ -135,7 +138,7 @@ class JobResultsView(APIView):
 
 class JobArtifactView(APIView):
     @extend_schema(
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404)},
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 503)},
         operation_id="get_job_artifact",
     )
     def get(self, request: Request, job_id: UUID, path: str) -> FileResponse:
@@ -144,7 +147,7 @@ class JobArtifactView(APIView):
         found = next((item for item in job.artifacts if item["path"] == path), None)
         if found is None:
             raise Http404
-        content = storages["artifacts"].open(found["name"])
+        content = open_artifact(found["name"])
         return FileResponse(
             content, as_attachment=True, filename=path.rpartition("/")[2], content_type="application/octet-stream"
         )

@@ -1,18 +1,24 @@
 """Reading jobs: why one waits, its log, its run in MLflow."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 from urllib.parse import urlencode
 
 from django.conf import settings
+from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.refusals import Unavailable
 from jobs.models import Job, JobLogChunk, Status, Worker
+from submissions.storage import STORAGE_ERRORS
+
+logger = logging.getLogger(__name__)
 
 LOG_PART_BYTES = 256 * 1024
 RECENT_ENDS = 20
@@ -99,10 +105,21 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     return timezone.now() + timedelta(seconds=median(seconds) * ahead / workers)
 
 
+def open_artifact(name: str) -> File:
+    """What a run left, open for reading; raises Unavailable while the storage is away."""
+    try:
+        return storages["artifacts"].open(name)
+    except STORAGE_ERRORS as error:
+        logger.exception("reading %s", name)
+        raise Unavailable(
+            "storage_unavailable", "Stored files cannot be read just now. Try again in a minute."
+        ) from error
+
+
 def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
     """A part of the job's log (cleaned UTF-8) from a byte offset, and the offset of the next part."""
     if job.log_name:
-        with storages["artifacts"].open(job.log_name) as stored:
+        with open_artifact(job.log_name) as stored:
             stored.seek(offset)
             content = stored.read(LOG_PART_BYTES)
         return content, offset + len(content)

@@ -17,6 +17,7 @@ from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
+from submissions.plain_json import plain_json_bytes
 
 WAIT_FOR_A_SLOT_SECONDS = 60
 CONFIG_MAX_BYTES = 64 * 1024
@@ -71,14 +72,11 @@ def _check(config: Any, resource_class: str, idempotency_key: str | None) -> Non
     if not isinstance(config, dict):
         raise InvalidInput("bad_config", f"config: must be an object, not {type(config).__name__}.")
     try:
-        text = json.dumps(config, allow_nan=False)
-        text.encode()
-    except (ValueError, RecursionError) as error:
+        size = plain_json_bytes(config)
+    except ValueError as error:
         raise InvalidInput("bad_config", f"config: must be plain JSON with finite numbers ({error}).") from error
-    if "\\u0000" in text:
-        raise InvalidInput("bad_config", "config: must not hold the character NUL.")
-    if len(text) > CONFIG_MAX_BYTES:
-        raise InvalidInput("bad_config", f"config: at most {CONFIG_MAX_BYTES} bytes as JSON, not {len(text)}.")
+    if size > CONFIG_MAX_BYTES:
+        raise InvalidInput("bad_config", f"config: at most {CONFIG_MAX_BYTES} bytes as JSON, not {size}.")
     if resource_class not in settings.RESOURCE_CLASSES:
         known = ", ".join(settings.RESOURCE_CLASSES)
         raise InvalidInput("bad_resource_class", f"resource_class: must be one of {known}, not {resource_class!r}.")
@@ -95,12 +93,14 @@ def _digest(submission_id: UUID, config: dict[str, Any], resource_class: str) ->
 
 def jobs_that_count(user: User) -> QuerySet[Job]:
     """The jobs of the last hour that count against the user's quota: not those that the platform failed, nor re-runs."""
-    return Job.objects.filter(user=user, created_at__gt=Now() - HOUR, rerun_of=None).exclude(error_code__in=PLATFORM_FAULTS)
+    return Job.objects.filter(user=user, created_at__gt=Now() - HOUR, rerun_of=None).exclude(
+        error_code__in=PLATFORM_FAULTS
+    )
 
 
 def _check_quotas(user: User) -> None:
     """Refuse beyond the quotas. Call it while the user's row is locked."""
-    active = Job.objects.filter(user=user).active().count()
+    active = Job.objects.filter(user=user, rerun_of=None).active().count()
     if active >= user.job_quota:
         raise QuotaExceeded(
             "too_many_jobs",

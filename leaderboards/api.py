@@ -29,8 +29,6 @@ class CsvRenderer(BaseRenderer):
     charset = "utf-8"
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
-        if "entries" not in data:
-            return f"{data.get('code')}: {data.get('message')}\n".encode()
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
         out = io.StringIO()
         writer = csv.writer(out)
@@ -50,7 +48,7 @@ def inert_cell(value: Any) -> Any:
 class LeaderboardsView(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(responses={200: LeaderboardShown(many=True), **refusals(401)}, operation_id="list_leaderboards")
+    @extend_schema(responses={200: LeaderboardShown(many=True), **refusals(401, 503)}, operation_id="list_leaderboards")
     def get(self, request: Request) -> Response:
         """Every leaderboard that you can see."""
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
@@ -60,7 +58,7 @@ class LeaderboardsView(APIView):
 class LeaderboardView(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(responses={200: LeaderboardShown, **refusals(401, 404)}, operation_id="get_leaderboard")
+    @extend_schema(responses={200: LeaderboardShown, **refusals(401, 404, 503)}, operation_id="get_leaderboard")
     def get(self, request: Request, slug: str) -> Response:
         """One leaderboard with its metrics; the first one ranks."""
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
@@ -71,13 +69,26 @@ class EntriesView(APIView):
     permission_classes = [AllowAny]
     renderer_classes = [JSONRenderer, CsvRenderer]
 
+    def handle_exception(self, exc: Exception) -> Response:
+        self.request.accepted_renderer = JSONRenderer()  # refusals have one shape, also for who asked for CSV
+        self.request.accepted_media_type = JSONRenderer.media_type
+        return super().handle_exception(exc)
+
     @extend_schema(
         parameters=[
-            OpenApiParameter("metric", OpenApiTypes.STR, description="Order by this metric; the ranking one if left out."),
-            OpenApiParameter("limit", OpenApiTypes.INT, description=f"At most {LARGEST_PAGE}; {PAGE_SIZE} if left out."),
+            OpenApiParameter(
+                "metric", OpenApiTypes.STR, description="Order by this metric; the ranking one if left out."
+            ),
+            OpenApiParameter(
+                "limit", OpenApiTypes.INT, description=f"At most {LARGEST_PAGE}; {PAGE_SIZE} if left out."
+            ),
             OpenApiParameter("format", OpenApiTypes.STR, enum=["json", "csv"]),
         ],
-        responses={200: EntriesShown, **refusals(400, 401, 404)},
+        responses={
+            (200, "application/json"): EntriesShown,
+            (200, "text/csv"): OpenApiTypes.STR,
+            **refusals(400, 401, 404, 503),
+        },
         operation_id="list_entries",
     )
     def get(self, request: Request, slug: str) -> Response | HttpResponse:
@@ -87,7 +98,12 @@ class EntriesView(APIView):
         metric = chosen_metric(board, request.query_params.get("metric", ""))
         limit = page_limit(request.query_params.get("limit", ""))
         rows = ranked_entries(board, metric)[:limit]
-        answer = {"leaderboard": board.slug, "metric": "", "direction": "higher", "entries": EntryShown(rows, many=True).data}
+        answer = {
+            "leaderboard": board.slug,
+            "metric": "",
+            "direction": "higher",
+            "entries": EntryShown(rows, many=True).data,
+        }
         if metric is not None:
             answer |= {"metric": metric.name, "direction": metric.direction}
         return Response(answer)

@@ -2,19 +2,22 @@
 
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.refusals import InvalidInput
 from accounts.schema import refusals
 from submissions.models import Submission
 from submissions.serializers import SubmissionDetail, SubmissionReceipt, SubmissionUpload
 from submissions.services import create_submission
-from submissions.uploads import UploadParser
+from submissions.uploads import UploadParser, refuse_bad_length
 
 
 class NewestFirst(CursorPagination):
@@ -23,9 +26,17 @@ class NewestFirst(CursorPagination):
     page_size_query_param = "limit"
     max_page_size = 200
 
+    def paginate_queryset(self, queryset, request, view=None):
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (NotFound, ValidationError, ValueError, OverflowError) as error:
+            # DRF calls a cursor that it cannot read a missing page, and passes one that is no time on to the database.
+            raise InvalidInput("bad_cursor", "cursor: take it from `next` or `previous` of a page.") from error
+
 
 class SubmissionsView(APIView):
     parser_classes = [UploadParser]
+    pagination_class = NewestFirst
 
     @extend_schema(
         request={"multipart/form-data": SubmissionUpload},
@@ -34,6 +45,7 @@ class SubmissionsView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Upload code: one or more files, or one archive (.zip, .tar.gz), 100 MiB in all."""
+        refuse_bad_length(request)  # DRF takes a body of unknown length for an empty one
         data = request.data
         submission = create_submission(
             request.user,
@@ -46,7 +58,7 @@ class SubmissionsView(APIView):
         return Response(SubmissionReceipt(submission).data, status=201)
 
     @extend_schema(
-        responses={200: SubmissionReceipt(many=True), **refusals(401)}, operation_id="list_submissions"
+        responses={200: SubmissionReceipt(many=True), **refusals(400, 401, 503)}, operation_id="list_submissions"
     )
     def get(self, request: Request) -> Response:
         """Your submissions, newest first."""
@@ -57,7 +69,7 @@ class SubmissionsView(APIView):
 
 
 class SubmissionView(APIView):
-    @extend_schema(responses={200: SubmissionDetail, **refusals(401, 404)}, operation_id="get_submission")
+    @extend_schema(responses={200: SubmissionDetail, **refusals(401, 404, 503)}, operation_id="get_submission")
     def get(self, request: HttpRequest, submission_id: UUID) -> Response:
         """One submission with its files."""
         own = Submission.objects.visible_to(request.user).select_related("leaderboard")

@@ -9,7 +9,6 @@ from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
-from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import UploadedFile
@@ -21,10 +20,18 @@ from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
-from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, archive_kind, check_path, inspect_archive
-from submissions.archive import write_archive
+from submissions.archive import (
+    ArchiveKind,
+    ArchiveRefused,
+    ManifestEntry,
+    archive_kind,
+    check_path,
+    inspect_archive,
+    write_archive,
+)
 from submissions.models import Submission
-from submissions.storage import StoredContent
+from submissions.plain_json import plain_json_bytes
+from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
 METADATA_MAX_BYTES = 16 * 1024
@@ -69,9 +76,11 @@ def _store(submission: Submission, content: StoredContent) -> None:
     storage = storages["submissions"]
     try:
         submission.object_name = storage.save(f"{submission.id}.{submission.kind}", content)
-    except (OSError, ClientError, BotoCoreError) as error:
+    except STORAGE_ERRORS as error:
         logger.exception("storing submission %s", submission.id)
-        raise Unavailable("storage_unavailable", "Files cannot be stored just now. Nothing was kept; try again.") from error
+        raise Unavailable(
+            "storage_unavailable", "Files cannot be stored just now. Nothing was kept; try again."
+        ) from error
     try:
         with transaction.atomic():
             User.objects.select_for_update().only("pk").get(pk=submission.user_id)
@@ -126,7 +135,7 @@ def _as_one_file(
 
 
 def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:
-    """"" or the one folder that wraps everything, when the entrypoint lies in it (how people zip a folder)."""
+    """ "" or the one folder that wraps everything, when the entrypoint lies in it (how people zip a folder)."""
     paths = [entry.path for entry in manifest]
     if entrypoint in paths:
         return ""
@@ -194,21 +203,13 @@ def check_names(entrypoint: str, config_file: str) -> tuple[str, str]:
 def _metadata(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
     if metadata is None or metadata == "":
         return {}
-    text = metadata if isinstance(metadata, str) else json.dumps(metadata)
     try:
-        if len(text.encode()) > METADATA_MAX_BYTES:
-            raise InvalidInput("bad_metadata", f"metadata: at most {METADATA_MAX_BYTES} bytes.")
-        parsed = json.loads(text, parse_constant=_no_constant)
-        canonical = json.dumps(parsed, allow_nan=False)
-        canonical.encode()
+        parsed = json.loads(metadata) if isinstance(metadata, str) else metadata
+        size = plain_json_bytes(parsed)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("bad_metadata", f"metadata: is not valid JSON ({error}).") from error
     if not isinstance(parsed, dict):
         raise InvalidInput("bad_metadata", f"metadata: must be a JSON object, not {type(parsed).__name__}.")
-    if "\\u0000" in canonical or re.search(r"\\ud[89a-f]", canonical):
-        raise InvalidInput("bad_metadata", "metadata: must not hold NUL or half characters.")
+    if size > METADATA_MAX_BYTES:
+        raise InvalidInput("bad_metadata", f"metadata: at most {METADATA_MAX_BYTES} bytes, not {size}.")
     return parsed
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a finite number")

@@ -4,6 +4,7 @@ import hashlib
 from typing import IO, Any
 
 from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.http import HttpRequest
@@ -32,41 +33,40 @@ class HashingUploadHandler(FileUploadHandler):
         super().__init__(request)
         self.received_bytes = 0
         self.is_over = False
-        self.file: TemporaryUploadedFile | None = None
+        self._opened: list[TemporaryUploadedFile] = []
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)
-        self.file = TemporaryUploadedFile(
-            self.file_name, self.content_type, 0, self.charset, self.content_type_extra
+        # Not an attribute called `file`: Django would close that one, and only that one, on errors (see `discard`).
+        self._opened.append(
+            TemporaryUploadedFile(self.file_name, self.content_type, 0, self.charset, self.content_type_extra)
         )
         self.hash = hashlib.sha256()
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
-        assert self.file is not None
         self.received_bytes += len(raw_data)
         if self.received_bytes > settings.UPLOAD_MAX_BYTES:
             self.is_over = True
-            self._drop()
+            self.discard()
             raise StopUpload(connection_reset=True)
         self.hash.update(raw_data)
-        self.file.write(raw_data)
+        self._opened[-1].write(raw_data)
 
-    def file_complete(self, file_size: int) -> TemporaryUploadedFile | None:
-        done, self.file = self.file, None
-        if done is None:
-            return None
+    def file_complete(self, file_size: int) -> TemporaryUploadedFile:
+        done = self._opened[-1]
         done.seek(0)
         done.size = file_size
         done.sha256 = self.hash.hexdigest()  # type: ignore[attr-defined]
         return done
 
     def upload_interrupted(self) -> None:
-        self._drop()
+        self.discard()
 
-    def _drop(self) -> None:
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+    def discard(self) -> None:
+        """Remove every temporary file of a body that is refused, the finished ones too."""
+        for file in self._opened:
+            file.close()
+        self._opened.clear()
 
 
 class WholeBody:
@@ -104,11 +104,33 @@ class UploadParser(MultiPartParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> DataAndFiles:
         request = parser_context["request"]
+        try:
+            return self._parse(request, stream, media_type, parser_context)
+        except BaseException:
+            for handler in request.upload_handlers:
+                if isinstance(handler, HashingUploadHandler):
+                    handler.discard()
+            raise
+
+    def _parse(self, request: Any, stream: Any, media_type: str | None, parser_context: Any) -> DataAndFiles:
         length = refuse_bad_length(request)
         whole = WholeBody(stream)
-        parsed = super().parse(whole, media_type=media_type, parser_context=parser_context)
+        try:
+            parsed = super().parse(whole, media_type=media_type, parser_context=parser_context)
+        except TooManyFilesSent:
+            raise InvalidInput("too_many_files", f"files: at most {settings.UPLOAD_MAX_FILES} in one upload.")
+        except TooManyFieldsSent:
+            raise InvalidInput(
+                "too_many_fields", f"At most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields in one form."
+            )
+        except RequestDataTooBig:
+            raise TooLarge(
+                "too_large", f"Fields beside the files: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes in all."
+            )
         if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
             raise too_large()
         if whole.count < length or not whole.tail.rstrip().endswith(b"--"):
-            raise InvalidInput("truncated", f"The body ended after {whole.count} of {length} bytes; nothing was stored.")
+            raise InvalidInput(
+                "truncated", f"The body ended after {whole.count} of {length} bytes; nothing was stored."
+            )
         return parsed
