@@ -1,0 +1,105 @@
+"""A run's log on a page: cut where nothing is torn, escaped, its colours as classes."""
+
+import re
+from dataclasses import dataclass
+
+from django.utils.html import escape
+from django.utils.safestring import SafeString, mark_safe
+
+from jobs.models import Job
+from jobs.queries import read_log
+
+PART_BYTES = 64 * 1024
+_SGR = re.compile(r"\x1b\[([0-9;:]*)m")
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-9;:]*)?$")
+_COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
+_STYLES = {1: "bold", 2: "dim", 3: "italic", 4: "underline"}
+_STYLE = re.compile(r"(?:ansi-[a-z-]+(?: ansi-[a-z-]+){0,7})?")
+
+
+@dataclass(frozen=True)
+class LogPart:
+    """Some of a log as HTML; `style` is what its end leaves on for the next part."""
+
+    html: SafeString
+    next_offset: int
+    style: str
+    has_more: bool
+    is_missing: bool = False
+
+
+def log_part(job: Job, offset: int = 0, style: str = "") -> LogPart:
+    """The log from a byte offset on, at most PART_BYTES of it."""
+    style = style if _STYLE.fullmatch(style) else ""
+    try:
+        raw, _end = read_log(job, offset)
+    except OSError:  # the storage is away, or retention took the log
+        return LogPart(mark_safe(""), offset, style, has_more=False, is_missing=True)
+    part = whole(raw[:PART_BYTES], is_last=len(raw) <= PART_BYTES and job.is_final)
+    html, style = coloured(part.decode("utf-8", "replace"), style)
+    return LogPart(html, offset + len(part), style, has_more=len(raw) > len(part) and bool(part))
+
+
+def whole(part: bytes, *, is_last: bool) -> bytes:
+    """The part without a character or a colour sequence that is torn at its end: the next part begins with it."""
+    if is_last:
+        return part
+    if len(part) == PART_BYTES and b"\n" in part:
+        return part[: part.rindex(b"\n") + 1]
+    part = part[: len(part) - _torn_bytes(part)]
+    torn = _UNFINISHED.search(part[-64:])
+    return part[: len(part) - len(torn.group())] if torn else part
+
+
+def _torn_bytes(part: bytes) -> int:
+    """How many bytes at the end begin a UTF-8 character and do not end it."""
+    for length in range(1, min(3, len(part)) + 1):
+        byte = part[-length]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return length if needed > length else 0
+    return 0
+
+
+def coloured(text: str, style: str = "") -> tuple[SafeString, str]:
+    """Escaped HTML with a span for each stretch of one style, and the style at the end. Other escapes are dropped."""
+    out: list[str] = []
+    position = 0
+    for match in _SGR.finditer(text):
+        out.append(_stretch(text[position : match.start()], style))
+        style = _next_style(style, match.group(1))
+        position = match.end()
+    out.append(_stretch(text[position:], style))
+    return mark_safe("".join(out)), style  # noqa: S308 - every stretch is escaped, every class is ours
+
+
+def _stretch(text: str, style: str) -> str:
+    if not text:
+        return ""
+    shown = escape(text.replace("\x1b", ""))
+    return f'<span class="{style}">{shown}</span>' if style else shown
+
+
+def _next_style(style: str, codes: str) -> str:
+    classes = dict.fromkeys(style.split())
+    numbers = [int(code) if code.isdigit() and len(code) < 4 else 0 for code in re.split("[;:]", codes)]
+    index = 0
+    while index < len(numbers):
+        code = numbers[index]
+        if code == 0:
+            classes.clear()
+        elif code in _STYLES:
+            classes[f"ansi-{_STYLES[code]}"] = None
+        elif code in (22, 23, 24):
+            for name in {22: ("bold", "dim"), 23: ("italic",), 24: ("underline",)}[code]:
+                classes.pop(f"ansi-{name}", None)
+        elif 30 <= code <= 37 or 90 <= code <= 97 or code == 39:
+            for name in _COLOURS:
+                classes.pop(f"ansi-{name}", None)
+            if code != 39:
+                classes[f"ansi-{_COLOURS[code % 10]}"] = None
+        elif code in (38, 48):  # 256 colours and true colours: passed over with their arguments
+            index += {5: 2, 2: 4}.get(numbers[index + 1] if index + 1 < len(numbers) else 0, 0)
+        index += 1
+    return " ".join(classes)

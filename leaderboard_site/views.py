@@ -1,0 +1,75 @@
+"""The pages that stand above all apps: home and account."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.decorators import login_required
+from django.db.models import Count, Max, OuterRef, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from accounts.forms import TokenForm
+from jobs.models import Job, Status
+from jobs.views import quota_used
+from leaderboards.models import Entry, Leaderboard
+
+BOARDS_SHOWN = 100
+
+
+@dataclass
+class BoardCard:
+    """What the home page says of one leaderboard."""
+
+    board: Leaderboard
+    leader: Entry | None
+    people: int
+    latest: datetime | None
+    running: int
+    pending: int
+
+
+def board_cards(user) -> list[BoardCard]:
+    """Every leaderboard that the user can see, in five queries however many there are."""
+    entries = Entry.objects.filter(leaderboard=OuterRef("pk"))
+    highest = entries.order_by("-score", "submitted_at", "id").values("pk")[:1]
+    lowest = entries.order_by("score", "submitted_at", "id").values("pk")[:1]
+    boards = list(
+        Leaderboard.objects.visible_to(user)
+        .prefetch_related("metrics")
+        .annotate(highest=Subquery(highest), lowest=Subquery(lowest))[:BOARDS_SHOWN]
+    )
+    leading = {
+        board.pk: board.highest if board.ranking_metric.higher_is_better else board.lowest
+        for board in boards
+        if board.ranking_metric
+    }
+    leaders = Entry.objects.select_related("user").in_bulk([pk for pk in leading.values() if pk])
+    counted = Entry.objects.filter(leaderboard__in=boards).values("leaderboard_id").order_by()
+    people = {row["leaderboard_id"]: row for row in counted.annotate(people=Count("id"), latest=Max("updated_at"))}
+    active = Job.objects.filter(leaderboard__in=boards).active().values("leaderboard_id", "status").order_by()
+    at_work = {(row["leaderboard_id"], row["status"]): row["jobs"] for row in active.annotate(jobs=Count("id"))}
+    return [
+        BoardCard(
+            board=board,
+            leader=leaders.get(leading.get(board.pk)),
+            people=people.get(board.pk, {}).get("people", 0),
+            latest=people.get(board.pk, {}).get("latest"),
+            running=at_work.get((board.pk, Status.RUNNING), 0),
+            pending=at_work.get((board.pk, Status.PENDING), 0),
+        )
+        for board in boards
+    ]
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "home.html", {"cards": board_cards(request.user)})
+
+
+@login_required
+@require_safe
+def account(request: HttpRequest) -> HttpResponse:
+    tokens = request.user.api_tokens.active()
+    context = {"tokens": tokens, "form": TokenForm(), "quota": quota_used(request.user)}
+    return render(request, "accounts/account.html", context)

@@ -1,0 +1,157 @@
+"""How numbers, times, people and organizers' words are shown on every page."""
+
+import hashlib
+import math
+from datetime import datetime
+from typing import Any
+
+import nh3
+from django import template
+from django.contrib.humanize.templatetags.humanize import naturaltime
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from markdown_it import MarkdownIt
+
+register = template.Library()
+_HUES = 8
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+_TAGS = {
+    *("p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong s a hr br table thead tbody tr th td img".split())
+}
+_ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}}
+
+# Paths of 24 x 24 pictures, drawn as lines.
+_ICONS = {
+    "pending": '<circle cx="12" cy="12" r="9"/><path d="M12 7v5l3 2"/>',
+    "running": '<path d="M12 3a9 9 0 1 0 9 9"/>',
+    "completed": '<circle cx="12" cy="12" r="9"/><path d="m8 12.5 2.7 2.7L16 9.5"/>',
+    "failed": '<circle cx="12" cy="12" r="9"/><path d="M12 7.5v5M12 16v.5"/>',
+    "cancelled": '<circle cx="12" cy="12" r="9"/><path d="m9 9 6 6m0-6-6 6"/>',
+    "upload": '<path d="M12 16V4m0 0L7.5 8.5M12 4l4.5 4.5M4 16v2.5A1.5 1.5 0 0 0 5.5 20h13a1.5 1.5 0 0 0 1.5-1.5V16"/>',
+    "download": '<path d="M12 4v12m0 0 4.5-4.5M12 16l-4.5-4.5M4 18v.5A1.5 1.5 0 0 0 5.5 20h13a1.5 1.5 0 0 0 1.5-1.5V18"/>',
+    "people": '<circle cx="9" cy="8" r="3.5"/><path d="M2.5 20c.5-4 3-6 6.5-6s6 2 6.5 6M16 4.8a3.5 3.5 0 0 1 0 6.4m2 3.2c2 .8 3.2 2.6 3.5 5.6"/>',
+    "clock": '<circle cx="12" cy="12" r="9"/><path d="M12 7v5l3 2"/>',
+    "again": '<path d="M20 5v5h-5M4 19v-5h5M19 10a8 8 0 0 0-14-2.5M5 14a8 8 0 0 0 14 2.5"/>',
+    "out": '<path d="M14 4h6v6m0-6-9 9M19 14v4.5a1.5 1.5 0 0 1-1.5 1.5h-12A1.5 1.5 0 0 1 4 18.5v-12A1.5 1.5 0 0 1 5.5 5H10"/>',
+    "up": '<path d="M12 19V5m0 0-6 6m6-6 6 6"/>',
+    "down": '<path d="M12 5v14m0 0 6-6m-6 6-6-6"/>',
+    "file": '<path d="M13.5 3.5H6.5A1.5 1.5 0 0 0 5 5v14a1.5 1.5 0 0 0 1.5 1.5h11A1.5 1.5 0 0 0 19 19V9zm0 0V9H19"/>',
+    "board": '<path d="M4 20v-7h5v7m0 0V5h6v15m0 0v-10h5v10M2.5 20h19"/>',
+    "stop": '<rect x="6.5" y="6.5" width="11" height="11" rx="1.5"/>',
+}
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A small picture that says nothing to screen readers: words stand beside it."""
+    return mark_safe(  # noqa: S308 - constants
+        f'<svg class="icon icon-{name}" viewBox="0 0 24 24" aria-hidden="true" focusable="false">{_ICONS[name]}</svg>'
+    )
+
+
+@register.filter
+def number(value: Any) -> str:
+    """A measured number at four significant digits or more, without noise: 0.9853, 12,345, 1.2e-07."""
+    if value is None or isinstance(value, bool):
+        return "–" if value is None else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    if size and (size < 1e-4 or size >= 1e9):
+        return f"{value:.3e}"
+    if value == int(value) and size >= 10:
+        return formats.number_format(int(value), force_grouping=True)
+    places = 4 if size < 10 else 3 if size < 100 else 1
+    return formats.number_format(value, places, force_grouping=size >= 1000)
+
+
+@register.filter
+def signed(value: Any) -> str:
+    """A difference with its sign: +0.0123, −4."""
+    if value is None:
+        return ""
+    return "±0" if value == 0 else ("+" if value > 0 else "−") + number(abs(value))
+
+
+@register.filter
+def tick(value: float) -> str:
+    """A number on an axis, as short as it can be."""
+    return f"{value:.4g}"
+
+
+@register.filter
+def duration(seconds: Any) -> str:
+    """Seconds in the two largest units that say enough."""
+    if seconds is None:
+        return "–"
+    seconds = float(seconds)
+    if seconds < 10:
+        return _("%(seconds)s s") % {"seconds": formats.number_format(seconds, 2 if seconds < 1 else 1)}
+    whole = round(seconds)
+    if whole < 60:
+        return _("%(seconds)s s") % {"seconds": whole}
+    if whole < 3600:
+        return _("%(minutes)d min %(seconds)02d s") % {"minutes": whole // 60, "seconds": whole % 60}
+    return _("%(hours)d h %(minutes)02d min") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
+
+
+@register.filter
+def size(value: Any) -> str:
+    """Bytes in binary units."""
+    if value is None:
+        return "–"
+    amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:.1f} {units[0]}"
+
+
+@register.simple_tag
+def when(moment: datetime | None) -> str:
+    """How long ago (or until when), with the exact time for the pointer and for programs."""
+    if moment is None:
+        return "–"
+    local = timezone.localtime(moment)
+    exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, naturaltime(moment))
+
+
+@register.simple_tag
+def exactly(moment: datetime | None) -> str:
+    if moment is None:
+        return "–"
+    local = timezone.localtime(moment)
+    return format_html('<time datetime="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S"))
+
+
+@register.simple_tag
+def avatar(name: str) -> str:
+    """A letter on a colour of the name's own, beside the name."""
+    hue = hashlib.sha256(name.encode()).digest()[0] % _HUES
+    return format_html('<span class="avatar hue-{}" aria-hidden="true">{}</span>', hue, name[:1].upper())
+
+
+@register.filter
+def markdown(text: str) -> SafeString:
+    """Organizers' words as HTML: no raw HTML passes, links and pictures only where the policy lets them."""
+    cleaned = nh3.clean(
+        _MARKDOWN.render(text), tags=_TAGS, attributes=_ATTRIBUTES, url_schemes={"http", "https", "mailto"}
+    )
+    return mark_safe(cleaned)  # noqa: S308 - nh3 cleaned it
+
+
+@register.simple_tag(takes_context=True)
+def query(context: dict[str, Any], **changes: Any) -> str:
+    """This page's query string with some parameters changed; an empty value takes one away."""
+    parameters = context["request"].GET.copy()
+    for name, value in changes.items():
+        if value in (None, ""):
+            parameters.pop(name, None)
+        else:
+            parameters[name] = str(value)
+    return f"?{parameters.urlencode()}"

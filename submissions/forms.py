@@ -1,0 +1,141 @@
+"""The form with which people send code in."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import yaml
+from django import forms
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from leaderboards.models import Leaderboard
+
+CONFIG_MAX_CHARACTERS = 64 * 1024
+
+
+class FilesInput(forms.ClearableFileInput):
+    template_name = "django/forms/widgets/file.html"
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """One or more files; what they must be is decided by create_submission."""
+
+    widget = FilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[Any]:
+        files = data if isinstance(data, list | tuple) else [data]
+        one = super().clean
+        return [one(file, initial) for file in files] if files else [one(None, initial)]
+
+
+def parse_config(text: str) -> dict[str, Any]:
+    """A mapping from JSON or YAML (which JSON is a part of); nothing for an empty text."""
+    if not text.strip():
+        return {}
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = _parse_yaml(text)
+    if not isinstance(parsed, dict):
+        raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
+    return parsed
+
+
+def _parse_yaml(text: str) -> Any:
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ValidationError(_("YAML aliases are not taken here: write the values out."))
+        parsed = yaml.safe_load(text)
+        # As JSON, which is how it is stored: dates become text here and not an error later.
+        return json.loads(json.dumps(parsed, default=str))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValidationError(
+            _("Line %(line)d is neither JSON nor YAML: %(problem)s.") % {"line": line, "problem": error.problem}
+        ) from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ValidationError(_("This is neither JSON nor YAML.")) from error
+
+
+class RunForm(forms.Form):
+    """How a submission is run."""
+
+    resource_class = forms.ChoiceField(label=gettext_lazy("Resource class"), initial="small")
+    config = forms.CharField(
+        label=gettext_lazy("Config overrides"),
+        required=False,
+        max_length=CONFIG_MAX_CHARACTERS,
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}),
+        help_text=gettext_lazy("JSON or YAML, laid over your config file for this run. Empty: the file as it is."),
+    )
+    # Sent twice, by a double click or a reload, it starts one job.
+    key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["resource_class"].choices = [
+            (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name)) for name in settings.RESOURCE_CLASSES
+        ]
+        for name, field in self.fields.items():
+            described = [f"id_{name}_help"] if field.help_text else []
+            if self.is_bound and self.errors.get(name):
+                field.widget.attrs["aria-invalid"] = "true"
+                described.append(f"id_{name}_error")
+            if described:
+                field.widget.attrs["aria-describedby"] = " ".join(described)
+
+    def clean_config(self) -> dict[str, Any]:
+        return parse_config(self.cleaned_data["config"])
+
+    def add_refusal(self, message: str) -> None:
+        """A service's refusal beside the field that it names before its colon, or above the form."""
+        name, separator, rest = message.partition(": ")
+        if separator and name in self.fields and not self.fields[name].widget.is_hidden:
+            self.fields[name].widget.attrs["aria-invalid"] = "true"
+            self.fields[name].widget.attrs["aria-describedby"] = f"id_{name}_help id_{name}_error"
+            self.add_error(name, rest[:1].upper() + rest[1:])
+        else:
+            self.add_error(None, message)
+
+
+def _limits(name: str) -> dict[str, Any]:
+    limits = settings.RESOURCE_CLASSES[name]
+    return {"name": name, "minutes": limits["wall_seconds"] // 60, "memory": limits["memory_bytes"] // 1024**3}
+
+
+class SubmitForm(RunForm):
+    """Files for a leaderboard, and how they are run."""
+
+    leaderboard = forms.ModelChoiceField(
+        Leaderboard.objects.none(), label=gettext_lazy("Leaderboard"), to_field_name="slug", empty_label=None
+    )
+    files = FilesField(label=gettext_lazy("Files"))
+    entrypoint = forms.CharField(
+        label=gettext_lazy("Entrypoint"),
+        initial="main.py",
+        max_length=100,
+        help_text=gettext_lazy("The Python file that is run."),
+    )
+    config_file = forms.CharField(
+        label=gettext_lazy("Config file"),
+        initial="config.yaml",
+        max_length=100,
+        help_text=gettext_lazy("Passed to it as --config."),
+    )
+    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key"]
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        self.base_fields["files"].widget.attrs.update({"accept": ",".join(settings.UPLOAD_EXTENSIONS)})
+        super().__init__(*args, **kwargs)
+        self.fields["leaderboard"].queryset = Leaderboard.objects.visible_to(user).open()
+        self.fields["files"].widget.attrs.update(
+            {
+                "data-extensions": " ".join(settings.UPLOAD_EXTENSIONS),
+                "data-max-bytes": settings.UPLOAD_MAX_BYTES,
+                "data-max-files": settings.UPLOAD_MAX_FILES,
+            }
+        )

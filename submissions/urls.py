@@ -1,0 +1,7 @@
+"""The pages of submissions. Sending one in starts a job, so that page is the jobs' (jobs/urls.py)."""
+
+from django.urls import path
+
+from submissions import views
+
+urlpatterns = [path("submissions/<uuid:submission_id>/", views.submission, name="submission")]
