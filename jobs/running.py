@@ -129,7 +129,6 @@ class Runner:
             dataset_dir=_dataset(job.leaderboard.dataset),
             limits=Limits(**limits),
             gpus=self._gpus,
-            image=settings.CONTAINER_IMAGE,
             sandbox_uid=settings.SANDBOX_UID,
             fence_seconds=settings.FENCE_SECONDS,
         )

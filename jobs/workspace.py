@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import storages
 
+from jobs.execution import janitor
 from jobs.models import Job
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
 from submissions.models import Submission
@@ -48,6 +49,7 @@ def workspace(job: Job) -> Iterator[Workspace]:
     """Unpack the job's submission; removes everything at the end. Raises BadSubmission, StorageDown."""
     settings.WORK_ROOT.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{job.pk}-{job.attempt}-", dir=settings.WORK_ROOT))
+    janitor.mark_as_ours(folder)  # so that another worker's start does not take it for left over
     try:
         place = Workspace(folder, folder / "code", folder / "config.yaml")
         for made in (place.code, place.run):

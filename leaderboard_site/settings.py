@@ -178,10 +178,9 @@ RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
 for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
     RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
 
-EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # bubblewrap, container, unsafe-local
+EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # or unsafe-local
 ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
-CONTAINER_IMAGE = env.str("CONTAINER_IMAGE", "")
 RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(runner_python())
 
 RQ_QUEUES = {

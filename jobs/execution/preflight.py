@@ -62,7 +62,6 @@ def probe(
     *,
     sandbox_uid: int = RunSpec.sandbox_uid,
     bwrap: str = "",
-    image: str = "",
     start: Callable[[], Supervisor] = Supervisor.start,
 ) -> list[Probe]:
     """Try everything in `_WHAT` inside the executor. Takes a second or two."""
@@ -73,7 +72,7 @@ def probe(
         spec = RunSpec(
             run_id="preflight", executor=executor, python=python, code_dir=str(root / "code"),
             config_path=str(root / "config.yaml"), run_dir="/", limits=PROBE_LIMITS, sandbox_uid=sandbox_uid,
-            bwrap=bwrap, image=image, environment={"LEADERSBOARD_PROBE_TARGETS": json.dumps(targets)},
+            bwrap=bwrap, environment={"LEADERSBOARD_PROBE_TARGETS": json.dumps(targets)},
         )  # fmt: skip
         _write_code(root)
 

@@ -18,9 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print the table as JSON.")
 
     def handle(self, **options: Any) -> None:
-        report = probe(
-            settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, image=settings.CONTAINER_IMAGE
-        )
+        report = probe(settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID)
         if options["json"]:
             self.stdout.write(json.dumps([dataclasses.asdict(found) for found in report], indent=2))
         else:

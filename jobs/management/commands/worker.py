@@ -33,9 +33,7 @@ class Command(BaseCommand):
             raise CommandError(f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}.")
         refuse_unsafe_executor()
         janitor.clear_stale(settings.WORK_ROOT)
-        report = probe(
-            settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, image=settings.CONTAINER_IMAGE
-        )
+        report = probe(settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID)
         if not is_tight(report) and settings.EXECUTOR != "unsafe-local":
             for found in report:
                 if not found.contained:
