@@ -51,7 +51,6 @@ class RunSpec:
     gpus: tuple[int, ...] = ()
     read_only_paths: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    # For an executor that runs images; bubblewrap has no use for it.
     # The user that a root worker steps down to; an ordinary user's worker runs as itself in a user namespace.
     sandbox_uid: int = 64321
     # Kill when this many seconds passed since the start or the last "extend". None: only after a first "extend".
