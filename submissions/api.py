@@ -1,8 +1,8 @@
 """/api/submissions"""
 
+from datetime import datetime
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema
@@ -26,12 +26,16 @@ class NewestFirst(CursorPagination):
     page_size_query_param = "limit"
     max_page_size = 200
 
-    def paginate_queryset(self, queryset, request, view=None):
+    def decode_cursor(self, request):
         try:
-            return super().paginate_queryset(queryset, request, view)
-        except (NotFound, ValidationError, ValueError, OverflowError) as error:
-            # DRF calls a cursor that it cannot read a missing page, and passes one that is no time on to the database.
-            raise InvalidInput("bad_cursor", "cursor: take it from `next` or `previous` of a page.") from error
+            cursor = super().decode_cursor(request)
+            # DRF would pass a position that is no time on to the database.
+            is_time = not (cursor and cursor.position) or datetime.fromisoformat(cursor.position).tzinfo
+        except (NotFound, ValueError):
+            is_time = False
+        if not is_time:
+            raise InvalidInput("bad_cursor", "cursor: take it from `next` or `previous` of a page.")
+        return cursor
 
 
 class SubmissionsView(APIView):
