@@ -2,22 +2,15 @@
 
 from typing import Any
 
-from django.conf import settings
 from rest_framework.exceptions import NotAcceptable, ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 
-from accounts.refusals import TooLarge
 
-
-class BoundedJSONParser(JSONParser):
-    """JSON up to DATA_UPLOAD_MAX_MEMORY_SIZE: DRF itself would read a body of any length into memory."""
+class DepthSafeJSONParser(JSONParser):
+    """JSON in which deep nesting is a mistake of the client's, not a crash."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        announced = int(parser_context["request"].META.get("CONTENT_LENGTH") or 0)
-        if announced > limit:
-            raise TooLarge("too_large", f"The body: at most {limit} bytes of JSON, not {announced}.")
         try:
             return super().parse(stream, media_type, parser_context)
         except RecursionError as error:

@@ -35,7 +35,13 @@ from submissions.services import create_submission, submissions_that_count
 PAGE_SIZE = 30
 MOST_COMPARED = 8
 # Shown in the page; anything else of a run is only ever downloaded, SVG too: it can hold scripts.
-PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
+PICTURES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,9 @@ def _start(request: HttpRequest, submission: Submission, form: RunForm) -> HttpR
             idempotency_key=form.cleaned_data["key"],
         )
     except RequestRefused as refusal:
-        messages.error(request, _("Your files are kept, but no job was started. %(why)s") % {"why": refusal.message})
+        messages.error(
+            request, _("Your files are kept, but no job was started. %(why)s") % {"why": refusal.message}
+        )
         return redirect(submission)
     return redirect(job)
 
@@ -188,6 +196,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "boards": Leaderboard.objects.visible_to(request.user).filter(jobs__user=request.user).distinct(),
         "older": older,
         "newest": urlencode(kept),
+        "again": urlencode({**kept, **({"before": request.GET["before"]} if before else {})}),
         "is_first_page": before is None,
         "is_moving": any(not job.is_final for job in shown),
         "chosen": request.GET.getlist("job"),
@@ -209,7 +218,9 @@ def _state(request: HttpRequest, job: Job) -> dict[str, Any]:
         "job": job,
         "waiting": waiting(job),
         "attempts": job.attempts.all(),
-        "main_metrics": [(metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics],
+        "main_metrics": [
+            (metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics
+        ],
         "more_metrics": [(name, value) for name, value in job.metrics.items() if name not in named],
         "pictures": pictures,
         "files": [item for item in job.artifacts if item not in pictures],

@@ -55,7 +55,8 @@ def _parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValidationError(
-            _("Line %(line)d is neither JSON nor YAML: %(problem)s.") % {"line": line, "problem": error.problem}
+            _("Line %(line)d is neither JSON nor YAML: %(problem)s.")
+            % {"line": line, "problem": error.problem}
         ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
@@ -69,8 +70,12 @@ class RunForm(forms.Form):
         label=gettext_lazy("Config overrides"),
         required=False,
         max_length=CONFIG_MAX_CHARACTERS,
-        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}),
-        help_text=gettext_lazy("JSON or YAML, laid over your config file for this run. Empty: the file as it is."),
+        widget=forms.Textarea(
+            attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}
+        ),
+        help_text=gettext_lazy(
+            "JSON or YAML, laid over your config file for this run. Empty: the file as it is."
+        ),
     )
     # Sent twice, by a double click or a reload, it starts one job.
     key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)
@@ -78,7 +83,8 @@ class RunForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["resource_class"].choices = [
-            (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name)) for name in settings.RESOURCE_CLASSES
+            (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name))
+            for name in settings.RESOURCE_CLASSES
         ]
         for name, field in self.fields.items():
             described = [f"id_{name}_help"] if field.help_text else []
@@ -104,7 +110,11 @@ class RunForm(forms.Form):
 
 def _limits(name: str) -> dict[str, Any]:
     limits = settings.RESOURCE_CLASSES[name]
-    return {"name": name, "minutes": limits["wall_seconds"] // 60, "memory": limits["memory_bytes"] // 1024**3}
+    return {
+        "name": name,
+        "minutes": limits["wall_seconds"] // 60,
+        "memory": limits["memory_bytes"] // 1024**3,
+    }
 
 
 class SubmitForm(RunForm):

@@ -45,8 +45,12 @@ class Part:
     local: dict[str, Any] = field(default_factory=dict)
     central: dict[str, Any] = field(default_factory=dict)
     behind_data: bytes = b""
+    is_cut: bool = False
 
     def packed(self) -> bytes:
+        if self.is_cut:
+            packer = zlib.compressobj(wbits=-15)
+            return packer.compress(self.content) + packer.flush(zlib.Z_SYNC_FLUSH)
         if self.method != 8:
             return self.content
         packer = zlib.compressobj(wbits=-15)
@@ -99,11 +103,20 @@ def build(
     return body + between + directory + end + behind
 
 
-def end64(count: int, size: int, offset: int) -> bytes:
+def end64(
+    count: int, size: int, offset: int, *, count64: int | None = None, at: int | None = None, disk: int = 0
+) -> bytes:
     """The zip64 records and the plain one, for a directory that ends here."""
-    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, offset)
-    locator = struct.pack("<4sLQL", b"PK\6\7", 0, offset + size, 1)
-    return record + locator + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, size, offset, 0)
+    count64 = count if count64 is None else count64
+    record = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, disk, 0, count64, count64, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, offset + size if at is None else at, 1)
+    shown = min(count, 0xFFFF)
+    return record + locator + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, shown, shown, size, offset, 0)
+
+
+def with_end64(data: bytes, **lies: int) -> bytes:
+    offset = data.index(b"PK\1\2")
+    return data[:-22] + end64(data.count(b"PK\1\2"), len(data) - 22 - offset, offset, **lies)
 
 
 def fully_overlapping() -> bytes:
@@ -276,7 +289,12 @@ HOSTILE: dict[str, tuple[bytes, str, str]] = {
         "bad_archive",
         "damaged header",
     ),
-    "zip64 end that lies elsewhere": (
+    "damaged directory": (build(A).replace(b"PK\1\2", b"PK\1\3"), "bad_archive", "damaged"),
+    "compressed data without end": (build(Part(b"a", b"hello", is_cut=True)), "bad_archive", "has no end"),
+    "two counts of members": (with_end64(build(A, A), count64=1), "bad_archive", "zip64"),
+    "zip64 end told to be elsewhere": (with_end64(build(A), at=0), "bad_archive", "zip64"),
+    "zip64 part of a split zip": (with_end64(build(A), disk=1), "bad_archive", "zip64"),
+    "zip64 end that is not there": (
         zip_of(FILES)[:-22] + struct.pack("<4sLQL", b"PK\6\7", 0, 0, 1) + zip_of(FILES)[-22:],
         "bad_archive",
         "zip64",
@@ -317,10 +335,7 @@ def test_comment_is_fine() -> None:
 
 
 def test_zip64_end_is_read() -> None:
-    data = zip64_of(FILES)
-    start = data.index(b"PK\1\2")
-    size = len(data) - 22 - start
-    data = data[:-22] + end64(len(FILES), size, start)
+    data = with_end64(zip64_of(FILES))
     assert [entry.path for entry in inspect_archive(io.BytesIO(data), kind="zip")] == list(FILES)
 
 
