@@ -136,9 +136,7 @@ def _start(request: HttpRequest, submission: Submission, form: RunForm) -> HttpR
             idempotency_key=form.cleaned_data["key"],
         )
     except RequestRefused as refusal:
-        messages.error(
-            request, _("Your files are kept, but no job was started. %(why)s") % {"why": refusal.message}
-        )
+        messages.error(request, _("Your files are kept, but no job was started. %(why)s") % {"why": refusal.message})
         return redirect(submission)
     return redirect(job)
 
@@ -218,9 +216,7 @@ def _state(request: HttpRequest, job: Job) -> dict[str, Any]:
         "job": job,
         "waiting": waiting(job),
         "attempts": job.attempts.all(),
-        "main_metrics": [
-            (metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics
-        ],
+        "main_metrics": [(metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics],
         "more_metrics": [(name, value) for name, value in job.metrics.items() if name not in named],
         "pictures": pictures,
         "files": [item for item in job.artifacts if item not in pictures],

@@ -46,13 +46,9 @@ def board_cards(user) -> list[BoardCard]:
     }
     leaders = Entry.objects.select_related("user").in_bulk([pk for pk in leading.values() if pk])
     counted = Entry.objects.filter(leaderboard__in=boards).values("leaderboard_id").order_by()
-    people = {
-        row["leaderboard_id"]: row for row in counted.annotate(people=Count("id"), latest=Max("updated_at"))
-    }
+    people = {row["leaderboard_id"]: row for row in counted.annotate(people=Count("id"), latest=Max("updated_at"))}
     active = Job.objects.filter(leaderboard__in=boards).active().values("leaderboard_id", "status").order_by()
-    at_work = {
-        (row["leaderboard_id"], row["status"]): row["jobs"] for row in active.annotate(jobs=Count("id"))
-    }
+    at_work = {(row["leaderboard_id"], row["status"]): row["jobs"] for row in active.annotate(jobs=Count("id"))}
     return [
         BoardCard(
             board=board,

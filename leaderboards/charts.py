@@ -123,6 +123,4 @@ def cost_chart(entries: Sequence[Entry], metric: Metric) -> Chart | None:
     steps = [factor * 10.0**power for power in range(-3, 7) for factor in (1, 2, 5)]
     inside = [step for step in steps if low <= math.log10(step) <= high]
     x_ticks = [Tick(across(math.log10(step)), step) for step in inside[:: max(1, math.ceil(len(inside) / 6))]]
-    return Chart(
-        points, _steps([point for point in points if point.is_on_line], WIDTH - RIGHT), ticks, x_ticks
-    )
+    return Chart(points, _steps([point for point in points if point.is_on_line], WIDTH - RIGHT), ticks, x_ticks)

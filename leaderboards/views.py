@@ -46,9 +46,7 @@ def rows(board: Leaderboard, entries: list[Entry], user: Any) -> list[Row]:
 
 def own_entry(board: Leaderboard, metric: Metric | None, user: Any) -> Entry | None:
     """The user's entry with its rank by the metric: counted, because a filtered window would rank it first."""
-    mine = (
-        ranked_entries(board, metric).filter(user=user).first() if user.is_authenticated and metric else None
-    )
+    mine = ranked_entries(board, metric).filter(user=user).first() if user.is_authenticated and metric else None
     if mine is not None:
         better = {"value__gt" if metric.higher_is_better else "value__lt": mine.value}
         mine.rank = ranked_entries(board, metric).filter(**better).count() + 1
@@ -80,9 +78,7 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
     if request.user.is_authenticated and all(entry.user_id != request.user.pk for entry in shown):
         mine = own_entry(board, metric, request.user)
     lines = rows(board, shown + ([mine] if mine else []), request.user)
-    charted = (
-        shown if page == 1 and len(found) <= PAGE_SIZE else list(ranked_entries(board, metric)[:CHARTED])
-    )
+    charted = shown if page == 1 and len(found) <= PAGE_SIZE else list(ranked_entries(board, metric)[:CHARTED])
     context = {
         "board": board,
         "metric": metric,

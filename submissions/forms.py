@@ -55,8 +55,7 @@ def _parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValidationError(
-            _("Line %(line)d is neither JSON nor YAML: %(problem)s.")
-            % {"line": line, "problem": error.problem}
+            _("Line %(line)d is neither JSON nor YAML: %(problem)s.") % {"line": line, "problem": error.problem}
         ) from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
@@ -70,12 +69,8 @@ class RunForm(forms.Form):
         label=gettext_lazy("Config overrides"),
         required=False,
         max_length=CONFIG_MAX_CHARACTERS,
-        widget=forms.Textarea(
-            attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}
-        ),
-        help_text=gettext_lazy(
-            "JSON or YAML, laid over your config file for this run. Empty: the file as it is."
-        ),
+        widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}),
+        help_text=gettext_lazy("JSON or YAML, laid over your config file for this run. Empty: the file as it is."),
     )
     # Sent twice, by a double click or a reload, it starts one job.
     key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)

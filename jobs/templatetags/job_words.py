@@ -17,12 +17,8 @@ _WHAT_TO_DO = {
     ErrorCode.MISSING_METRICS: _(
         "Write metrics.json into the folder that is given as --output, also when little was measured."
     ),
-    ErrorCode.BAD_METRICS: _(
-        "Look at the message: it names the field. Metrics are finite numbers under “metrics”."
-    ),
-    ErrorCode.EXIT_NONZERO: _(
-        "The last lines of the log usually say why. Try the same files on your own machine."
-    ),
+    ErrorCode.BAD_METRICS: _("Look at the message: it names the field. Metrics are finite numbers under “metrics”."),
+    ErrorCode.EXIT_NONZERO: _("The last lines of the log usually say why. Try the same files on your own machine."),
     ErrorCode.OUT_OF_MEMORY: _("Use smaller batches or images, or a larger resource class."),
     ErrorCode.TIMEOUT: _("Do less work in a run, or use a class that allows more time."),
     ErrorCode.LOG_LIMIT: _("Print less: one line an epoch rather than one a batch."),

@@ -18,9 +18,7 @@ register = template.Library()
 _HUES = 8
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 _TAGS = {
-    *(
-        "p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong s a hr br table thead tbody tr th td img".split()
-    )
+    *("p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong s a hr br table thead tbody tr th td img".split())
 }
 _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}}
 
@@ -120,9 +118,7 @@ def when(moment: datetime | None) -> str:
         return "–"
     local = timezone.localtime(moment)
     exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
-    return format_html(
-        '<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, naturaltime(moment)
-    )
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, naturaltime(moment))
 
 
 @register.simple_tag
@@ -130,9 +126,7 @@ def exactly(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = timezone.localtime(moment)
-    return format_html(
-        '<time datetime="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S")
-    )
+    return format_html('<time datetime="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 @register.simple_tag
