@@ -100,20 +100,13 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     seconds = [(end - start).total_seconds() for start, end in times if start and end and start <= end]
     if not seconds or position is None:
         return None
-    running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).count()
-    ahead = max(0, position - 1 + running - workers + 1)
-    return timezone.now() + timedelta(seconds=median(seconds) * ahead / workers)
-
-
-def open_artifact(name: str) -> File:
-    """What a run left, open for reading; raises Unavailable while the storage is away."""
-    try:
-        return storages["artifacts"].open(name)
-    except STORAGE_ERRORS as error:
-        logger.exception("reading %s", name)
-        raise Unavailable(
-            "storage_unavailable", "Stored files cannot be read just now. Try again in a minute."
-        ) from error
+    usual, now = median(seconds), timezone.now()
+    running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).values_list("started_at", flat=True)
+    free_at = sorted(max(0.0, usual - (now - started).total_seconds()) for started in running[:workers] if started)
+    free_at = [0.0] * (workers - len(free_at)) + free_at
+    # The jobs before this one take the workers as they become free.
+    rounds, place = divmod(position - 1, workers)
+    return now + timedelta(seconds=free_at[place] + rounds * usual)
 
 
 def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
