@@ -1,0 +1,98 @@
+"""The documentation names what the code has, and nothing that it has not."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from drf_spectacular.generators import SchemaGenerator
+
+from jobs.models import ErrorCode
+
+ROOT = Path(settings.BASE_DIR)
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+# Read at the place itself: the code reads it through a module of its own.
+_SETTING = re.compile(r'(?:env\.[a-z]+|secret)\(\s*"([A-Z][A-Z0-9_]*)"')
+
+
+def settings_read() -> set[str]:
+    found = set(_SETTING.findall((ROOT / "leaderboard_site" / "settings.py").read_text()))
+    # NAME_FILE belongs to NAME, and is documented with it.
+    return {name for name in found if name.removesuffix("_FILE") not in found - {name}}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+def anchors(markdown: str) -> set[str]:
+    """The anchors of the headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_settings_found_in_the_code_are_plausible():
+    assert {"DATABASE_URL", "SECRET_KEY", "LEASE_SECONDS", "S3_SECRET_KEY"} <= settings_read()
+    assert len(settings_read()) > 50
+
+
+def test_configuration_page_names_every_setting_once_and_no_other():
+    documented = re.findall(r"^\| `([A-Z][A-Z0-9_]*)`", text_of("docs/configuration.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(settings_read())
+
+
+def test_env_example_names_every_setting_once_and_no_other():
+    documented = re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text_of(".env.example"), re.MULTILINE)
+    assert sorted(documented) == sorted(settings_read())
+
+
+def test_env_example_sets_nothing_by_itself():
+    assert re.findall(r"^[^#\n].*", text_of(".env.example"), re.MULTILINE) == []
+
+
+def test_api_page_has_a_heading_for_every_call_and_no_other():
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    calls = {f"{method.upper()} {path}" for path, methods in schema["paths"].items() for method in methods}
+    documented = re.findall(r"^### ([A-Z]+ /\S+)$", text_of("docs/api.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(calls)
+
+
+def test_api_page_names_every_code_that_a_refusal_can_have():
+    sources = [path for path in ROOT.glob("*/*.py") if path.parent.name in ("accounts", "jobs", "leaderboards", "submissions")]
+    refusal = r'(?:InvalidInput|Conflict|NotFound|QuotaExceeded|TooLarge|Unavailable|LengthRequired)\(\s*f?"([a-z_]+)"'
+    codes = {code for path in sources for code in re.findall(refusal, path.read_text())}
+    assert "missing_entrypoint" in codes
+    page = text_of("docs/api.md")
+    assert sorted(code for code in codes if f"`{code}`" not in page) == []
+
+
+def test_errors_page_names_every_error_code_once_and_no_other():
+    documented = re.findall(r"^\| `([a-z_]+)`", text_of("docs/errors.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(ErrorCode.values)
+
+
+def test_every_command_of_ours_is_documented():
+    commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
+    assert "create_token" in commands
+    told = "".join(page.read_text() for page in PAGES)
+    assert sorted(name for name in commands if f"manage.py {name}" not in told) == []
+
+
+def test_every_target_of_the_makefile_that_is_documented_exists():
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    told = {name for page in PAGES for name in re.findall(r"`make ([a-z][a-z-]+)", page.read_text())}
+    assert {"run", "test"} <= told
+    assert sorted(told - targets) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path):
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            broken.append(link)
+    assert broken == []
