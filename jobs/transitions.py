@@ -149,12 +149,16 @@ def _started(job_id: UUID, worker_name: str) -> Job:
 
 
 def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
-    """Renew the lease: (still mine, when cancelling was asked). (False, None) means: kill the run, write nothing more."""
+    """Renew the lease: (still mine, when cancelling was asked). (False, None) means: kill the run, write nothing more.
+
+    Beyond the deadline it is not renewed: a worker that hangs while its pulse beats loses the job like a dead one.
+    """
     values: list[Any] = [_lease(), job_id, attempt]
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE jobs_job SET lease_until = statement_timestamp() + %s, heartbeat_at = statement_timestamp() "
-            "WHERE id = %s AND status = 'running' AND attempt = %s RETURNING cancel_requested_at",
+            "WHERE id = %s AND status = 'running' AND attempt = %s "
+            "AND (deadline_at IS NULL OR deadline_at > statement_timestamp()) RETURNING cancel_requested_at",
             values,
         )
         row = cursor.fetchone()
@@ -293,24 +297,20 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
 @transaction.atomic
 def cancel(job_id: UUID, *, by: User) -> Status | None:
     """Cancel a pending job at once, or ask a running one's holder to: its status afterwards, None when it was final."""
+    # The lock keeps the status still between the look and the write: it may be claimed or given back at any moment.
+    status = Job.objects.select_for_update().filter(pk=job_id).values_list("status", flat=True).first()
     asked = {"cancel_requested_at": Now(), "cancel_requested_by": by, "updated_at": Now()}
-    pending = Job.objects.filter(pk=job_id, status=Status.PENDING)
-    if pending.update(
-        **{**asked, **_final(Status.CANCELLED)},
-        error_code=ErrorCode.CANCELLED,
-        error_message="Cancelled before it ran.",
-    ):
+    job = Job.objects.filter(pk=job_id, status=status)
+    if status == Status.PENDING:
+        job.update(
+            **{**asked, **_final(Status.CANCELLED)},
+            error_code=ErrorCode.CANCELLED,
+            error_message="Cancelled before it ran.",
+        )
         return Status.CANCELLED
-    running = Job.objects.filter(pk=job_id, status=Status.RUNNING)
-    if running.filter(cancel_requested_at=None).update(**asked) or running.exists():
+    if status == Status.RUNNING:
+        job.filter(cancel_requested_at=None).update(**asked)
         return Status.RUNNING
-    # It may have gone back to pending between the two statements.
-    if pending.update(
-        **{**asked, **_final(Status.CANCELLED)},
-        error_code=ErrorCode.CANCELLED,
-        error_message="Cancelled before it ran.",
-    ):
-        return Status.CANCELLED
     return None
 
 

@@ -44,9 +44,7 @@ class JobFactory(factory.django.DjangoModelFactory):
     status = Status.PENDING
     created_at = factory.LazyFunction(timezone.now)
     attempt = factory.LazyAttribute(lambda job: int(_has_run(job)))
-    started_at = factory.LazyAttribute(
-        lambda job: job.created_at + timedelta(seconds=1) if _has_run(job) else None
-    )
+    started_at = factory.LazyAttribute(lambda job: job.created_at + timedelta(seconds=1) if _has_run(job) else None)
     lease_until = factory.LazyAttribute(
         lambda job: timezone.now() + timedelta(seconds=90) if job.status == Status.RUNNING else None
     )
@@ -55,9 +53,7 @@ class JobFactory(factory.django.DjangoModelFactory):
     )
     error_code = factory.LazyAttribute(_error)
     score = factory.LazyAttribute(lambda job: 0.9 if job.status == Status.COMPLETED else None)
-    metrics = factory.LazyAttribute(
-        lambda job: {} if job.score is None else {"image_auc": job.score, "seconds": 10.0}
-    )
+    metrics = factory.LazyAttribute(lambda job: {} if job.score is None else {"image_auc": job.score, "seconds": 10.0})
 
 
 class JobAttemptFactory(factory.django.DjangoModelFactory):
