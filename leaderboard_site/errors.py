@@ -3,7 +3,8 @@
 import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.conf import settings
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -49,6 +50,9 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
         status, code, message = error.status, error.code, error.message
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, RequestDataTooBig):
+        status, code = 413, "too_large"
+        message = f"The body: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
     elif isinstance(error, Http404):
         status, code, message = 404, "not_found", "No such object, or it is not yours."
     elif isinstance(error, PermissionDenied):

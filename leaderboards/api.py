@@ -32,7 +32,7 @@ class CsvRenderer(BaseRenderer):
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
         out = io.StringIO()
         writer = csv.writer(out)
-        writer.writerow(["rank", "user_id", "score", *names, "job_id", "submitted_at", "wall_seconds"])
+        writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", "wall_seconds"])
         for row in data["entries"]:
             values = [row["metrics"].get(name, "") for name in names]
             cells = [row["rank"], row["user_id"], row["score"], *values, row["job_id"], row["submitted_at"]]

@@ -14,6 +14,7 @@ from django.core.files.storage import storages
 from django.db import connection
 from django.utils import timezone
 from rq import Queue
+from rq.serializers import JSONSerializer
 
 from accounts.tests.factories import UserFactory
 from jobs import queue
@@ -55,8 +56,8 @@ def test_a_job_is_queued_and_a_worker_called(api, submission, django_capture_on_
     assert told(answer) == (202, {"job_id": str(job.pk), "status": "pending", "created_at": as_json(job.created_at)})
     assert (job.submission, job.config, job.resource_class) == (submission, {"lr": 0.1, "名": "𠮷"}, "small")
     assert (job.leaderboard, job.user, job.status) == (submission.leaderboard, api.user, Status.PENDING)
-    call = Queue("small", connection=queue.connection()).fetch_job(str(job.pk))
-    assert (call.func_name, call.args) == ("jobs.tasks.run_job", (str(job.pk),))
+    call = Queue("small", connection=queue.connection(), serializer=JSONSerializer).fetch_job(str(job.pk))
+    assert (call.func_name, call.args) == ("jobs.tasks.run_job", [str(job.pk)])
 
 
 @pytest.mark.parametrize(
@@ -362,7 +363,11 @@ def test_the_status_says_why_a_job_waits(api, user):
 def test_the_status_of_a_job_that_ended(api, user):
     job = JobFactory(user=user, status="failed", error_message="Exit code 3.")
     answer = api.get(f"/api/jobs/{job.pk}/status").json()
-    assert (answer["status"], answer["error_code"], answer["error_message"]) == ("failed", "exit_nonzero", "Exit code 3.")
+    assert (answer["status"], answer["error_code"], answer["error_message"]) == (
+        "failed",
+        "exit_nonzero",
+        "Exit code 3.",
+    )
     assert "waiting" not in answer
 
 
@@ -428,7 +433,9 @@ def test_results_are_409_until_final(api, user, status):
 
 def test_results_of_a_completed_job(api, user, settings):
     artifacts = [{"path": "図/a.txt", "name": "secret-name", "bytes": 1, "sha256": "0" * 64, "kind": "x"}]
-    job = JobFactory(user=user, status="completed", params={"k": 1}, artifacts=artifacts, run_id="r1", experiment_id="7")
+    job = JobFactory(
+        user=user, status="completed", params={"k": 1}, artifacts=artifacts, run_id="r1", experiment_id="7"
+    )
     assert told(api.get(f"/api/jobs/{job.pk}/results")) == (
         200,
         {
