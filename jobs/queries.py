@@ -109,6 +109,17 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     return now + timedelta(seconds=free_at[place] + rounds * usual)
 
 
+def open_artifact(name: str) -> File:
+    """What a run left, open for reading; raises Unavailable while the storage is away."""
+    try:
+        return storages["artifacts"].open(name)
+    except STORAGE_ERRORS as error:
+        logger.exception("reading %s", name)
+        raise Unavailable(
+            "storage_unavailable", "Stored files cannot be read just now. Try again in a minute."
+        ) from error
+
+
 def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
     """A part of the job's log (cleaned UTF-8) from a byte offset, and the offset of the next part."""
     if job.log_name:
