@@ -11,7 +11,6 @@ from jobs.models import ErrorCode
 
 ROOT = Path(settings.BASE_DIR)
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
-# Read at the place itself: the code reads it through a module of its own.
 _SETTING = re.compile(r'(?:env\.[a-z]+|secret)\(\s*"([A-Z][A-Z0-9_]*)"')
 
 
@@ -58,7 +57,9 @@ def test_api_page_has_a_heading_for_every_call_and_no_other():
 
 
 def test_api_page_names_every_code_that_a_refusal_can_have():
-    sources = [path for path in ROOT.glob("*/*.py") if path.parent.name in ("accounts", "jobs", "leaderboards", "submissions")]
+    sources = [
+        path for path in ROOT.glob("*/*.py") if path.parent.name in ("accounts", "jobs", "leaderboards", "submissions")
+    ]
     refusal = r'(?:InvalidInput|Conflict|NotFound|QuotaExceeded|TooLarge|Unavailable|LengthRequired)\(\s*f?"([a-z_]+)"'
     codes = {code for path in sources for code in re.findall(refusal, path.read_text())}
     assert "missing_entrypoint" in codes
