@@ -74,9 +74,7 @@ def extract_archive(
         return _read(file, kind, limits, folder)
 
 
-def _read(
-    file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None
-) -> list[ManifestEntry]:
+def _read(file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None) -> list[ManifestEntry]:
     budget = Budget(limits)
     tree = Tree(limits)
     manifest = []

@@ -109,10 +109,7 @@ class Budget:
         self.check_time()
         self._read_bytes += read_bytes
         self._unpacked_bytes += unpacked_bytes
-        if (
-            self._unpacked_bytes > RATIO_FREE_BYTES
-            and self._unpacked_bytes > self.limits.ratio * self._read_bytes
-        ):
+        if self._unpacked_bytes > RATIO_FREE_BYTES and self._unpacked_bytes > self.limits.ratio * self._read_bytes:
             refuse(
                 f"The archive unpacks to more than {self.limits.ratio} times its size"
                 f" ({self._read_bytes} bytes gave {self._unpacked_bytes}), which is the most allowed.",

@@ -43,9 +43,7 @@ def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
         refuse_name(f"is {len(parts)} levels deep; at most {limits.depth} are allowed")
     for part in parts:
         if len(part.encode()) > limits.component_bytes:
-            refuse_name(
-                f"has a part of {len(part.encode())} bytes; at most {limits.component_bytes} are allowed"
-            )
+            refuse_name(f"has a part of {len(part.encode())} bytes; at most {limits.component_bytes} are allowed")
     if len(normalised.encode()) > limits.path_bytes:
         refuse_name(f"has {len(normalised.encode())} bytes; at most {limits.path_bytes} are allowed")
     return normalised

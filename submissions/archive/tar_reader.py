@@ -169,9 +169,7 @@ def _check_global(pax: dict[bytes, bytes]) -> None:
 def _check_mode(name: str, mode: int, *, is_directory: bool) -> None:
     # Shared folders pass setgid on to every directory in them; there it means nothing to us and is dropped.
     if mode & 0o4000 or (mode & 0o2000 and not is_directory):
-        refuse(
-            f"{printable(name)} has the setuid or setgid bit (mode {mode & 0o7777:o}), which is not allowed."
-        )
+        refuse(f"{printable(name)} has the setuid or setgid bit (mode {mode & 0o7777:o}), which is not allowed.")
 
 
 def _padded(size: int) -> int:
@@ -183,9 +181,7 @@ def _content(stream: Stream, name: str, size: int) -> Iterator[bytes]:
     while missing:
         chunk = stream.read(min(missing, CHUNK_BYTES))
         if not chunk:
-            refuse(
-                f"The archive ends in the middle of {printable(name)}: {missing} of {size} bytes are missing."
-            )
+            refuse(f"The archive ends in the middle of {printable(name)}: {missing} of {size} bytes are missing.")
         missing -= len(chunk)
         yield chunk
     padding = _padded(size) - size

@@ -118,9 +118,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
         signature, record_bytes, _, _, disk, first_disk, disk_count, count64, size64, offset64 = record
         wrong = signature != b"PK\6\6" or record_bytes != _END64.size - 12
         wrong |= (disk, first_disk) != (0, 0) or disk_count != count64
-        wrong |= (
-            count not in (count64, _MAX16) or size not in (size64, _MAX32) or offset not in (offset64, _MAX32)
-        )
+        wrong |= count not in (count64, _MAX16) or size not in (size64, _MAX32) or offset not in (offset64, _MAX32)
         if wrong:
             refuse("The zip64 end of the archive is damaged.")
         count, size, offset = count64, size64, offset64
@@ -168,9 +166,7 @@ def _check_entry(entry: _Entry) -> None:
     if entry.flags & _ENCRYPTED_FLAGS:
         refuse(f"{shown} is encrypted; encrypted members are not allowed.")
     if entry.method not in (_STORED, _DEFLATED) or entry.flags & _PATCH_FLAG:
-        refuse(
-            f"{shown} is compressed by method {entry.method}; only stored (0) and deflate (8) are allowed."
-        )
+        refuse(f"{shown} is compressed by method {entry.method}; only stored (0) and deflate (8) are allowed.")
     kind = stat.S_IFMT(entry.mode)
     is_directory = entry.name.endswith("/")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

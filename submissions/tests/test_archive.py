@@ -234,12 +234,8 @@ def test_macos_junk_is_passed_over(playground: Playground, pack: Callable[[dict[
 
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
-def test_archive_of_junk_only_is_empty(
-    playground: Playground, pack: Callable[[dict[str, bytes]], bytes]
-) -> None:
-    assert_refused(
-        playground, pack({".DS_Store": b"x"}), "zip" if pack is zip_of else "tar", "empty", "no files"
-    )
+def test_archive_of_junk_only_is_empty(playground: Playground, pack: Callable[[dict[str, bytes]], bytes]) -> None:
+    assert_refused(playground, pack({".DS_Store": b"x"}), "zip" if pack is zip_of else "tar", "empty", "no files")
 
 
 def test_nested_archives_stay_closed(playground: Playground) -> None:

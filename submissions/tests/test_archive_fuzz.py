@@ -51,9 +51,7 @@ def read_by_both_doors(data: bytes, kind: ArchiveKind) -> Outcome:
     with tempfile.TemporaryDirectory() as root:
         playground = Playground(Path(root))
         try:
-            extracted = extract_archive(
-                io.BytesIO(data), kind=kind, destination=playground.inside, limits=LIMITS
-            )
+            extracted = extract_archive(io.BytesIO(data), kind=kind, destination=playground.inside, limits=LIMITS)
         except ArchiveRefused as refusal:
             extracted = refusal.code, refusal.message
             playground.assert_nothing_left()
@@ -121,9 +119,7 @@ def test_any_mutation_of_a_good_archive(form: str, drawn: st.DataObject) -> None
 
 
 @settings(max_examples=600, deadline=None)
-@given(
-    form=st.sampled_from([f for f in SEEDS if f.startswith("tar ")]), in_gzip=st.booleans(), drawn=st.data()
-)
+@given(form=st.sampled_from([f for f in SEEDS if f.startswith("tar ")]), in_gzip=st.booleans(), drawn=st.data())
 def test_any_mutation_behind_right_checksums(form: str, in_gzip: bool, drawn: st.DataObject) -> None:
     data = with_right_checksums(drawn.draw(st.composite(lambda draw: mutate(SEEDS[form][1], draw))()))
     if in_gzip:
@@ -134,17 +130,13 @@ def test_any_mutation_behind_right_checksums(form: str, in_gzip: bool, drawn: st
 
 NAMES = st.one_of(
     st.lists(
-        st.sampled_from(
-            ["a", "A", "b", "..", ".", "", "ß", "SS", "か\u3099", "が", "._x", "\u202e", "d" * 101]
-        ),
+        st.sampled_from(["a", "A", "b", "..", ".", "", "ß", "SS", "か\u3099", "が", "._x", "\u202e", "d" * 101]),
         min_size=1,
         max_size=5,
     ).map("/".join),
     st.text(min_size=1, max_size=20),
 )
-TAR_KINDS = (
-    [tarfile.REGTYPE] * 6 + [tarfile.DIRTYPE] * 3 + [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
-)
+TAR_KINDS = [tarfile.REGTYPE] * 6 + [tarfile.DIRTYPE] * 3 + [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE]
 
 
 @settings(max_examples=400, deadline=None)
@@ -155,9 +147,7 @@ TAR_KINDS = (
 def test_any_tree_of_names(members: list[tuple[str, bytes, bytes]], form: int) -> None:
     """What is taken is exactly what check_path and the rule against doubles leave."""
     buffer = io.BytesIO()
-    with tarfile.open(
-        fileobj=buffer, mode="w", format=form, encoding="utf-8", errors="surrogatepass"
-    ) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding="utf-8", errors="surrogatepass") as archive:
         for name, kind, content in members:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "a"

@@ -342,9 +342,7 @@ def test_hostile_gzip_is_refused(playground: Playground, attack: str) -> None:
 def test_time_is_limited(playground: Playground) -> None:
     for form in ("zip deflated", "tar pax", "tar.gz pax"):
         kind, pack = GOOD_ARCHIVES[form]
-        assert_refused(
-            playground, pack(FILES), kind, "too_large", "longer than", limits=ArchiveLimits(seconds=0)
-        )
+        assert_refused(playground, pack(FILES), kind, "too_large", "longer than", limits=ArchiveLimits(seconds=0))
 
 
 @pytest.mark.parametrize("form", GOOD_ARCHIVES)

@@ -97,9 +97,7 @@ def build(
             + here["name"] + here["extra"] + part.packed() + part.behind_data
         )  # fmt: skip
     count = len(parts) if count is None else count
-    end = struct.pack(
-        "<4s4H2LH", b"PK\5\6", disk, 0, count, count, len(directory), len(body + between) - base, 0
-    )
+    end = struct.pack("<4s4H2LH", b"PK\5\6", disk, 0, count, count, len(directory), len(body + between) - base, 0)
     return body + between + directory + end + behind
 
 
