@@ -33,6 +33,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from leaderboard_site.embedded.locations import (
     REPOSITORY,
@@ -96,14 +97,13 @@ class Maker:
         self.logs = Locations().logs
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = threading.Event()
+        self._locks: dict[str, int] = {}
 
     def make(self, names: Sequence[str]) -> None:
         wanted = [name for name in dict.fromkeys(names) if not is_complete(name)]
         if not wanted:
             return
-        self.progress.say(
-            f"Making the Python environments {', '.join(wanted)} (Python {platform.python_version()})"
-        )
+        self.progress.say(f"Making the Python environments {', '.join(wanted)} (Python {platform.python_version()})")
         self.logs.mkdir(parents=True, exist_ok=True)
         environments_folder().mkdir(parents=True, exist_ok=True)
         # pip is half computing, half waiting: as many at once as there are cores.
@@ -114,7 +114,11 @@ class Maker:
         except BaseException:
             self._stopped.set()
             for process in list(self._running):
-                process.terminate()
+                # Its whole group: `venv` runs ensurepip, and pip what builds a package.
+                try:
+                    os.killpg(process.pid, signal.SIGTERM)
+                except ProcessLookupError:
+                    pass
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -161,21 +165,20 @@ class Maker:
         parts = (folder(name) / STAMP).read_text().split(" ", 1)
         return os.access(python(name), os.X_OK) and parts[-1] == stamp(name).split(" ", 1)[-1]
 
-    def _create(self, name: str, output: object, log: Path) -> None:
-        has_ensurepip = importlib.util.find_spec("ensurepip") is not None
+    def _create(self, name: str, output: TextIO, log: Path) -> None:
         has_pip = importlib.util.find_spec("pip") is not None
-        if not has_ensurepip and not has_pip:
+        if not has_ensurepip() and not has_pip:
             version = f"{sys.version_info[0]}.{sys.version_info[1]}"
             raise EnvironmentFailed(
                 f"{sys.executable} can make no environments: it has neither ensurepip nor pip. On Debian and Ubuntu: "
                 f"apt install python{version}-venv"
             )
         command = [sys.executable, "-m", "venv", str(folder(name))]
-        self._run(name, command if has_ensurepip else [*command, "--without-pip"], output, log)
+        self._run(name, command if has_ensurepip() else [*command, "--without-pip"], output, log)
 
     def _pip(self, name: str, *arguments: str) -> list[str]:
         options = ["--disable-pip-version-check", "--no-input"]
-        if importlib.util.find_spec("ensurepip") is None:
+        if not has_ensurepip():
             return [
                 sys.executable,
                 "-m",
@@ -187,7 +190,7 @@ class Maker:
             ]
         return [str(python(name)), "-m", "pip", *options, *arguments]
 
-    def _remove_unlisted(self, name: str, output: object, log: Path) -> None:
+    def _remove_unlisted(self, name: str, output: TextIO, log: Path) -> None:
         listing = subprocess.run(
             self._pip(name, "list", "--format=freeze"),
             capture_output=True,
@@ -215,29 +218,33 @@ class Maker:
         self,
         name: str,
         command: list[str],
-        output: object,
+        output: TextIO,
         log: Path,
         step: Step | None = None,
     ) -> None:
         if self._stopped.is_set():
             raise EnvironmentFailed(f"environment {name}: interrupted")
-        print("$", *command, file=output, flush=True)  # type: ignore[call-overload]
-        process = subprocess.Popen(
+        print("$", *command, file=output, flush=True)
+        with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             errors="replace", start_new_session=True, cwd=REPOSITORY,
-        )  # fmt: skip
-        self._running.add(process)
-        collected = 0
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", file=output, flush=True)  # type: ignore[call-overload]
-            collected += line.startswith("Collecting ")
-            if step is not None:
-                doing = "installing" if line.startswith("Installing") else f"{collected} packages"
-                step.note(f"({doing})")
-        code = process.wait()
+            # Should we be killed with -9, the lock stays held until this child, too, has ended.
+            pass_fds=[self._locks[name]],
+        ) as process:  # fmt: skip
+            self._running.add(process)
+            collected = 0
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", file=output, flush=True)
+                collected += line.startswith("Collecting ")
+                if step is not None:
+                    doing = "installing" if line.startswith("Installing") else f"{collected} packages"
+                    step.note(f"({doing})")
+            code = process.wait()
         self._running.discard(process)
-        if code != 0 and not self._stopped.is_set():
+        if self._stopped.is_set():
+            raise EnvironmentFailed(f"environment {name}: interrupted")
+        if code != 0:
             tail = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-15:]
             raise EnvironmentFailed(
                 f"The environment {name} could not be made: {' '.join(command[:4])} ... ended with exit code {code}.\n"
@@ -253,7 +260,13 @@ class Maker:
             except BlockingIOError:
                 step.note("(another process is making it)")
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            self._locks[name] = lock.fileno()
             yield
+
+
+def has_ensurepip() -> bool:
+    """Debian splits it off into python3-venv; where it is missing, a pip of this Python installs from outside."""
+    return importlib.util.find_spec("ensurepip") is not None
 
 
 def normal(package: str) -> str:
@@ -261,9 +274,7 @@ def normal(package: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="environments", description="Makes Python environments under var/env."
-    )
+    parser = argparse.ArgumentParser(prog="environments", description="Makes Python environments under var/env.")
     parser.add_argument("names", nargs="+", choices=list(NAMES), metavar="NAME", help=", ".join(NAMES))
     names = parser.parse_args(arguments).names
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

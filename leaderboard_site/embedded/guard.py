@@ -161,9 +161,7 @@ def send(child: int, number: int) -> None:
 
 def main(arguments: list[str]) -> int:
     _name, parent, plan, death_signal, drop, _dashes, *command = arguments
-    steps = [
-        (signal.Signals[f"SIG{step.split(':')[0]}"], float(step.split(":")[1])) for step in plan.split(",")
-    ]
+    steps = [(signal.Signals[f"SIG{step.split(':')[0]}"], float(step.split(":")[1])) for step in plan.split(",")]
     LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Signals arrive as bytes on a pipe, so nothing is lost between looking and waiting.
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

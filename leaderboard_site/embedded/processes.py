@@ -146,9 +146,7 @@ def last_lines(log: Path, count: int = 8) -> list[str]:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
-    starts = [
-        number for number, line in enumerate(lines) if line.startswith("--- ") and line.endswith(" starts")
-    ]
+    starts = [number for number, line in enumerate(lines) if line.startswith("--- ") and line.endswith(" starts")]
     lines = lines[starts[-1] + 1 :] if starts else lines
     return [line for line in lines if line.strip()][-count:]
 

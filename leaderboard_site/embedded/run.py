@@ -225,9 +225,7 @@ def run(site: Site, options: argparse.Namespace) -> int:
     site.start_services()
     if options.services_only:
         site.start_mlflow()
-        say(
-            f"\nUp after {time.monotonic() - began:.1f} s. `manage.py` finds these servers by itself; others:"
-        )
+        say(f"\nUp after {time.monotonic() - began:.1f} s. `manage.py` finds these servers by itself; others:")
         for name, value in site.locations.environment().items():
             say(f"  {name}={value}")
     else:
@@ -238,9 +236,7 @@ def run(site: Site, options: argparse.Namespace) -> int:
             say("")
             site.demonstrate()
             say("")
-        say(
-            f"Serving at {site.url}/ ; MLflow at {site.locations.mlflow_url()} ; logs in {site.locations.logs}"
-        )
+        say(f"Serving at {site.url}/ ; MLflow at {site.locations.mlflow_url()} ; logs in {site.locations.logs}")
     say("Ctrl-C stops everything.")
     site.stack.serve()
 

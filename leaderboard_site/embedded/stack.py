@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ from leaderboard_site.embedded.progress import Progress
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_STOP_SECONDS = 20.0  # more than any part's own plan; then it is killed
 CALM_SECONDS = 60.0  # up for this long counts as healthy again
 
 
@@ -77,9 +79,7 @@ class Stack:
         )
         left = end_leftovers(self.locations)
         if left:
-            self.progress.say(
-                f"  An earlier start had been killed; ended {left} processes that it left behind."
-            )
+            self.progress.say(f"  An earlier start had been killed; ended {left} processes that it left behind.")
 
     def listen_for_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -198,12 +198,18 @@ class Stack:
             began = time.monotonic()
             for part in chosen:
                 part.ask_to_stop()
-            for part in chosen:
-                part.stop()
-                self.progress.say(f"  {part.title:<22} {'stopped':<44} {time.monotonic() - began:6.1f} s")
+            while chosen:
+                patience = 0.0 if time.monotonic() - began > LONGEST_STOP_SECONDS else 0.05
+                for part in [part for part in chosen if patience == 0.0 or not part.is_running()]:
+                    part.stop(seconds=patience)
+                    chosen.remove(part)
+                    self.progress.say(f"  {part.title:<22} {'stopped':<44} {time.monotonic() - began:6.1f} s")
+                time.sleep(patience)
         for part in list(self._passing):
             part.stop()
         if self._lock is not None:
             end_leftovers(self.locations, seconds=2)
+            # While the lock is ours nobody else's sockets can be in it.
+            shutil.rmtree(self.locations.sockets, ignore_errors=True)
             self.locations.write_state(pid=None, start_time=None, web_port=None, parts={})
             self._lock.close()

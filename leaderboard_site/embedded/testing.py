@@ -36,9 +36,7 @@ class TestServers:
         self.valkey = ValkeyServer(self.locations, durable=False)
         # Never the default port: a site that is started meanwhile gets it.
         self.mlflow_port = free_port()
-        self.mlflow = (
-            MlflowServer(self.locations, preferred_ports=(self.mlflow_port,)) if with_mlflow else None
-        )
+        self.mlflow = MlflowServer(self.locations, preferred_ports=(self.mlflow_port,)) if with_mlflow else None
         self.mlflow_error: PartError | None = None
         self._mlflow_thread: threading.Thread | None = None
 
@@ -103,9 +101,7 @@ def wait_for_mlflow(url: str | None = None, *, seconds: float = 120.0) -> str:
         for servers in _started.values():
             if servers.mlflow_error is not None:
                 raise servers.mlflow_error
-        connection = http.client.HTTPConnection(
-            address.hostname or "127.0.0.1", address.port or 80, timeout=5
-        )
+        connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port or 80, timeout=5)
         try:
             connection.request("GET", "/health")
             if connection.getresponse().status == 200:

@@ -47,9 +47,7 @@ except StopAsked:
 class Launcher:
     """Starts servers in another process and knows what of them is alive."""
 
-    def __init__(
-        self, locations: Locations, as_user: tuple[str, ...] = (), python: str = sys.executable
-    ) -> None:
+    def __init__(self, locations: Locations, as_user: tuple[str, ...] = (), python: str = sys.executable) -> None:
         self.python = python
         self.locations = locations
         self.as_user = as_user
@@ -60,8 +58,7 @@ class Launcher:
         self.process = subprocess.Popen(
             [*self.as_user, self.python, "-c", LAUNCHER, *names],
             cwd=REPOSITORY,
-            env=os.environ
-            | {"LEADERSBOARD_VAR": str(self.locations.var), "PYTHONPATH": PACKAGES, **environment},
+            env=os.environ | {"LEADERSBOARD_VAR": str(self.locations.var), "PYTHONPATH": PACKAGES, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
