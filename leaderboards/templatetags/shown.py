@@ -1,25 +1,24 @@
 """How numbers, times, people and organizers' words are shown on every page."""
 
 import hashlib
+import json
 import math
 from datetime import datetime
 from typing import Any
 
 import nh3
 from django import template
-from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from markdown_it import MarkdownIt
 
 register = template.Library()
 _HUES = 8
 _MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-_TAGS = {
-    *("p h1 h2 h3 h4 h5 h6 ul ol li blockquote pre code em strong s a hr br table thead tbody tr th td img".split())
-}
+_TAGS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "hr", "br", "table", "thead", "tbody", "tr", "th", "td", "img"}  # fmt: skip
 _ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}}
 
 # Paths of 24 x 24 pictures, drawn as lines.
@@ -66,7 +65,8 @@ def number(value: Any) -> str:
     if value == int(value) and size >= 10:
         return formats.number_format(int(value), force_grouping=True)
     places = 4 if size < 10 else 3 if size < 100 else 1
-    return formats.number_format(value, places, force_grouping=size >= 1000)
+    # Rounded first: number_format cuts digits off.
+    return formats.number_format(f"{value:.{places}f}", places, force_grouping=size >= 1000)
 
 
 @register.filter
@@ -75,6 +75,12 @@ def signed(value: Any) -> str:
     if value is None:
         return ""
     return "±0" if value == 0 else ("+" if value > 0 else "−") + number(abs(value))
+
+
+@register.filter
+def plain(value: Any) -> str:
+    """A param as it was written: text bare, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @register.filter
@@ -118,7 +124,17 @@ def when(moment: datetime | None) -> str:
         return "–"
     local = timezone.localtime(moment)
     exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, naturaltime(moment))
+    return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _distance(moment))
+
+
+def _distance(moment: datetime) -> str:
+    """In one unit: a column of these is scanned, not read."""
+    now = timezone.now()
+    if abs((now - moment).total_seconds()) < 60:
+        return _("just now")
+    if moment < now:
+        return _("%(time)s ago") % {"time": timesince(moment, now, depth=1)}
+    return _("in %(time)s") % {"time": timesince(now, moment, depth=1)}
 
 
 @register.simple_tag
