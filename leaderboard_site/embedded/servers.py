@@ -42,10 +42,32 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+# Names of ports that this process has claimed; they live as long as the process does.
+_claims: dict[int, socket.socket] = {}
+
+
+def claim_port(port: int) -> bool:
+    """Claim a port among all sites of this machine, before the server on it answers; the same process may again.
+
+    Two sites that start in the same second would both find the port free, and one would take the other's MLflow,
+    which answers first, for its own. An abstract socket's name is taken by one of them alone.
+    """
+    if port in _claims:
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0leadersboard-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _claims[port] = claim
+    return True
+
+
 def free_port(*preferred: int) -> int:
     """One of the preferred ports, or any below the range from which the system hands out ports by itself."""
     for port in (*preferred, *random.sample(range(20_000, 32_000), 200)):
-        if port_is_free(port):
+        if port_is_free(port) and claim_port(port):
             return port
     raise PartError("No free port between 20000 and 32000")
 
