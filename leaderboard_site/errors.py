@@ -10,6 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from rest_framework import exceptions
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
@@ -78,6 +79,9 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     else:
         return None
     set_rollback()
+    # One shape, also for who asked for CSV, YAML or the readable page.
+    if (request := context.get("request")) is not None:
+        request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     return Response({"code": code, "message": message}, status=status, headers=headers)
 
 

@@ -213,8 +213,8 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "leaderboard_site.middleware.SecurityHeadersMiddleware",
-    "leaderboard_site.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "leaderboard_site.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "leaderboard_site.middleware.PageSessionMiddleware",
     "leaderboard_site.middleware.PageLocaleMiddleware",

@@ -69,11 +69,6 @@ class EntriesView(APIView):
     permission_classes = [AllowAny]
     renderer_classes = [JSONRenderer, CsvRenderer]
 
-    def handle_exception(self, exc: Exception) -> Response:
-        self.request.accepted_renderer = JSONRenderer()  # refusals have one shape, also for who asked for CSV
-        self.request.accepted_media_type = JSONRenderer.media_type
-        return super().handle_exception(exc)
-
     @extend_schema(
         parameters=[
             OpenApiParameter(
