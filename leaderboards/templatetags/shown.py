@@ -100,6 +100,8 @@ def duration(seconds: Any) -> str:
     whole = round(seconds)
     if whole < 60:
         return _("%(seconds)s s") % {"seconds": whole}
+    if whole < 3600 and whole % 60 == 0:
+        return _("%(minutes)d min") % {"minutes": whole // 60}
     if whole < 3600:
         return _("%(minutes)d min %(seconds)02d s") % {"minutes": whole // 60, "seconds": whole % 60}
     return _("%(hours)d h %(minutes)02d min") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
