@@ -80,7 +80,7 @@ class Site:
         fingerprint = static_fingerprint()
         if stamp.exists() and stamp.read_text() == fingerprint:
             return
-        part = self.manage("collectstatic", "collectstatic", "--noinput", "--clear")
+        part = self.manage("collectstatic", "collectstatic", "--noinput", "--clear", "--verbosity", "0")
         part.title = "static files"
         self.stack.run(part, seconds=300, result="collected")
         stamp.parent.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,8 @@ def settle(part: Part, seconds: float = 1.0) -> None:
 def static_fingerprint() -> str:
     """Changes when a static file of ours or an installed package's version does."""
     digest = hashlib.sha256((REPOSITORY / "requirements" / "local.txt").read_bytes())
-    for folder in sorted({REPOSITORY / "static", *REPOSITORY.glob("*/static")}):
+    # Not var/static, which is what is made of them.
+    for folder in [REPOSITORY / "static", *sorted(REPOSITORY.glob("[!v]*/static"))]:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 digest.update(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode())

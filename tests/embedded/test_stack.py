@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from leaderboard_site.embedded import run
 from leaderboard_site.embedded.locations import REPOSITORY, Locations
 from leaderboard_site.embedded.processes import Part, PartError, processes_of
 from leaderboard_site.embedded.progress import Progress
@@ -149,3 +150,16 @@ def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert f"Port {port} is in use by another program. Choose another one: make run PORT={port + 1}" in answer.stdout
     assert not (tmp_path / "var" / "postgres").exists()
+
+
+def test_collected_static_files_do_not_count_as_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or they would be collected anew at every start."""
+    for name in ("requirements/local.txt", "static/site.css", "jobs/static/jobs.css", "var/static/site.123.css"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    monkeypatch.setattr(run, "REPOSITORY", tmp_path)
+    before = run.static_fingerprint()
+    (tmp_path / "var/static/site.456.css").write_text("y")
+    assert run.static_fingerprint() == before
+    (tmp_path / "jobs/static/jobs.css").write_text("changed")
+    assert run.static_fingerprint() != before
