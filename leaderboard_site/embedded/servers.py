@@ -42,8 +42,8 @@ def port_is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-# Names of ports that this process has claimed; they live as long as the process does.
-_claims: dict[int, socket.socket] = {}
+# Ports that this process has claimed, with the descriptors that hold the claims as long as the process lives.
+_claims: dict[int, int] = {}
 
 
 def claim_port(port: int) -> bool:
@@ -60,7 +60,7 @@ def claim_port(port: int) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims[port] = claim
+    _claims[port] = claim.detach()
     return True
 
 
