@@ -287,6 +287,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["accounts.http.DepthSafeJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.http.FirstRendererNegotiation",
+    "DEFAULT_METADATA_CLASS": None,  # OPTIONS is for CORS alone (CorsMiddleware)
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "leaderboard_site.errors.api_exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

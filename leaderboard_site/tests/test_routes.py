@@ -113,8 +113,7 @@ def test_a_stranger_and_nobody_get_nothing(given, route, name, verb):
     assert MARK.encode() not in seen + seen_by_nobody
     assert max(stranger.status_code, nobody.status_code) < 500
     if parameters & OWNED or "slug" in parameters:
-        # OPTIONS of the API describes the call itself; it looks at no object.
-        assert stranger.status_code in ({404, 405, 200} if is_api and verb == "OPTIONS" else {404, 405})
+        assert stranger.status_code in {404, 405}
     if name not in PUBLIC:
         if is_api:
             assert (nobody.status_code, nobody.headers.get("WWW-Authenticate")) == (401, "Bearer")
@@ -122,7 +121,7 @@ def test_a_stranger_and_nobody_get_nothing(given, route, name, verb):
             location = nobody.headers.get("Location", "")
             assert nobody.status_code in {404, 405} or location.startswith("/login/?next=")
     elif "slug" in parameters:
-        assert nobody.status_code in ({404, 405, 200} if verb == "OPTIONS" else {404, 405})
+        assert nobody.status_code in {404, 405}
     assert state() == before
 
 

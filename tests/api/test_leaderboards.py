@@ -145,4 +145,5 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
 def test_refusals_have_their_one_shape_also_for_csv(nobody, board, query):
     assert refusal(nobody.get("/api/leaderboards/textures/entries", query))[0] == 400
     assert refusal(nobody.get("/api/leaderboards/nowhere/entries", {"format": "csv"})) == (404, "not_found")
+    assert refusal(nobody.client.options("/api/leaderboards/textures/entries?format=csv"))[0] == 405
     assert refusal(nobody.get("/api/leaderboards/textures/entries", {"format": "xml"})) == (404, "not_found")
