@@ -8,43 +8,92 @@ from uuid import UUID
 from django.db import connection
 
 MAX_CHUNK_BYTES = 128 * 1024
-# Colours (SGR) stay; every other escape sequence could move a terminal's cursor, set its title or its clipboard.
-_ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC: titles, links, the clipboard
-    r"|\x1b[PX^_][^\x1b]*(?:\x1b\\)?"  # DCS, SOS, PM, APC
-    r"|\x1b\[[0-?]*[ -/]*[@-ln-~]"  # CSI other than ...m
-    r"|\x1b\[[0-?]*[ -/]+m|\x1b\[[<-?][0-?]*m"  # ...m with something private in it
-    r"|\x1b[^\[\]PX^_]"  # two-character sequences
-    r"|\x1b$"
-)
-# Control characters but tab, newline and ESC (handled above); C1; bidirectional overrides, which forge what is read.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]")
-# A sequence that is not finished at the end of what came so far is kept for the next part, up to this length.
-_UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]{0,200}|)$")
+# Control characters but tab, newline and those that begin something; C1; bidirectional overrides, which forge what is read.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]")
+_STRING_ENDS = re.compile("[\x07\x1b\n]")
+_COLOUR = re.compile(r"[0-9;:]*")
+# Longer ones are no colours; what is kept of an unfinished one is bounded by it.
+_LONGEST_SEQUENCE = 64
 
 _INSERT = """
 INSERT INTO jobs_joblogchunk (job_id, attempt, "offset", content)
 SELECT id, attempt, %s, %s FROM jobs_job WHERE id = %s AND status = 'running' AND attempt = %s
-ON CONFLICT DO NOTHING
+-- A part whose answer was lost comes again, perhaps longer by now.
+ON CONFLICT (job_id, attempt, "offset") DO UPDATE SET content = excluded.content
 """
 
 
 class LogCleaner:
-    """Turns a run's bytes, in pieces as they come, into UTF-8 that is safe to show: no controls, only colours."""
+    """Turns a run's bytes, in pieces as they come, into UTF-8 that is safe to show: no controls, only colours.
+
+    Every escape sequence but colours (SGR) goes: it could move a terminal's cursor, set its title or its clipboard. A
+    machine of four states rather than expressions over the text, because taking one sequence out must not leave the parts
+    of another to meet, and because a sequence can be cut anywhere between two pieces.
+    """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._state = self._plain
+        self._sequence = ""
+        self._after_return = False
 
     def clean(self, raw: bytes, *, is_last: bool = False) -> bytes:
-        text = self._rest + self._decoder.decode(raw, final=is_last)
-        self._rest = ""
-        if not is_last and (unfinished := _UNFINISHED.search(text)):
-            text, self._rest = text[: unfinished.start()], unfinished.group()
-        # A progress bar rewrites its line by carriage returns; each state becomes a line of its own.
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        text = _CONTROLS.sub("", _ESCAPES.sub("", text))
-        return text.encode("utf-8", "replace")
+        text = self._decoder.decode(raw, final=is_last)
+        kept: list[str] = []
+        at = 0
+        while at < len(text):
+            at = self._state(text, at, kept)
+        return "".join(kept).encode()
+
+    def _plain(self, text: str, at: int, kept: list[str]) -> int:
+        end = text.find("\x1b", at)
+        if end != at:
+            kept.append(self._shown(text[at:] if end < 0 else text[at:end]))
+        if end < 0:
+            return len(text)
+        self._state = self._escape
+        return end + 1
+
+    def _shown(self, text: str) -> str:
+        """A progress bar rewrites its line by carriage returns; each state becomes a line of its own."""
+        skip = self._after_return and text.startswith("\n")
+        self._after_return = text.endswith("\r")
+        lines = text[skip:].replace("\r\n", "\n").replace("\r", "\n")
+        return _CONTROLS.sub("", lines)
+
+    def _escape(self, text: str, at: int, kept: list[str]) -> int:
+        """After ESC: what kind of sequence it is. One of two characters ends here."""
+        char = text[at]
+        if char == "[":
+            self._state, self._sequence = self._control, ""
+        elif char in "]PX^_":
+            self._state = self._string
+        elif char != "\x1b":
+            self._state = self._plain
+            # Not a sequence at all: a control character means what it means.
+            return at if char < " " else at + 1
+        return at + 1
+
+    def _control(self, text: str, at: int, kept: list[str]) -> int:
+        """CSI: parameters, then one final character."""
+        char = text[at]
+        if " " <= char <= "?":
+            self._sequence += char if len(self._sequence) <= _LONGEST_SEQUENCE else ""
+            return at + 1
+        self._state = self._plain
+        if not "@" <= char <= "~":
+            return at
+        if char == "m" and len(self._sequence) <= _LONGEST_SEQUENCE and _COLOUR.fullmatch(self._sequence):
+            kept.append(f"\x1b[{self._sequence}m")
+        return at + 1
+
+    def _string(self, text: str, at: int, kept: list[str]) -> int:
+        """OSC, DCS and their like, up to BEL or ST; a line's end ends them too, or one could hide all that follows."""
+        end = _STRING_ENDS.search(text, at)
+        if end is None:
+            return len(text)
+        self._state = self._escape if end.group() == "\x1b" else self._plain
+        return end.start() if end.group() == "\n" else end.end()
 
 
 class LogShipper:

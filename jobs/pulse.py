@@ -40,6 +40,11 @@ class Held:
             if self.is_lost or self.is_cancel_requested:
                 supervisor.kill("cancelled")
 
+    def end(self) -> None:
+        """The run is over and its supervisor about to go; the lease is still renewed while the end is written."""
+        with self.lock:
+            self.supervisor = None
+
     def renewed(self, seconds: float, *, cancel: bool) -> None:
         with self.lock:
             self.is_cancel_requested = self.is_cancel_requested or cancel
@@ -75,6 +80,8 @@ class Pulse(threading.Thread):
                 logger.warning("heartbeat failed, trying again: %s", str(error).strip())
                 close_old_connections()
                 wait = min(1.0, wait)
+            except Exception:  # the thread's outermost edge: a pulse that stopped would cost every later job its lease
+                logger.exception("heartbeat")
             self._nudge.wait(wait)
             self._nudge.clear()
         connection.close()

@@ -6,6 +6,7 @@ Each function does one bounded pass and is safe to run beside itself; the guards
 import logging
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ LEADER_LOCK = 0x6C656164  # "lead"
 BATCH = 500
 PRUNE_SECONDS = 3600.0
 PUBLISH_SECONDS = 1.0
+RETRY_SECONDS = 60.0
 
 
 def requeue_lost_jobs() -> dict[str, int]:
@@ -42,7 +44,9 @@ def requeue_lost_jobs() -> dict[str, int]:
 def push_again() -> int:
     """Wake workers for due jobs whose call was never sent or is long ago; how many were called for."""
     old = Now() - timedelta(seconds=settings.REPUSH_SECONDS)
-    due = Job.objects.filter(status=Status.PENDING, available_at__lte=Now()).filter(Q(pushed_at=None) | Q(pushed_at__lt=old))
+    due = Job.objects.filter(status=Status.PENDING, available_at__lte=Now()).filter(
+        Q(pushed_at=None) | Q(pushed_at__lt=old)
+    )
     pushed = []
     for job_id, resource_class in list(due.order_by("created_at").values_list("pk", "resource_class")[:BATCH]):
         if not queue.push(job_id, resource_class):
@@ -95,11 +99,15 @@ class Reconciler:
         self.is_leader = False
         self._watching_since: float | None = None
         self._last_pass = 0.0
-        self._last_prune = 0.0
-        self._publisher = threading.Thread(target=self._publish, name="publisher", daemon=True)
+        # MLflow may hang and a sweep of all stored files takes its time: each has a thread and a connection of its own.
+        self._threads = [
+            threading.Thread(target=self._every, args=(PUBLISH_SECONDS, tracking.publish_due), daemon=True),
+            threading.Thread(target=self._every, args=(PRUNE_SECONDS, _prune), daemon=True),
+        ]
 
     def run(self) -> None:
-        self._publisher.start()
+        for thread in self._threads:
+            thread.start()
         while not self.stopping.is_set():
             try:
                 self._pass()
@@ -108,8 +116,11 @@ class Reconciler:
                 self.is_leader = False
                 self._watching_since = None
                 connection.close()
+            except Exception:  # the outermost edge: jobs hang on this loop, and the next pass tries again
+                logger.exception("reconciling")
             self.stopping.wait(settings.RECONCILE_SECONDS if self.is_leader else min(2.0, settings.RECONCILE_SECONDS))
-        self._publisher.join(5)
+        for thread in self._threads:
+            thread.join(5)
         connection.close()
 
     def _pass(self) -> None:
@@ -129,20 +140,24 @@ class Reconciler:
         if settled >= settings.SETTLE_SECONDS:
             requeue_lost_jobs()
         self._last_pass = time.monotonic()
-        if self._last_pass - self._last_prune > PRUNE_SECONDS or not self._last_prune:
-            self._last_prune = self._last_pass
-            prune_jobs()
-            sweep_orphans()
 
-    def _publish(self) -> None:
-        """MLflow may hang for long: it has a thread and a connection of its own."""
+    def _every(self, seconds: float, act: Callable[[], Any]) -> None:
+        """Do something that often while this one leads."""
+        next_time = 0.0
         while not self.stopping.is_set():
             try:
-                if self.is_leader:
-                    tracking.publish_due()
+                if self.is_leader and time.monotonic() >= next_time:
+                    act()
+                    next_time = time.monotonic() + seconds
             except DATABASE_ERRORS:
                 connection.close()
-            except Exception:  # the thread's outermost edge: the next second tries again
-                logger.exception("publishing to MLflow")
-            self.stopping.wait(PUBLISH_SECONDS)
+            except Exception:  # the thread's outermost edge: it is tried again
+                logger.exception("reconciling beside the loop")
+                next_time = time.monotonic() + min(seconds, RETRY_SECONDS)
+            self.stopping.wait(min(1.0, seconds))
         connection.close()
+
+
+def _prune() -> None:
+    prune_jobs()
+    sweep_orphans()

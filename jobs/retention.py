@@ -4,10 +4,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.storage import Storage, storages
-from django.db.models import Q
+from django.db import IntegrityError, transaction
+from django.db.models import ProtectedError
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -46,15 +48,23 @@ def prune_jobs(*, days: int | None = None, dry_run: bool = False) -> Pruned:
     jobs = 0
     while batch := list(old_jobs[:BATCH]):
         for job in batch:
+            with transaction.atomic():
+                job.delete()
+            # After the row: what a crash leaves here, the sweep takes.
             _delete_files(job)
-            job.delete()
         jobs += len(batch)
     submissions = 0
-    while found := list(jobless[:BATCH]):
+    refused: list[UUID] = []
+    while found := list(jobless.exclude(pk__in=refused)[:BATCH]):
         for submission in found:
+            try:
+                with transaction.atomic():
+                    submission.delete()
+            except (ProtectedError, IntegrityError):
+                refused.append(submission.pk)  # its owner made a job of it in this moment: it stays, with its file
+                continue
             storages["submissions"].delete(submission.object_name)
-            submission.delete()
-        submissions += len(found)
+            submissions += 1
     if jobs or submissions:
         logger.info("retention: %s jobs and %s submissions older than %s days are gone", jobs, submissions, days)
     return Pruned(jobs, submissions, 0)
@@ -110,7 +120,10 @@ def _stored() -> Iterator[tuple[Storage, str, bool]]:
 
 
 def _named_files(job_id: str) -> set[str]:
-    job = Job.objects.filter(Q(pk=job_id)).first() if len(job_id) == 36 else None
+    try:
+        job = Job.objects.filter(pk=UUID(job_id)).first()
+    except ValueError:
+        job = None
     return {job.log_name, *(item["name"] for item in job.artifacts)} if job else set()
 
 

@@ -56,9 +56,10 @@ class Runner:
     def stop_now(self) -> None:
         """Give the job in hand back instead of waiting for its end."""
         self.is_stopping_now = True
-        held = self._held
-        if held is not None and held.supervisor is not None:
-            held.supervisor.kill("released")
+        # Called from a signal's handler: without the lock, which the interrupted code may hold.
+        supervisor = self._held.supervisor if self._held is not None else None
+        if supervisor is not None:
+            supervisor.kill("released")
 
     def run(self, job: Job) -> None:
         """Run the claimed job to one of its ends. Never raises for what a job does; the job always leaves `running`,
@@ -93,7 +94,9 @@ class Runner:
             _give_back(job, ErrorCode.INTERNAL, "The worker was stopped.", 0)
         elif result.reason == "sandbox_error":
             logger.error("job %s: %s", job.pk, result.detail)
-            _give_back(job, ErrorCode.INTERNAL, f"The sandbox could not be made: {result.detail}", settings.RETRY_DELAY_SECONDS)
+            _give_back(
+                job, ErrorCode.INTERNAL, f"The sandbox could not be made: {result.detail}", settings.RETRY_DELAY_SECONDS
+            )
         else:
             self._write_end(place, job, result, shipper)
 
@@ -107,13 +110,10 @@ class Runner:
             held.begin(supervisor)
             if self.is_stopping_now:
                 supervisor.kill("released")
-            shipped = time.monotonic()
-            while supervisor.result is None:
-                supervisor.poll(SHIP_SECONDS)
-                if time.monotonic() - shipped >= SHIP_SECONDS:
-                    _ship(shipper)
-                    shipped = time.monotonic()
-            return supervisor.result
+            try:
+                return _follow(supervisor, shipper)
+            finally:
+                held.end()
 
     def _spec(self, place: Workspace, job: Job) -> RunSpec:
         limits = dict(settings.RESOURCE_CLASSES[job.resource_class])
@@ -143,8 +143,11 @@ class Runner:
         if result.reason == "cancelled":
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
             return
-        verdict = judge(
-            result, job.leaderboard, metrics_file=place.run / "metrics.json", last_line=shipper.last_line()
+        # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
+        verdict = persist(
+            lambda: judge(
+                result, job.leaderboard, metrics_file=place.run / "metrics.json", last_line=shipper.last_line()
+            )
         )
         if isinstance(verdict, Failure):
             _fail(job, verdict.code, verdict.message, evidence)
@@ -173,6 +176,17 @@ class Runner:
         if not won:
             # Cancelled in the same moment, or no longer ours: the guard of the next says which.
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+
+
+def _follow(supervisor: Supervisor, shipper: LogShipper) -> Result:
+    """Poll until the end, the log going to the database meanwhile."""
+    shipped = time.monotonic()
+    while supervisor.result is None:
+        supervisor.poll(SHIP_SECONDS)
+        if time.monotonic() - shipped >= SHIP_SECONDS:
+            _ship(shipper)
+            shipped = time.monotonic()
+    return supervisor.result
 
 
 def persist(write: Callable[[], T]) -> T:

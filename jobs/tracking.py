@@ -184,13 +184,28 @@ def _download(job: Job, folder: Path) -> bool:
     return bool(files)
 
 
-def flatten(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested params as MLflow's flat ones: {"model": {"layers": 2}} gives ("model.layers", "2")."""
+def flatten(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Nested params as MLflow's flat ones: {"model": {"layers": 2}} gives ("model.layers", "2").
+
+    Two that come to one name get a number: MLflow refuses a name with two values, and the run would never get there.
+    """
+    taken: set[str] = set()
+    for path, value in _leaves(params):
+        name = plain = _safe_name(path)
+        number = 2
+        while name in taken:
+            name = f"{plain[:240]}_{number}"
+            number += 1
+        taken.add(name)
+        yield name, value if isinstance(value, str) else repr(value)
+
+
+def _leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in params.items():
         if isinstance(value, dict) and value:
-            yield from flatten(value, f"{prefix}{name}.")
+            yield from _leaves(value, f"{prefix}{name}.")
         else:
-            yield _safe_name(f"{prefix}{name}"), value if isinstance(value, str) else repr(value)
+            yield f"{prefix}{name}", value
 
 
 def _safe_name(name: str) -> str:

@@ -5,6 +5,7 @@ state in Redis and quit when Redis is away. Here a message is a nudge and is nev
 looks by itself every POLL_SECONDS.
 """
 
+import contextlib
 import logging
 import os
 import secrets
@@ -65,7 +66,8 @@ class WakeUpWorker(SimpleWorker):
                 elif burst:
                     break
                 else:
-                    self._wait()
+                    with contextlib.suppress(_Stopped):  # a signal between the wait and its end
+                        self._wait()
         finally:
             self.runner.close()
             pulse.stop()
@@ -157,7 +159,12 @@ class WakeUpWorker(SimpleWorker):
         listener = self._listener()
         listener.sadd("rq:workers", self.key)
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-        birth: dict[Any, Any] = {"birth": now, "last_heartbeat": now, "queues": ",".join(self.queue_names()), "state": "idle"}
+        birth: dict[Any, Any] = {
+            "birth": now,
+            "last_heartbeat": now,
+            "queues": ",".join(self.queue_names()),
+            "state": "idle",
+        }
         listener.hset(self.key, mapping={**birth, "hostname": socket.gethostname(), "pid": os.getpid()})
         listener.expire(self.key, int(REGISTER_SECONDS * 3))
         self._registered_at = time.monotonic()

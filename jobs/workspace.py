@@ -22,6 +22,7 @@ from submissions.models import Submission
 
 STORAGE_ERRORS = (OSError, ClientError, BotoCoreError)
 CHUNK = 1024 * 1024
+MAX_MERGED_KEYS = 10_000
 
 
 class BadSubmission(Exception):
@@ -86,6 +87,15 @@ def _fetch(submission: Submission, target: BinaryIO) -> None:
     target.seek(0)
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe one, which a few lines of merge keys (`<<`) that double each other could still fill the memory with."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_MERGED_KEYS:
+            raise yaml.constructor.ConstructorError(None, None, "too many merged keys", node.start_mark)
+
+
 def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     """The config file with the job's config laid over it: nested objects merge, everything else replaces.
 
@@ -95,11 +105,15 @@ def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     if not overrides:
         return raw
     try:
-        base = yaml.safe_load(raw) or {}
+        # Not YAML for .json: aliases would be written out in full, and a few lines of them fill the memory.
+        base = (json.loads(raw or b"{}") if path.suffix == ".json" else yaml.load(raw, _Loader)) or {}  # noqa: S506
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
+        kind = "JSON" if path.suffix == ".json" else "YAML"
         line = f" in line {where.line + 1}" if where else ""
-        raise BadSubmission(f"{path.name}: is not valid YAML{line}, so the job's config cannot be laid over it.") from error
+        raise BadSubmission(
+            f"{path.name}: is not valid {kind}{line}, so the job's config cannot be laid over it."
+        ) from error
     if not isinstance(base, dict):
         raise BadSubmission(f"{path.name}: must hold an object for the job's config to be laid over it.")
     merged = merge(base, overrides)

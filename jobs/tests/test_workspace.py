@@ -1,0 +1,85 @@
+"""The effective config: the submission's file with the job's config laid over it."""
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.workspace import BadSubmission, effective_config, merge
+
+
+def over(tmp_path, text, overrides, name="config.yaml"):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    return effective_config(path, overrides)
+
+
+def test_config_without_overrides_stays_byte_for_byte(tmp_path):
+    assert over(tmp_path, "a: 1 # why\n: : not yaml {", {}) == b"a: 1 # why\n: : not yaml {"
+    assert effective_config(tmp_path / "none.yaml", {}) == b""
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "config.json"])
+def test_config_merges_objects_and_replaces_the_rest(tmp_path, name):
+    made = over(tmp_path, '{"a": {"x": 1, "y": [1, 2]}, "b": 2}', {"a": {"y": [3]}, "c": "é"}, name)
+    assert yaml.safe_load(made) == {"a": {"x": 1, "y": [3]}, "b": 2, "c": "é"}
+    if name.endswith("json"):
+        assert json.loads(made)
+
+
+@pytest.mark.parametrize("text", [None, "", "# nothing\n"])
+def test_config_of_no_file_is_the_overrides(tmp_path, text):
+    assert yaml.safe_load(over(tmp_path, text, {"a": 1})) == {"a": 1}
+
+
+BOMB = "a: &a {k: 1}\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} {{<<: [{', '.join(['*' + chr(97 + n)] * 9)}]}}\n" for n in range(12)
+)
+LAUGHS = (
+    '{"a": &a ["lol"],'
+    + ",".join(f'"{chr(98 + n)}": &{chr(98 + n)} [{",".join(["*" + chr(97 + n)] * 9)}]' for n in range(12))
+    + "}"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("a: [1", "config.yaml", "not valid YAML"),
+        ("- 1\n- 2\n", "config.yaml", "must hold an object"),
+        ("a: !!python/object/apply:os.system [id]\n", "config.yaml", "not valid YAML"),
+        ("{a: 1}", "config.json", "not valid JSON"),
+        (BOMB, "config.yaml", "not valid YAML"),
+        (LAUGHS, "config.json", "not valid JSON"),
+        ("[" * 5000, "config.yaml", "not valid YAML"),
+    ],
+    ids=["broken", "list", "python", "yaml-as-json", "merge-bomb", "laughs", "deep"],
+)
+def test_config_that_cannot_be_laid_over_is_the_authors_fault(tmp_path, text, name, said):
+    with pytest.raises(BadSubmission, match=said):
+        over(tmp_path, text, {"z": 1}, name)
+
+
+def test_config_of_many_laughs_stays_small(tmp_path):
+    assert len(over(tmp_path, LAUGHS, {"z": 1})) < 10_000
+
+
+TREES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+OBJECTS = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
+
+
+@given(OBJECTS, OBJECTS)
+def test_merge_lets_the_second_win_and_changes_neither(base, top):
+    before = json.dumps([base, top])
+    merged = merge(base, top)
+    assert json.dumps([base, top]) == before
+    assert merge(merged, top) == merged
+    assert merge({}, top) == top and merge(base, {}) == base
+    assert set(merged) == set(base) | set(top)
