@@ -1,0 +1,146 @@
+"""Sending code in by the page: what it starts, what it refuses, and that a double click starts one job."""
+
+import io
+import tarfile
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from accounts.tests.factories import UserFactory
+from jobs.models import Job
+from jobs.tests.factories import JobFactory
+from leaderboards.tests.factories import LeaderboardFactory
+from submissions.models import Submission
+from submissions.tests.factories import SubmissionFactory
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def owner(client):
+    user = UserFactory()
+    client.force_login(user)
+    return user
+
+
+@pytest.fixture
+def send(client, owner):
+    """Post the form; a keyword changes a field, `files` is name: content."""
+    board = LeaderboardFactory(slug="bricks")
+
+    def post(files=None, **changed):
+        files = {"main.py": b"print(1)", "config.yaml": b"a: 1\n"} if files is None else files
+        data = {
+            "leaderboard": board.slug,
+            "files": [SimpleUploadedFile(name, content) for name, content in files.items()],
+            "entrypoint": "main.py",
+            "config_file": "config.yaml",
+            "resource_class": "small",
+            "config": "",
+            "key": "once",
+            **changed,
+        }
+        return client.post("/submit/", data)
+
+    return post
+
+
+def test_files_become_a_submission_and_its_job(client, owner, send):
+    response = send(config="epochs: 5\nname: x")
+    job = Job.objects.get()
+    assert (response.status_code, response["Location"]) == (302, job.get_absolute_url())
+    assert (job.user, job.config, job.resource_class) == (owner, {"epochs": 5, "name": "x"}, "small")
+    assert [file["path"] for file in job.submission.manifest] == ["config.yaml", "main.py"]
+    page = client.get(job.submission.get_absolute_url()).content.decode()
+    assert "main.py" in page and job.get_absolute_url() in page
+
+
+def test_an_archive_becomes_a_submission(owner, send):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name in ("main.py", "config.yaml"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    send({"code.tar.gz": content.getvalue()})
+    assert Submission.objects.get().kind == "tar.gz"
+
+
+def test_a_form_sent_twice_starts_one_job(send):
+    assert send()["Location"] == send()["Location"]
+    assert (Submission.objects.count(), Job.objects.count()) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("files", "changed", "field", "status"),
+    [
+        ({"evil.exe": b"MZ", "main.py": b""}, {}, None, 400),
+        ({"other.py": b"", "config.yaml": b""}, {}, "entrypoint", 400),
+        (None, {"entrypoint": "../../etc/passwd"}, "entrypoint", 400),
+        (None, {"config_file": "a/b.yaml"}, "config_file", 400),
+        ({}, {}, "files", 400),
+        (None, {"leaderboard": "none-such"}, "leaderboard", 400),
+        (None, {"resource_class": "huge"}, "resource_class", 400),
+        (None, {"config": "[1, 2]"}, "config", 400),
+        (None, {"config": "a: [1"}, "config", 400),
+        (None, {"config": "a: &x 1\nb: *x"}, "config", 400),
+    ],
+)
+def test_a_refusal_stands_beside_its_field_and_keeps_what_was_typed(send, files, changed, field, status):
+    response = send(files, **{"config": "keep: me", **changed})
+    form = response.context["form"]
+    assert response.status_code == status
+    assert form.errors
+    if field:
+        assert list(form.errors) == [field]
+    assert form["config"].value() == changed.get("config", "keep: me")
+    assert Submission.objects.count() == Job.objects.count() == 0
+
+
+def test_too_large_an_upload_is_refused_with_413(send, settings):
+    settings.UPLOAD_MAX_BYTES = 1024 * 1024
+    response = send({"main.py": b"#" * 1024 * 1025})
+    assert response.status_code == 413
+    assert "At most 1 MB" in response.content.decode()
+    assert Submission.objects.count() == 0
+
+
+def test_beyond_the_hourly_quota_it_says_so(owner, send):
+    owner.submissions_per_hour = 1
+    owner.save(update_fields=["submissions_per_hour"])
+    send()
+    response = send(key="twice")
+    assert response.status_code == 429
+    assert response.context["quota"].left == 0
+    assert "The next is free in" in response.content.decode()
+
+
+def test_with_too_many_jobs_the_files_are_kept_and_can_be_run_later(client, owner, send):
+    running = [JobFactory(user=owner) for _ in range(3)]
+    response = send()
+    submission = Submission.objects.get(leaderboard__slug="bricks")
+    assert response["Location"] == submission.get_absolute_url()
+    assert "no job was started" in client.get(submission.get_absolute_url()).content.decode()
+    client.post(f"{running[0].get_absolute_url()}cancel/")
+    client.post(f"{submission.get_absolute_url()}run/", {"resource_class": "small"})
+    assert submission.jobs.count() == 1
+
+
+def test_closed_and_foreign_boards_are_not_offered(client, owner):
+    LeaderboardFactory(slug="closed", takes_submissions=False)
+    LeaderboardFactory(slug="secret", visibility="hidden")
+    page = client.get("/submit/").content.decode()
+    assert 'value="closed"' not in page and 'value="secret"' not in page and 'value="default"' in page
+
+
+def test_a_board_can_be_chosen_beforehand(client, owner):
+    LeaderboardFactory(slug="bricks")
+    assert '<option value="bricks" selected>' in client.get("/submit/?leaderboard=bricks").content.decode()
+
+
+def test_another_persons_submission_is_not_there(client, owner):
+    foreign = SubmissionFactory()
+    assert client.get(foreign.get_absolute_url()).status_code == 404
+    assert client.post(f"{foreign.get_absolute_url()}run/", {"resource_class": "small"}).status_code == 404
+    owner.is_staff = True
+    owner.save(update_fields=["is_staff"])
+    assert client.get(foreign.get_absolute_url()).status_code == 200
+    assert client.post(f"{foreign.get_absolute_url()}run/", {"resource_class": "small"}).status_code == 404
