@@ -82,12 +82,19 @@ class RunForm(forms.Form):
             for name in settings.RESOURCE_CLASSES
         ]
         for name, field in self.fields.items():
-            described = [f"id_{name}_help"] if field.help_text else []
-            if self.is_bound and self.errors.get(name):
-                field.widget.attrs["aria-invalid"] = "true"
-                described.append(f"id_{name}_error")
-            if described:
-                field.widget.attrs["aria-describedby"] = " ".join(described)
+            if field.help_text:
+                field.widget.attrs["aria-describedby"] = f"id_{name}_help"
+
+    def full_clean(self) -> None:
+        super().full_clean()
+        for name in self.errors:
+            self._mark_wrong(name)
+
+    def _mark_wrong(self, name: str) -> None:
+        """Say to screen readers that the field is wrong, and where the reason stands."""
+        if name in self.fields:
+            attributes = {"aria-invalid": "true", "aria-describedby": f"id_{name}_error id_{name}_help"}
+            self.fields[name].widget.attrs.update(attributes)
 
     def clean_config(self) -> dict[str, Any]:
         return parse_config(self.cleaned_data["config"])
@@ -96,8 +103,7 @@ class RunForm(forms.Form):
         """A service's refusal beside the field that it names before its colon, or above the form."""
         name, separator, rest = message.partition(": ")
         if separator and name in self.fields and not self.fields[name].widget.is_hidden:
-            self.fields[name].widget.attrs["aria-invalid"] = "true"
-            self.fields[name].widget.attrs["aria-describedby"] = f"id_{name}_help id_{name}_error"
+            self._mark_wrong(name)
             self.add_error(name, rest[:1].upper() + rest[1:])
         else:
             self.add_error(None, message)
@@ -118,7 +124,7 @@ class SubmitForm(RunForm):
     leaderboard = forms.ModelChoiceField(
         Leaderboard.objects.none(), label=gettext_lazy("Leaderboard"), to_field_name="slug", empty_label=None
     )
-    files = FilesField(label=gettext_lazy("Files"))
+    files = FilesField(label=gettext_lazy("Files"), allow_empty_file=True)
     entrypoint = forms.CharField(
         label=gettext_lazy("Entrypoint"),
         initial="main.py",
@@ -134,11 +140,11 @@ class SubmitForm(RunForm):
     field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key"]
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
-        self.base_fields["files"].widget.attrs.update({"accept": ",".join(settings.UPLOAD_EXTENSIONS)})
         super().__init__(*args, **kwargs)
         self.fields["leaderboard"].queryset = Leaderboard.objects.visible_to(user).open()
         self.fields["files"].widget.attrs.update(
             {
+                "accept": ",".join(settings.UPLOAD_EXTENSIONS),
                 "data-extensions": " ".join(settings.UPLOAD_EXTENSIONS),
                 "data-max-bytes": settings.UPLOAD_MAX_BYTES,
                 "data-max-files": settings.UPLOAD_MAX_FILES,

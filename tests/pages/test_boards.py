@@ -140,7 +140,7 @@ def test_charts_are_drawn_from_two_entries_on(client):
     EntryFactory(leaderboard=board, score=0.5, job__wall_seconds=3.0)
     page = client.get(url)
     assert len(page.context["progress"].points) == 2
-    assert "nan" not in page.content.decode().lower().split("<svg class=\"chart\"")[1]
+    assert "nan" not in page.content.decode().lower().split('<svg class="chart"')[1]
 
 
 @pytest.mark.parametrize("count", [1, 30])

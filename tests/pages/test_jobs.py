@@ -33,7 +33,14 @@ def stored(content: bytes) -> str:
 
 def pages_of(job: Job) -> list[str]:
     start = job.get_absolute_url()
-    return [start, f"{start}state/", f"{start}log/", f"{start}log.txt", f"{start}artifacts/a.png", f"/compare/?job={job.pk}"]
+    return [
+        start,
+        f"{start}state/",
+        f"{start}log/",
+        f"{start}log.txt",
+        f"{start}artifacts/a.png",
+        f"/compare/?job={job.pk}",
+    ]
 
 
 def test_another_persons_job_is_not_there(client):
@@ -70,7 +77,10 @@ def test_a_jobs_page_moves_only_until_the_end(client, owner, status):
 def test_each_error_says_whose_fault_it_is_and_what_to_do(client, owner, code):
     job = JobFactory(user=owner, status="failed", error_code=code, error_message="<i>because</i>")
     page = client.get(job.get_absolute_url()).content.decode()
-    assert ("your code to fix" in page, "platform’s fault" in page) == (not job.is_platform_fault, job.is_platform_fault)
+    assert ("your code to fix" in page, "platform’s fault" in page) == (
+        not job.is_platform_fault,
+        job.is_platform_fault,
+    )
     assert what_to_do(job) and "&lt;i&gt;because" in page
 
 
@@ -115,7 +125,7 @@ def test_a_running_log_is_followed_from_where_it_was(client, owner):
     LogChunkFactory(job=job, content=b"\x1b[31mred <script>\n")
     page = client.get(job.get_absolute_url()).content.decode()
     assert '<span class="ansi-red">red &lt;script&gt;\n</span>' in page
-    assert f"log/?offset=18&amp;attempt=1&amp;style=ansi-red" in page
+    assert "log/?offset=18&amp;attempt=1&amp;style=ansi-red" in page
     LogChunkFactory(job=job, offset=18, content=b"more\x1b[0m\n")
     part = client.get(f"{job.get_absolute_url()}log/?offset=18&attempt=1&style=ansi-red")
     assert part.content.decode().startswith('<span class="ansi-red">more</span>\n<span id="log-tail"')
@@ -211,7 +221,9 @@ def test_pictures_are_shown_and_all_else_is_saved(client, owner, path, content_t
 
 
 def test_only_what_the_run_left_can_be_fetched(client, owner):
-    job = JobFactory(user=owner, status="completed", artifacts=[{"path": "a.txt", "bytes": 1, "sha256": "", "name": "gone"}])
+    job = JobFactory(
+        user=owner, status="completed", artifacts=[{"path": "a.txt", "bytes": 1, "sha256": "", "name": "gone"}]
+    )
     for path in ("a.txt", "b.txt", "../../etc/passwd"):
         assert client.get(f"{job.get_absolute_url()}artifacts/{path}").status_code == 404
 
@@ -249,7 +261,9 @@ def test_pages_of_jobs_follow_each_other_without_gap_or_double(client, owner):
     assert (len(seen), set(seen)) == (65, made)
 
 
-@pytest.mark.parametrize("cursor", ["x", "2026-01-01_x", f"2026-13-01T00:00:00Z_{uuid4()}", f"2026-01-01T00:00:00_{uuid4()}"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "2026-01-01_x", f"2026-13-01T00:00:00Z_{uuid4()}", f"2026-01-01T00:00:00_{uuid4()}"]
+)
 def test_a_cursor_that_is_none_is_404(client, owner, cursor):
     assert client.get("/jobs/", {"before": cursor}).status_code == 404
 
@@ -262,9 +276,9 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     # Session, user, jobs, boards to filter by.
     with django_assert_num_queries(4):
         client.get("/jobs/")
-    # Session, user, job, attempts, metrics of its board.
+    # Session, user, job, attempts, metrics of its board, its log.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         client.get(job.get_absolute_url())
 
 

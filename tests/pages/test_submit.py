@@ -50,7 +50,7 @@ def test_files_become_a_submission_and_its_job(client, owner, send):
     job = Job.objects.get()
     assert (response.status_code, response["Location"]) == (302, job.get_absolute_url())
     assert (job.user, job.config, job.resource_class) == (owner, {"epochs": 5, "name": "x"}, "small")
-    assert [file["path"] for file in job.submission.manifest] == ["config.yaml", "main.py"]
+    assert sorted(file["path"] for file in job.submission.manifest) == ["config.yaml", "main.py"]
     page = client.get(job.submission.get_absolute_url()).content.decode()
     assert "main.py" in page and job.get_absolute_url() in page
 

@@ -27,7 +27,22 @@ def test_no_inline_script_style_or_handler(path):
 def test_no_words_outside_of_a_translation(path):
     html = re.sub(r"{%\s*blocktranslate.*?endblocktranslate\s*%}", "", path.read_text(), flags=re.S)
     html = re.sub(r"{%.*?%}|{{.*?}}|{#.*?#}|<(pre|code)\b.*?</\1>|<[^>]*>|&[a-z]+;", " ", html, flags=re.S)
-    allowed = {"LeadersBoard", "MLflow", "CSV", "SHA", "doctype", "s", "py", "yaml", "yml", "json", "txt", "zip", "tar", "gz"}
+    allowed = {
+        "LeadersBoard",
+        "MLflow",
+        "CSV",
+        "SHA",
+        "doctype",
+        "s",
+        "py",
+        "yaml",
+        "yml",
+        "json",
+        "txt",
+        "zip",
+        "tar",
+        "gz",
+    }
     assert set(re.findall(r"[A-Za-z]+", html)) - allowed == set()
 
 
