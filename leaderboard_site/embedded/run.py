@@ -40,7 +40,7 @@ class Site:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.stack = Stack(locations)
-        self.mlflow: MlflowServer | None = None
+        self.mlflow = MlflowServer(locations)
 
     def start_services(self) -> None:
         postgres, valkey = PostgresServer(self.locations), ValkeyServer(self.locations)
@@ -50,16 +50,17 @@ class Site:
         )
 
     def start_mlflow(self) -> None:
-        self.mlflow = mlflow = MlflowServer(self.locations)
+        mlflow = self.mlflow
         self.stack.start(mlflow, mlflow.start, lambda: f"http://127.0.0.1:{mlflow.port}")
 
     def start_site(self) -> None:
-        self.stack.together(self.start_mlflow, self.migrate, self.collect_static)
-        web, worker, reconciler = (
-            self.web(),
-            self.manage("worker", "worker"),
-            self.manage("reconciler", "reconcile"),
-        )
+        """MLflow takes longest by far, and nothing of ours needs it to start: only its address."""
+        self.mlflow.choose_port()
+        self.stack.together(self.start_mlflow, self.start_ours)
+
+    def start_ours(self) -> None:
+        self.stack.together(self.migrate, self.collect_static)
+        web, worker, reconciler = self.web(), self.manage("worker", "worker"), self.manage("reconciler", "reconcile")
         worker.title, worker.stop_plan = "worker", "TERM:10,TERM:4"
         reconciler.title, reconciler.stop_plan = "reconciler", "TERM:5"
         self.stack.together(

@@ -280,26 +280,22 @@ class MlflowServer(Part):
             folder=locations.mlflow,
         )
 
+    def choose_port(self) -> int:
+        """Before the start and once for good: whoever is started meanwhile, or stays while this restarts, knows it."""
+        if not self.port:
+            # The one of last time first: links into the pages of MLflow stay valid.
+            last = self.locations.read_state().get("mlflow_port") or DEFAULT_MLFLOW_PORT
+            preferred = (last, DEFAULT_MLFLOW_PORT) if self.preferred_ports is None else self.preferred_ports
+            self.port = free_port(*preferred)
+            self.locations.write_state(mlflow_port=self.port)
+        return self.port
+
     def start(self) -> None:
         python = environments.python("mlflow")
         if not python.exists():
             raise PartError(f"MLflow: its environment is missing ({python}). Make it with: make environments")
         (self.data / "artifacts").mkdir(parents=True, exist_ok=True)
-        preferred = self.preferred_ports
-        if preferred is None:
-            # The one of last time first: links into the pages of MLflow stay valid.
-            preferred = (
-                self.locations.read_state().get("mlflow_port") or DEFAULT_MLFLOW_PORT,
-                DEFAULT_MLFLOW_PORT,
-            )
-        for _attempt in range(3):
-            if self._start_on(python, free_port(*preferred)):
-                return
-            preferred = ()
-        raise PartError(self.why("found no port to listen on"))
-
-    def _start_on(self, python: Path, port: int) -> bool:
-        self.port = port
+        port = self.choose_port()
         # SQLAlchemy takes a socket's folder as a parameter only.
         store = f"postgresql+psycopg://{DATABASE_USER}@/{MLFLOW_DATABASE_NAME}"
         store += f"?host={self.locations.sockets}&port={DATABASE_PORT}"
@@ -315,15 +311,10 @@ class MlflowServer(Part):
         ]
         self.command += ["--workers", "1", "--backend-store-uri", store]
         self.command += ["--artifacts-destination", str(self.data / "artifacts")]
+        if not port_is_free(port):
+            raise PartError(f"MLflow: another program has taken port {port}")
         self.spawn()
-        try:
-            self.wait_until(self.answers, seconds=180)
-        except PartError:
-            if not self.is_running() and not port_is_free(port):
-                return False  # Somebody took the port between our look and its start.
-            raise
-        self.locations.write_state(mlflow_port=port)
-        return True
+        self.wait_until(self.answers, seconds=180)
 
     def answers(self) -> bool:
         return http_answers(self.port, "/health")
