@@ -21,7 +21,7 @@ PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run services worker-environment environments test check lint format requirements clean
+.PHONY: help run services worker-environment environments test check chaos lint format requirements clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ check: ## All that must be right: lint, format, types, migrations, deployment se
 	$(DEV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(DEV) manage.py check --deploy --fail-level WARNING
 	$(DEV) -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+
+chaos: ## A storm of faults on a site of its own, then the promises checked (half an hour; SHORT=1: two minutes; SEED=n)
+	@$(ENVIRONMENTS) dev mlflow runner
+	@$(DEV) -W ignore -m tests.chaos.storm --seconds $(if $(SHORT),120,1800) $(if $(SEED),--seed $(SEED))
 
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev
