@@ -85,7 +85,7 @@ def test_a_leaderboard_keeps_the_order_of_its_metrics():
 
 
 @pytest.mark.slow
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_jobs_that_complete_at_once_leave_the_best_one():
     board, user = LeaderboardFactory(), UserFactory()
     scores = [number / 10 for number in range(8)]

@@ -50,7 +50,7 @@ def test_a_record_that_fails_takes_its_object_along(board, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_twenty_at_once_pass_the_quota_ten_times_and_leave_ten_objects(board):
     user, before, start = UserFactory(), left_files(), threading.Barrier(20)
 

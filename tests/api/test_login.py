@@ -208,7 +208,7 @@ def test_the_login_page_and_the_admins_login_are_behind_the_same_count(client, u
 
 
 @pytest.mark.slow
-@pytest.mark.django_db(transaction=True, serialized_rollback=True)
+@pytest.mark.django_db(transaction=True)
 def test_wrong_logins_at_once_cannot_pass_the_limit_to_the_hasher(user, monkeypatch):
     hashed, start = [], threading.Barrier(16)
     verify = Argon2PasswordHasher.verify
