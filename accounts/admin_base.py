@@ -21,7 +21,10 @@ class EstimatedPaginator(Paginator):
         if capped < self.CAP or self.object_list.query.where:
             return int(capped)
         with connection.cursor() as cursor:
-            cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass", [self.object_list.model._meta.db_table])
+            cursor.execute(
+                "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
+                [self.object_list.model._meta.db_table],
+            )
             return max(self.CAP, int(cursor.fetchone()[0]))
 
 

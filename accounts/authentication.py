@@ -19,7 +19,9 @@ class BearerTokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed("The Authorization header must be `Bearer <token>`.")
         token = ApiToken.objects.active().select_related("user").filter(digest=token_digest(secret.strip())).first()
         if token is None or not token.user.is_active:
-            raise AuthenticationFailed("The token is unknown, expired or revoked. Get a new one by POST /api/auth/login.")
+            raise AuthenticationFailed(
+                "The token is unknown, expired or revoked. Get a new one by POST /api/auth/login."
+            )
         return token.user, token
 
     def authenticate_header(self, request: HttpRequest) -> str:

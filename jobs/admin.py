@@ -11,11 +11,11 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from accounts.admin_base import MachineMadeAdmin, record
 from accounts.refusals import RequestRefused
 from jobs.models import Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link
 from jobs.services import cancel_job, rerun_job
-from accounts.admin_base import MachineMadeAdmin, record
 
 
 class AttemptInline(admin.TabularInline):
@@ -30,7 +30,17 @@ class AttemptInline(admin.TabularInline):
 
 @admin.register(Job)
 class JobAdmin(MachineMadeAdmin):
-    list_display = ["id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "attempt", "created_at"]
+    list_display = [
+        "id",
+        "status",
+        "user",
+        "leaderboard",
+        "resource_class",
+        "score",
+        "error_code",
+        "attempt",
+        "created_at",
+    ]
     list_filter = ["status", "error_code", "resource_class", "leaderboard"]
     list_select_related = ["user", "leaderboard"]
     search_fields = ["=id", "user__username", "=error_code", "=submission__id"]
@@ -40,10 +50,18 @@ class JobAdmin(MachineMadeAdmin):
 
     @admin.display(description=_("links"))
     def links(self, job: Job) -> str:
-        page, submission = job.get_absolute_url(), reverse("admin:submissions_submission_change", args=[job.submission_id])
+        page, submission = (
+            job.get_absolute_url(),
+            reverse("admin:submissions_submission_change", args=[job.submission_id]),
+        )
         person = reverse("admin:accounts_user_change", args=[job.user_id])
         mlflow = mlflow_ui_link(job)
-        shown = format_html('<a href="{}">page and log</a> · <a href="{}">submission</a> · <a href="{}">person</a>', page, submission, person)
+        shown = format_html(
+            '<a href="{}">page and log</a> · <a href="{}">submission</a> · <a href="{}">person</a>',
+            page,
+            submission,
+            person,
+        )
         return format_html('{} · <a href="{}">MLflow</a>', shown, mlflow) if mlflow else shown
 
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
@@ -114,5 +132,3 @@ class LogEntryAdmin(MachineMadeAdmin):
     search_fields = ["=object_id", "user__username"]
     list_select_related = ["user", "content_type"]
     ordering = ["-id"]
-
-

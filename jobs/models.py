@@ -113,7 +113,9 @@ class Job(models.Model):
     priority = models.PositiveSmallIntegerField(default=0, help_text=_("Smaller runs first; re-runs stand at 1."))
 
     # The lease: who runs it, and until when nobody else may.
-    attempt = models.PositiveIntegerField(default=0, help_text=_("The fencing token: rises at each claim, never falls."))
+    attempt = models.PositiveIntegerField(
+        default=0, help_text=_("The fencing token: rises at each claim, never falls.")
+    )
     worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs")
     lease_until = models.DateTimeField(null=True, blank=True)
     heartbeat_at = models.DateTimeField(null=True, blank=True)
@@ -172,13 +174,15 @@ class Job(models.Model):
                 name="job_final_has_end",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["failed", "cancelled"]) | Q(error_code=""), name="job_error_only_if_not_completed"
+                condition=Q(status__in=["failed", "cancelled"]) | Q(error_code=""),
+                name="job_error_only_if_not_completed",
             ),
             models.CheckConstraint(condition=~Q(status="failed") | ~Q(error_code=""), name="job_failed_has_error"),
             models.CheckConstraint(condition=Q(status="completed") | Q(score=None), name="job_score_only_if_completed"),
             # PostgreSQL sorts NaN above infinity, so this refuses NaN too.
             models.CheckConstraint(
-                condition=Q(score=None) | (Q(score__gt=float("-inf")) & Q(score__lt=float("inf"))), name="job_score_finite"
+                condition=Q(score=None) | (Q(score__gt=float("-inf")) & Q(score__lt=float("inf"))),
+                name="job_score_finite",
             ),
         ]
         indexes = [
@@ -193,9 +197,16 @@ class Job(models.Model):
             # The claim: who was served last.
             models.Index("user", F("started_at").desc(), condition=Q(started_at__isnull=False), name="job_last_served"),
             # Recomputing a person's best job on a leaderboard, and their history there.
-            models.Index("leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"),
+            models.Index(
+                "leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"
+            ),
             # Recent run times of a class, for the expected start.
-            models.Index("resource_class", F("finished_at").desc(), condition=Q(finished_at__isnull=False), name="job_recent_ends"),
+            models.Index(
+                "resource_class",
+                F("finished_at").desc(),
+                condition=Q(finished_at__isnull=False),
+                name="job_recent_ends",
+            ),
         ]
 
     def __str__(self) -> str:

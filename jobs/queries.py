@@ -101,7 +101,9 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     if not seconds or position is None:
         return None
     usual, now = median(seconds), timezone.now()
-    running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).values_list("started_at", flat=True)
+    running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).values_list(
+        "started_at", flat=True
+    )
     free_at = sorted(max(0.0, usual - (now - started).total_seconds()) for started in running[:workers] if started)
     free_at = [0.0] * (workers - len(free_at)) + free_at
     # The jobs before this one take the workers as they become free.

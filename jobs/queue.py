@@ -42,7 +42,9 @@ def push(job_id: UUID, resource_class: str) -> bool:
         return False
     try:
         queue = Queue(resource_class, connection=connection(), serializer=JSONSerializer)
-        queue.enqueue_call(FUNCTION, args=(str(job_id),), job_id=str(job_id), timeout=-1, result_ttl=0, failure_ttl=60, ttl=3600)
+        queue.enqueue_call(
+            FUNCTION, args=(str(job_id),), job_id=str(job_id), timeout=-1, result_ttl=0, failure_ttl=60, ttl=3600
+        )
     except RedisError as error:
         _broken_until = time.monotonic() + BREAK_SECONDS
         logger.warning("redis is away, job %s waits for the reconciler: %s", job_id, error)

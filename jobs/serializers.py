@@ -36,7 +36,16 @@ class JobShown(JobReceipt):
     class Meta(JobReceipt.Meta):
         fields = [
             *["job_id", "submission_id", "user_id", "leaderboard", "status", "resource_class", "attempt", "created_at"],
-            *["updated_at", "started_at", "finished_at", "score", "error_code", "error_message", "exit_code", "wall_seconds"],
+            *[
+                "updated_at",
+                "started_at",
+                "finished_at",
+                "score",
+                "error_code",
+                "error_message",
+                "exit_code",
+                "wall_seconds",
+            ],
             *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
         ]
 

@@ -41,12 +41,12 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
         told = f" Its last line: {last_line}" if last_line else ""
         return Failure(ErrorCode.EXIT_NONZERO, f"{result.detail or f'exit code {result.exit_code}'}.{told}")
     if result.metrics_error and result.output_full:
-        return Failure(ErrorCode.DISK_LIMIT, f"The output folder was full, and metrics.json in it is {result.metrics_error}.")
+        return Failure(
+            ErrorCode.DISK_LIMIT, f"The output folder was full, and metrics.json in it is {result.metrics_error}."
+        )
     full = " The output folder was full." if result.output_full else ""
     if result.metrics_error == "missing":
-        return Failure(
-            ErrorCode.MISSING_METRICS, f"The run ended well but left no metrics.json in its --output folder."
-        )
+        return Failure(ErrorCode.MISSING_METRICS, "The run ended well but left no metrics.json in its --output folder.")
     if result.metrics_error:
         return Failure(ErrorCode.BAD_METRICS, f"metrics.json: {result.metrics_error}.")
     try:

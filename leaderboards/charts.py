@@ -108,8 +108,8 @@ def cost_chart(entries: Sequence[Entry], metric: Metric) -> Chart | None:
     measured = [entry for entry in entries if entry.job.wall_seconds and entry.job.wall_seconds > 0]
     if len(measured) < FEWEST_POINTS:
         return None
-    by_cost = sorted(measured, key=lambda entry: entry.job.wall_seconds)
-    logs = [math.log10(entry.job.wall_seconds) for entry in by_cost]
+    by_cost = sorted(measured, key=lambda entry: entry.job.wall_seconds or 0.0)
+    logs = [math.log10(entry.job.wall_seconds or 1.0) for entry in by_cost]
     margin = (logs[-1] - logs[0]) * 0.05 or 0.1
     low, high = logs[0] - margin, logs[-1] + margin
     across = _scale(low, high, LEFT, WIDTH - RIGHT)

@@ -39,7 +39,10 @@ class Leaderboard(models.Model):
     title = models.CharField(_("title"), max_length=200)
     description = models.TextField(_("description"), blank=True, help_text=_("Markdown."))
     dataset = models.CharField(
-        _("dataset"), max_length=200, blank=True, help_text=_("A folder below DATASET_ROOT, shown read-only to every run.")
+        _("dataset"),
+        max_length=200,
+        blank=True,
+        help_text=_("A folder below DATASET_ROOT, shown read-only to every run."),
     )
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
@@ -127,7 +130,9 @@ class Entry(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="entries")
     job = models.OneToOneField("jobs.Job", on_delete=models.CASCADE, related_name="entry")
     score = models.FloatField()
-    submitted_at = models.DateTimeField(help_text=_("When the code was submitted: the earlier stands first at equal scores."))
+    submitted_at = models.DateTimeField(
+        help_text=_("When the code was submitted: the earlier stands first at equal scores.")
+    )
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:

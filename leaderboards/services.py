@@ -21,9 +21,7 @@ _BETTER = {
 }
 
 
-def record_score(
-    leaderboard: Leaderboard, *, user_id: int, job_id: UUID, score: float, submitted_at: datetime
-) -> bool:
+def record_score(leaderboard: Leaderboard, *, user_id: int, job_id: UUID, score: float, submitted_at: datetime) -> bool:
     """Make the job its user's entry if it is better, or as good and submitted earlier; whether it became the entry.
 
     One statement, so that two jobs of one person that complete at once leave the better one. Call it inside the

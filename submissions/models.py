@@ -37,7 +37,9 @@ class Submission(models.Model):
     object_name = models.CharField(_("stored as"), max_length=200, unique=True)
     size_bytes = models.PositiveBigIntegerField(_("size in bytes"))
     sha256 = models.CharField(max_length=64)
-    root_folder = models.CharField(max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive."))
+    root_folder = models.CharField(
+        max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive.")
+    )
     manifest = models.JSONField(_("files"), default=list)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

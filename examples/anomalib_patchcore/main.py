@@ -23,9 +23,7 @@ def make(config: dict[str, Any]) -> anomalib_detector.AnomalibDetector:
         pre_trained=False,  # not from the network: anomalib_detector loads the weights
         num_neighbors=config["neighbours"],
     )
-    return anomalib_detector.AnomalibDetector(
-        model, finish=lambda: model.subsample_embedding(config["coreset"])
-    )
+    return anomalib_detector.AnomalibDetector(model, finish=lambda: model.subsample_embedding(config["coreset"]))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ from skimage import data
 CATEGORIES = ("brick", "grass", "gravel")
 SPLIT_ROW = 288  # the photograph's rows above are for training, the rows below for testing
 MANIFEST = "dataset.json"
-MADE_BY = (
-    "make_texture_dataset.py 1"  # raise the number when the pictures change: older folders are then remade
-)
+MADE_BY = "make_texture_dataset.py 1"  # raise the number when the pictures change: older folders are then remade
 
 Drawing = tuple[np.ndarray, np.ndarray]  # (image, mask): grey float (S, S) and bool (S, S)
 
@@ -125,9 +123,7 @@ DEFECTS: dict[str, Callable[[np.ndarray, np.random.Generator, np.ndarray], Drawi
 def save(path: Path, grey: np.ndarray) -> None:
     """Write a grey picture as RGB, as the data sets of the field are."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).convert("RGB").save(
-        path, compress_level=3
-    )
+    Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8)).convert("RGB").save(path, compress_level=3)
 
 
 def save_mask(path: Path, mask: np.ndarray) -> None:
@@ -158,9 +154,7 @@ def describe(folder: Path) -> dict:
     files = sorted(folder.rglob("*.png"))
     digest = hashlib.sha256()
     for path in files:
-        digest.update(
-            str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest()
-        )
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     size = sum(path.stat().st_size for path in files)
     return {"category": folder.name, "images": len(files), "bytes": size, "sha256": digest.hexdigest()}
 
@@ -225,9 +219,7 @@ def make(out: Path, recipe: Recipe) -> None:
 
 
 def parse_arguments(argv: list[str] | None = None) -> tuple[Path, Recipe]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the folder to make")
     parser.add_argument("--category", nargs="+", choices=CATEGORIES, default=CATEGORIES)
     parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels (at most 192)")

@@ -20,7 +20,5 @@ class SubmissionFactory(factory.django.DjangoModelFactory):
     object_name = factory.LazyAttribute(lambda submission: f"{submission.id}.tar")
     size_bytes = 2048
     sha256 = factory.LazyAttribute(lambda made: hashlib.sha256(made.object_name.encode()).hexdigest())
-    manifest = factory.LazyFunction(
-        lambda: [{"path": "config.yaml", "bytes": 24}, {"path": "main.py", "bytes": 1024}]
-    )
+    manifest = factory.LazyFunction(lambda: [{"path": "config.yaml", "bytes": 24}, {"path": "main.py", "bytes": 1024}])
     created_at = factory.LazyFunction(timezone.now)

@@ -50,7 +50,9 @@ def violations(site: Site, accepted: dict[str, set[str]]) -> list[str]:
             known = {str(row[0]) for row in database.execute(f"SELECT id FROM {table}").fetchall()}
             found += [f"accepted and gone from {table}: {lost}" for lost in sorted(ids - known)]
         stored = database.execute("SELECT object_name FROM submissions_submission").fetchall()
-        found += [f"stored file gone: {name}" for (name,) in stored if not (site.locations.var / "uploads" / name).is_file()]
+        found += [
+            f"stored file gone: {name}" for (name,) in stored if not (site.locations.var / "uploads" / name).is_file()
+        ]
         rows = database.execute("SELECT id, score, run_id FROM jobs_job WHERE status = 'completed'").fetchall()
     return found + _tracking(site, {str(job): (score, run) for job, score, run in rows})
 

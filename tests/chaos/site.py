@@ -70,7 +70,14 @@ class Site:
             **os.environ, **self.locations.environment(), **TIMINGS, "SITE_URL": self.url, "STATIC_MANIFEST": "0",
             "SECRET_KEY": secrets.token_hex(32), "PYTHONWARNINGS": "ignore",
         }  # fmt: skip
-        for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "UPLOAD_TEMP_DIR", "MLFLOW_EXPERIMENT_PREFIX"):
+        for name in (
+            "UPLOAD_ROOT",
+            "ARTIFACT_ROOT",
+            "WORK_ROOT",
+            "DATASET_ROOT",
+            "UPLOAD_TEMP_DIR",
+            "MLFLOW_EXPERIMENT_PREFIX",
+        ):
             self.environment.pop(name, None)
         self.manage("migrate", "--noinput")
         for name in ("web", "worker-1", "worker-2", "reconciler-1", "reconciler-2"):

@@ -126,11 +126,15 @@ class Storm:
             PROGRAM.format(seconds=rng.uniform(0.2, 4.0), score=rng.random(), code=3 if kind == "bad" else 0)
         )
         submission = self._until_answered(
-            lambda: client.submit([program], entrypoint=self.word, leaderboard="storm", metadata=json.dumps({"kind": kind}))
+            lambda: client.submit(
+                [program], entrypoint=self.word, leaderboard="storm", metadata=json.dumps({"kind": kind})
+            )
         )["submission_id"]
         self.accepted["submissions"].add(submission)
         key = {"Idempotency-Key": f"storm-{number}"}
-        job = self._until_answered(lambda: client.json("POST", "/api/jobs", {"submission_id": submission}, key))["job_id"]
+        job = self._until_answered(lambda: client.json("POST", "/api/jobs", {"submission_id": submission}, key))[
+            "job_id"
+        ]
         self.accepted["jobs"].add(job)
         if rng.random() < 0.15:
             time.sleep(rng.uniform(0, 3))

@@ -53,9 +53,7 @@ def worker() -> str:
     """The Python with torch and anomalib, which is large and therefore made on demand only."""
     python = interpreter("worker-cpu", "worker")
     if python is None:
-        pytest.skip(
-            "neither var/env/worker-cpu nor var/env/worker is there: docs/examples.md says how to make one"
-        )
+        pytest.skip("neither var/env/worker-cpu nor var/env/worker is there: docs/examples.md says how to make one")
     return python
 
 

@@ -127,9 +127,7 @@ def test_same_run_gives_the_same_metrics(run_example: Callable[..., Run], runner
     config = "categories: [brick]\nimage_size: 64\n"
     one, two = (run_example("patch_gaussian", runner, config).metrics for _ in range(2))
     seconds = {"fit_seconds", "test_ms_per_image"}
-    assert {k: v for k, v in one.items() if k not in seconds} == {
-        k: v for k, v in two.items() if k not in seconds
-    }
+    assert {k: v for k, v in one.items() if k not in seconds} == {k: v for k, v in two.items() if k not in seconds}
 
 
 def test_a_grid_of_gaussians_works_too(run_example: Callable[..., Run], runner: str) -> None:
@@ -165,9 +163,7 @@ def test_shared_files_are_identical_copies(file: str) -> None:
 @pytest.mark.parametrize("file", SHARED_BY_ANOMALIB)
 def test_files_shared_by_the_anomalib_examples_are_identical_copies(file: str) -> None:
     original = (EXAMPLES / "anomalib_padim" / file).read_bytes()
-    assert (EXAMPLES / "anomalib_patchcore" / file).read_bytes() == original, (
-        f"copy anomalib_padim/{file} there"
-    )
+    assert (EXAMPLES / "anomalib_patchcore" / file).read_bytes() == original, f"copy anomalib_padim/{file} there"
 
 
 def test_every_example_is_tested_and_documented() -> None:

@@ -48,10 +48,7 @@ def test_it_has_the_layout_of_the_field(dataset: Path) -> None:
 
 
 def test_it_says_what_it_is(dataset: Path) -> None:
-    assert (
-        json.loads((dataset / "dataset.json").read_text())["title"]
-        == "Textures: real textures, synthetic defects"
-    )
+    assert json.loads((dataset / "dataset.json").read_text())["title"] == "Textures: real textures, synthetic defects"
 
 
 def test_another_user_may_read_it(dataset: Path) -> None:
@@ -118,9 +115,7 @@ def test_a_folder_of_someone_else_is_refused(make: Make, tmp_path: Path) -> None
 def test_several_at_once_give_one_whole_set(runner: str, tmp_path: Path) -> None:
     out = tmp_path / "set"
     command = [runner, str(PROGRAM), str(out), *SMALL]
-    running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)
-    ]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     ended = [(process.communicate(timeout=60), process.returncode) for process in running]
     assert [code for _, code in ended] == [0, 0, 0, 0], ended
     assert len({outcome[0] for outcome, _ in ended}) == 1

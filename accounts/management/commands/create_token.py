@@ -21,7 +21,9 @@ class Command(BaseCommand):
     def handle(self, **options: Any) -> None:
         user = User.objects.filter(username=options["username"], is_active=True).first()
         if user is None:
-            raise CommandError(f"There is no active user {options['username']!r}. `manage.py createsuperuser` makes one.")
+            raise CommandError(
+                f"There is no active user {options['username']!r}. `manage.py createsuperuser` makes one."
+            )
         if options["days"] < 1:
             raise CommandError(f"--days: at least 1, not {options['days']}.")
         _, secret = create_token(user, name=options["name"], lifetime=timedelta(days=options["days"]))

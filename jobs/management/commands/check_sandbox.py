@@ -12,7 +12,9 @@ from jobs.execution.preflight import is_tight, probe
 
 
 class Command(BaseCommand):
-    help = "Try to break out of the sandbox as a submission could, and print what came of it. Exit code 1 when it is open."
+    help = (
+        "Try to break out of the sandbox as a submission could, and print what came of it. Exit code 1 when it is open."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="Print the table as JSON.")

@@ -28,4 +28,6 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**dataclasses.asdict(pruned), "dry_run": dry_run}))
             return
         verb = "would go" if dry_run else "are gone"
-        self.stdout.write(f"{pruned.jobs} jobs, {pruned.submissions} submissions and {pruned.objects} stray files {verb}.")
+        self.stdout.write(
+            f"{pruned.jobs} jobs, {pruned.submissions} submissions and {pruned.objects} stray files {verb}."
+        )

@@ -22,15 +22,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         known = ", ".join(settings.RESOURCE_CLASSES)
-        parser.add_argument("--classes", nargs="+", metavar="CLASS", help=f"Resource classes to serve (default: all: {known}).")
-        parser.add_argument("--gpu", type=int, action="append", default=[], metavar="N", help="Give runs this GPU (index).")
+        parser.add_argument(
+            "--classes", nargs="+", metavar="CLASS", help=f"Resource classes to serve (default: all: {known})."
+        )
+        parser.add_argument(
+            "--gpu", type=int, action="append", default=[], metavar="N", help="Give runs this GPU (index)."
+        )
         parser.add_argument("--burst", action="store_true", help="End when no job is due.")
         parser.add_argument("--max-jobs", type=int, metavar="N", help="End after N jobs.")
 
     def handle(self, **options: Any) -> None:
         classes = options["classes"] or list(settings.RESOURCE_CLASSES)
         if unknown := set(classes) - set(settings.RESOURCE_CLASSES):
-            raise CommandError(f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}.")
+            raise CommandError(
+                f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}."
+            )
         refuse_unsafe_executor()
         janitor.clear_stale(settings.WORK_ROOT)
         report = probe(settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID)
@@ -48,4 +54,6 @@ class Command(BaseCommand):
 def refuse_unsafe_executor() -> None:
     """The executor without isolation needs DEBUG and an explicit setting."""
     if settings.EXECUTOR == "unsafe-local" and not (settings.DEBUG and settings.ALLOW_UNSAFE_EXECUTOR):
-        raise CommandError("EXECUTOR=unsafe-local runs strangers' code unprotected: it needs DEBUG=1 and ALLOW_UNSAFE_EXECUTOR=1.")
+        raise CommandError(
+            "EXECUTOR=unsafe-local runs strangers' code unprotected: it needs DEBUG=1 and ALLOW_UNSAFE_EXECUTOR=1."
+        )

@@ -47,7 +47,9 @@ class Command(BaseCommand):
         with self._step("Demonstration data"):
             self._make_dataset()
         with self._step("People and the leaderboard"):
-            passwords = {name: self._person(name, is_operator=name == "operator") for name in ("operator", "participant")}
+            passwords = {
+                name: self._person(name, is_operator=name == "operator") for name in ("operator", "participant")
+            }
             if not Leaderboard.objects.filter(slug=SLUG).exists():
                 create_leaderboard(
                     slug=SLUG, title="Texture defects", description=DESCRIPTION, dataset=SLUG, metrics=METRICS
@@ -123,7 +125,9 @@ class Command(BaseCommand):
         self.stdout.write(f"  MLflow   {settings.MLFLOW_PUBLIC_URL}    API  {client.url}/api/docs")
         torch = "torch" in _importable(settings.RUNNER_PYTHON)
         if not torch:
-            self.stdout.write("  For the anomalib examples (torch): make worker-environment, then see docs/examples.md.")
+            self.stdout.write(
+                "  For the anomalib examples (torch): make worker-environment, then see docs/examples.md."
+            )
 
 
 def _importable(python: str) -> set[str]:
