@@ -8,6 +8,7 @@ test_example_metrics.py.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import traceback
@@ -104,7 +105,7 @@ def plain_aupro(masks: np.ndarray, maps: np.ndarray, limit: float) -> float:
         overlap = np.mean([np.mean(anomaly[region] >= threshold) for anomaly, region in regions])
         points.append((float(np.mean(maps[~masks] >= threshold)), float(overlap)))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:
