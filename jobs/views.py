@@ -171,6 +171,7 @@ def parse_cursor(text: str) -> tuple[datetime, UUID] | None:
 def jobs(request: HttpRequest) -> HttpResponse:
     """My jobs, newest first; htmx asks for the list alone, every few seconds while something moves."""
     mine = Job.objects.filter(user=request.user).select_related("leaderboard").newest_first()
+    mine = mine.defer("artifacts", "params", "metrics", "config", "limits_applied")
     status, board = request.GET.get("status", ""), request.GET.get("leaderboard", "")
     if status and status not in Status.values:
         raise Http404

@@ -14,6 +14,8 @@ from leaderboards.queries import PAGE_SIZE, ranked_entries
 
 CHARTED = 200
 LAST_PAGE = 10_000
+# A page of rows must not carry each job's list of a thousand files.
+UNSEEN = ("job__artifacts", "job__params", "job__config", "job__limits_applied", "job__error_message")
 
 
 @dataclass
@@ -46,7 +48,11 @@ def rows(board: Leaderboard, entries: list[Entry], user: Any) -> list[Row]:
 
 def own_entry(board: Leaderboard, metric: Metric | None, user: Any) -> Entry | None:
     """The user's entry with its rank by the metric: counted, because a filtered window would rank it first."""
-    mine = ranked_entries(board, metric).filter(user=user).first() if user.is_authenticated and metric else None
+    mine = (
+        ranked_entries(board, metric).defer(*UNSEEN).filter(user=user).first()
+        if user.is_authenticated and metric
+        else None
+    )
     if mine is not None:
         better = {"value__gt" if metric.higher_is_better else "value__lt": mine.value}
         mine.rank = ranked_entries(board, metric).filter(**better).count() + 1
@@ -72,13 +78,14 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
     metric = by_name.get(name) or board.ranking_metric
     page = page_number(request.GET.get("page", ""))
     start = (page - 1) * PAGE_SIZE
-    found = list(ranked_entries(board, metric)[start : start + PAGE_SIZE + 1])
+    ranked = ranked_entries(board, metric).defer(*UNSEEN)
+    found = list(ranked[start : start + PAGE_SIZE + 1])
     shown = found[:PAGE_SIZE]
     mine = None
     if request.user.is_authenticated and all(entry.user_id != request.user.pk for entry in shown):
         mine = own_entry(board, metric, request.user)
     lines = rows(board, shown + ([mine] if mine else []), request.user)
-    charted = shown if page == 1 and len(found) <= PAGE_SIZE else list(ranked_entries(board, metric)[:CHARTED])
+    charted = shown if page == 1 and len(found) <= PAGE_SIZE else list(ranked[:CHARTED])
     context = {
         "board": board,
         "metric": metric,

@@ -1,0 +1,191 @@
+"""The pages in a real Chromium: what moves by itself, what is kept, and that it all works without JavaScript."""
+
+import os
+import re
+import shutil
+from uuid import uuid4
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from playwright.sync_api import expect, sync_playwright
+
+from accounts.tests.factories import PASSWORD, UserFactory
+from jobs import transitions
+from jobs.models import Job
+from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
+    pytest.mark.django_db(transaction=True, serialized_rollback=True),
+]
+SWITCHES = [
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-sync",
+]
+# The elements that stick out of the window, but for those inside of something that scrolls by itself.
+TOO_WIDE = """() => {
+  const edge = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= edge) return [];
+  return [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > edge)
+    .map((one) => `${one.tagName}.${one.className} ${one.getBoundingClientRect().right}`);
+}"""
+GOOD = {"main.py": b"print(1)", "config.yaml": b"epochs: 1\n"}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    # Playwright's loop runs in this thread, which Django takes for asynchronous code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{switch}" for switch in SWITCHES])
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def open_page(chromium, live_server):
+    """A signed-in page; what goes wrong in it, or leaves for another host, fails the test at its end."""
+    contexts, complaints = [], []
+
+    def open_page(user, **options):
+        context = chromium.new_context(base_url=live_server.url, locale="en-US", **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
+        page.on("request", lambda sent: None if sent.url.startswith(live_server.url) else complaints.append(sent.url))
+        page.goto("/login/")
+        page.fill("[name=username]", user.username)
+        page.fill("[name=password]", PASSWORD)
+        page.press("[name=password]", "Enter")
+        expect(page.locator(".person")).to_be_visible()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def choose(page, files):
+    chosen = [{"name": name, "mimeType": "text/plain", "buffer": content} for name, content in files.items()]
+    page.set_input_files("[type=file]", chosen)
+
+
+def test_from_a_refused_upload_to_a_result(open_page):
+    user, board = UserFactory(), LeaderboardFactory(slug="bricks")
+    page = open_page(user)
+    page.goto("/submit/?leaderboard=bricks")
+    choose(page, {"evil.exe": b"MZ", "other.py": b""})
+    expect(page.locator("[data-files] .bad")).to_have_count(2)
+    expect(page.locator("[data-send]")).to_be_disabled()
+
+    choose(page, GOOD)
+    page.fill("[name=config]", "epochs: [")
+    page.click("[data-send]")
+    expect(page.locator(".why")).to_contain_text("neither JSON nor YAML")
+    assert page.input_value("[name=config]") == "epochs: ["
+    assert page.locator("[type=file]").evaluate("input => input.files.length") == 2
+
+    page.fill("[name=config]", "epochs: 5")
+    page.dblclick("[data-send]")
+    page.wait_for_url("**/jobs/*/")
+    job = Job.objects.get()
+    expect(page.locator("#job-state .chip")).to_have_text("pending")
+
+    worker = WorkerFactory(resource_classes=["small"])
+    held = transitions.claim(job.pk, worker_id=worker.pk, worker_name=worker.name)
+    text = b"".join(b"line %d\n" % number for number in range(100))
+    LogChunkFactory(job=held, content=text)
+    expect(page.locator("#log")).to_contain_text("line 99")
+    expect(page.locator("#job-state .chip")).to_have_text("running")
+    log = page.locator("#log")
+    assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 24
+
+    page.focus("#cancel")
+    log.evaluate("log => { log.scrollTop = 0 }")
+    expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "false")
+    LogChunkFactory(job=held, offset=len(text), content=b"\x1b[31mafter\x1b[0m\n")
+    expect(page.locator("#log .ansi-red")).to_have_text("after")
+    assert log.evaluate("log => log.scrollTop") == 0
+    assert page.evaluate("document.activeElement.id") == "cancel"
+
+    name = storages["artifacts"].save(f"pages/{uuid4()}", ContentFile(text))
+    evidence = transitions.Evidence(log_name=name)
+    metrics = {"image_auc": 0.99}
+    transitions.complete(
+        held, attempt=held.attempt, params={}, metrics=metrics, score=0.99, artifacts=[], evidence=evidence
+    )
+    expect(page.locator("#job-results .first")).to_contain_text("0.9900")
+    expect(page.locator("#run-again")).to_be_visible()
+    page.wait_for_timeout(2500)  # the log's last request may still be on its way
+    sent = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.wait_for_timeout(4500)
+    assert sent == []
+
+    page.goto(board.get_absolute_url())
+    expect(page.locator("tr.mine .medal")).to_have_text("1")
+
+
+def test_it_works_without_javascript(open_page):
+    LeaderboardFactory(slug="bricks")
+    page = open_page(UserFactory(), java_script_enabled=False)
+    page.goto("/submit/?leaderboard=bricks")
+    choose(page, GOOD)
+    page.click("text=Submit and run")
+    assert re.search(r"/jobs/[0-9a-f-]{36}/$", page.url)
+    page.click("#cancel")
+    assert "The job is cancelled." in page.inner_text(".notes")
+    page.click("#run-again")
+    page.goto("/jobs/")
+    page.check("input[name=job] >> nth=0")
+    page.check("input[name=job] >> nth=1")
+    page.click("#compare")
+    assert page.locator("table.compare").count() == 1
+    page.click("button[value=ja]")
+    assert page.locator("html").get_attribute("lang") == "ja"
+
+
+def test_a_choice_survives_the_lists_refresh(open_page):
+    user = UserFactory()
+    done = JobFactory(user=user, status="completed")
+    waiting = JobFactory(user=user)
+    page = open_page(user)
+    page.goto("/jobs/")
+    page.check(f"#pick-{done.pk}")
+    page.focus(f"#job-{done.pk}")
+    transitions.cancel(waiting.pk, by=user)
+    expect(page.locator(".chip.cancelled")).to_be_visible()
+    expect(page.locator(f"#pick-{done.pk}")).to_be_checked()
+    assert page.evaluate("document.activeElement.id") == f"job-{done.pk}"
+    expect(page.locator(".under")).to_contain_text("nothing refreshes")
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_window(open_page, width, locale):
+    user = UserFactory(username="a" * 150)
+    metrics = [{"name": f"metric_{number}", "label": "A long name of a metric"} for number in range(30)]
+    board = LeaderboardFactory(title="x" * 200, description="y" * 500, metrics=metrics)
+    values = {f"metric_{number}": 0.5 for number in range(30)}
+    shown = {"params": {"p" * 100: "v" * 500}, "artifacts": [{"path": "f" * 240 + ".txt", "bytes": 1, "sha256": ""}]}
+    job = JobFactory(user=user, leaderboard=board, status="completed", score=0.5, metrics=values, **shown)
+    EntryFactory(leaderboard=board, job=job, score=0.5)
+    failed = JobFactory(user=user, leaderboard=board, status="failed", error_message="z" * 500)
+    page = open_page(user, viewport={"width": width, "height": 800}, extra_http_headers={"Accept-Language": locale})
+    compare = f"/compare/?job={job.pk}&job={failed.pk}"
+    pages = ["/", "/submit/", "/jobs/", "/account/", "/nowhere/", compare, board.get_absolute_url()]
+    for url in [*pages, job.get_absolute_url(), failed.get_absolute_url(), job.submission.get_absolute_url()]:
+        page.goto(url)
+        assert (url, page.evaluate(TOO_WIDE)) == (url, [])
