@@ -154,7 +154,13 @@ class Site:
         return process
 
     def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
-        wait_for(lambda: self.sql("SELECT 1 FROM jobs_worker WHERE pid = %s", process.pid), seconds=30, what="a worker")
+        def is_ready() -> bool:
+            if process.poll() is not None:
+                log = (self.folder / "worker.log").read_text(errors="replace")[-2000:]
+                raise AssertionError(f"the worker ended with {process.returncode}: {log}")
+            return bool(self.sql("SELECT 1 FROM jobs_worker WHERE pid = %s", process.pid))
+
+        wait_for(is_ready, seconds=30, what="a worker")
 
     def reconciler(self, **changes: str) -> subprocess.Popen[bytes]:
         return self._spawn("reconciler", ["manage.py", "reconcile"], **changes)

@@ -1,6 +1,8 @@
 """A worker, its supervisor or its machine dies, freezes or is told to stop; a job is cancelled meanwhile."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -70,7 +72,7 @@ def test_freeze_of_the_worker_past_its_lease_leaves_a_zombie_that_writes_nothing
 
 
 def test_sigterm_lets_the_job_finish_and_takes_no_more(site):
-    worker, job, later = site.ready_worker(), site.submit(seconds=3, user="drain"), None
+    worker, job = site.ready_worker(), site.submit(seconds=3, user="drain")
     job.wait_running()
     worker.send_signal(signal.SIGTERM)
     later = site.submit(user="drain")
@@ -137,9 +139,6 @@ def test_job_that_loses_three_workers_fails_and_costs_no_quota(site):
     job.wait_final(seconds=RECOVERED)
     assert (job.row()["error_code"], job.row()["losses"], job.effects()) == ("worker_lost", 3, (0, 0, 0))
     counted = "from jobs.services import jobs_that_count as c; from accounts.models import User as U"
-    import subprocess
-    import sys
-
     out = subprocess.run(
         [
             sys.executable,
