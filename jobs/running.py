@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from django.conf import settings
 from django.core.files.base import File
@@ -25,10 +25,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHIP_SECONDS = 0.5
-STORE_TRIES = 3
-STORAGE_DELAY_SECONDS = 60
-# A run that the platform ended: nothing is read from it.
-_ENDED_BY_US = ("cancelled", "released", "fenced", "worker_lost")
+# What a run left is worth waiting for; the deadline allows for it.
+STORE_SECONDS = 300.0
+# Until a job is tried again whose files could not be reached, by how often that was so: over an hour in all, then it fails.
+STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 
 
 class Runner:
@@ -74,7 +74,8 @@ class Runner:
         except BadSubmission as refusal:
             _fail(job, ErrorCode.BAD_ARCHIVE, str(refusal))
         except StorageDown as error:
-            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, str(error), STORAGE_DELAY_SECONDS)
+            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, str(error), delay)
         except Exception:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
             logger.exception("job %s attempt %s", job.pk, job.attempt)
             _fail(job, ErrorCode.INTERNAL, "The platform broke while it ran this. It did not cost you quota.")
@@ -136,7 +137,7 @@ class Runner:
     def _write_end(self, place: Workspace, job: Job, result: Result, shipper: LogShipper) -> None:
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
         prefix = f"results/{job.pk}/{job.attempt}"
-        log_name = _store(f"{prefix}/log.txt", shipper.cleaned)
+        log_name = self._store(f"{prefix}/log.txt", shipper.cleaned)
         evidence = Evidence(
             cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
         )
@@ -153,7 +154,7 @@ class Runner:
             _fail(job, verdict.code, verdict.message, evidence)
             return
         artifacts = [
-            {**item, "name": _store(f"{prefix}/artifacts/{item['path']}", place.run / "artifacts" / item["path"])}
+            {**item, "name": self._store(f"{prefix}/artifacts/{item['path']}", place.run / "artifacts" / item["path"])}
             for item in result.artifacts
         ]
         try:
@@ -176,6 +177,24 @@ class Runner:
         if not won:
             # Cancelled in the same moment, or no longer ours: the guard of the next says which.
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+
+    def _store(self, name: str, source: Path) -> str:
+        """Store a file under the attempt's own name; what an earlier try left there is replaced."""
+        storage = storages["artifacts"]
+        deadline, delay = time.monotonic() + STORE_SECONDS, 1.0
+        while True:
+            try:
+                storage.delete(name)
+                with source.open("rb") as content:
+                    return str(storage.save(name, File(content, name=source.name)))
+            except STORAGE_ERRORS as error:
+                logger.warning("storing %s: %s", name, error)
+                is_lost = self._held is not None and self._held.is_lost
+                if self.is_stopping_now or is_lost or time.monotonic() + delay > deadline:
+                    reason = f"The run's files cannot be stored just now: {type(error).__name__}."
+                    raise StorageDown(reason) from error
+            time.sleep(delay)
+            delay = min(delay * 2, 15.0)
 
 
 def _follow(supervisor: Supervisor, shipper: LogShipper) -> Result:
@@ -220,21 +239,6 @@ def _ship(shipper: LogShipper) -> None:
         shipper.ship()
     except DATABASE_ERRORS:
         close_old_connections()  # the same part goes with the next call
-
-
-def _store(name: str, source: Path) -> str:
-    """Store a file under the attempt's own name; what an earlier try left there is replaced."""
-    storage = storages["artifacts"]
-    for number in range(STORE_TRIES):
-        try:
-            storage.delete(name)
-            with source.open("rb") as content:
-                return str(storage.save(name, File(content, name=source.name)))
-        except STORAGE_ERRORS as error:
-            logger.warning("storing %s: %s", name, error)
-            last: Any = error
-            time.sleep(number)
-    raise StorageDown(f"The run's files cannot be stored just now: {type(last).__name__}.") from last
 
 
 def _dataset(name: str) -> str | None:
