@@ -108,5 +108,10 @@ class Pulse(threading.Thread):
                 held.lose()
         rows = Worker.objects.filter(pk=self._worker_id)
         rows.update(heartbeat_at=Now())
-        if rows.filter(drain_requested_at__isnull=False).exists():
+        state, drain_requested_at = rows.values_list("state", "drain_requested_at").get()
+        if drain_requested_at is not None:
             self.drain_requested.set()
+        if state == Worker.State.STOPPED and not self._stopping.is_set():
+            # Silent for so long that it was taken for gone.
+            state = Worker.State.RUNNING if held is not None else Worker.State.IDLE
+            rows.update(state=state, stopped_at=None)

@@ -71,6 +71,7 @@ class WakeUpWorker(SimpleWorker):
         finally:
             self.runner.close()
             pulse.stop()
+            pulse.join(2)  # a beat after the sign-off would call this worker back
             self._leave()
         return done > 0
 

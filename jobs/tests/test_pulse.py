@@ -5,9 +5,11 @@ from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
+from django.db.models.functions import Now
 
-from jobs import pulse, running, transitions
+from jobs import running, transitions
 from jobs.execution.client import Supervisor
+from jobs.models import Worker
 from jobs.pulse import Held, Pulse
 from jobs.running import Runner, persist
 from jobs.tests.factories import JobFactory, WorkerFactory
@@ -89,4 +91,17 @@ def test_pulse_loses_a_job_that_somebody_else_has(supervisor):
     transitions.cancel(job.pk, by=job.user)
     thread._beat()
     assert held.is_cancel_requested
-    assert pulse.DATABASE_ERRORS
+
+
+@pytest.mark.django_db
+def test_worker_that_was_taken_for_gone_is_there_again():
+    row = WorkerFactory(state=Worker.State.STOPPED, stopped_at=Now())
+    thread = Pulse(row)
+    thread._beat()
+    row.refresh_from_db()
+    assert (row.state, row.stopped_at) == ("idle", None)
+    Worker.objects.update(state=Worker.State.STOPPED, drain_requested_at=Now())
+    thread.stop()
+    thread._beat()
+    row.refresh_from_db()
+    assert (row.state, thread.drain_requested.is_set()) == ("stopped", True)
