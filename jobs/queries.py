@@ -29,7 +29,10 @@ POSITION_CAP = 10_000
 _POSITION = """
 WITH waiting AS (
     SELECT id, user_id, priority, created_at,
-           row_number() OVER (PARTITION BY user_id, priority ORDER BY created_at, id) AS round
+           row_number() OVER (PARTITION BY user_id, priority ORDER BY created_at, id) AS round,
+           count(*) OVER (PARTITION BY user_id ORDER BY priority GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS served_before,
+           first_value(created_at) OVER (PARTITION BY user_id ORDER BY priority, created_at, id) AS came,
+           first_value(id) OVER (PARTITION BY user_id ORDER BY priority, created_at, id) AS came_id
     FROM (SELECT id, user_id, priority, created_at FROM jobs_job
           WHERE status = 'pending' AND resource_class = %(class)s ORDER BY created_at LIMIT %(cap)s) capped
 ), served AS (
@@ -39,7 +42,7 @@ WITH waiting AS (
     ) AS started_at FROM (SELECT DISTINCT user_id FROM waiting) people
 ), ordered AS (
     SELECT waiting.id, row_number() OVER (
-        ORDER BY waiting.priority, waiting.round, served.started_at NULLS FIRST, waiting.created_at, waiting.id
+        ORDER BY waiting.priority, waiting.round, waiting.served_before, served.started_at NULLS FIRST, waiting.came, waiting.came_id
     ) AS position
     FROM waiting JOIN served ON served.user_id = waiting.user_id
 )

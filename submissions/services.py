@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.conf import settings
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -86,6 +86,9 @@ def _store(submission: Submission, content: StoredContent) -> None:
             User.objects.select_for_update().only("pk").get(pk=submission.user_id)
             refuse_over_quota(submission.user)
             submission.save(force_insert=True)
+    except (OperationalError, InterfaceError):
+        # The answer to the commit may be what was lost: the row may stand. A file that no row names goes in a day.
+        raise
     except BaseException:
         storage.delete(submission.object_name)
         raise

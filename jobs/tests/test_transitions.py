@@ -337,15 +337,11 @@ def test_claim_next_serves_whoever_waited_longest():
     assert "".join("abcabc"[jobs.index(pk)] for pk in claimed_order()) == "cbacba"
 
 
-_TOLD_BY_ARRIVAL = pytest.mark.xfail(strict=True, reason="the told order is not played forward from round to round")
-
-
 @pytest.mark.parametrize(
     "plan",
     [
         *["a", "aaab", "aabbcc", "abcabcc", "cabA", "AaBbb", "aabbabab"],
-        pytest.param("abba", marks=_TOLD_BY_ARRIVAL),
-        pytest.param("aaabAB", marks=_TOLD_BY_ARRIVAL),
+        *["abba", "aaabAB"],
     ],
 )
 def test_told_position_is_the_real_order(plan):
