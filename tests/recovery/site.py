@@ -153,6 +153,9 @@ class Site:
         self.wait_ready(process)
         return process
 
+    def drain_now(self) -> subprocess.Popen[bytes]:
+        return self._spawn("drain", ["manage.py", "worker", "--drain-now"])
+
     def wait_ready(self, process: subprocess.Popen[bytes]) -> None:
         def is_ready() -> bool:
             if process.poll() is not None:

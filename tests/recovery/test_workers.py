@@ -93,6 +93,14 @@ def test_second_sigterm_gives_the_job_back(site):
     assert (row["status"], row["losses"], row["releases"], job.runs()) == ("pending", 0, 1, [])
 
 
+def test_drain_now_gives_the_job_back(site):
+    worker, job = site.ready_worker(), site.submit(seconds=60)
+    job.wait_running()
+    assert (site.drain_now().wait(25), worker.wait(5)) == (0, 0)
+    row = job.row()
+    assert (row["status"], row["losses"], row["releases"], job.runs()) == ("pending", 0, 1, [])
+
+
 def test_sigterm_ends_an_idle_worker_at_once(site):
     worker = site.ready_worker()
     assert wait_for(lambda: site.end(worker, signal.SIGTERM) == 0, seconds=5) < 5

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from jobs.draining import drain
 from jobs.execution import janitor
 from jobs.execution.preflight import is_tight, probe
 from jobs.worker import make_worker
@@ -30,8 +31,19 @@ class Command(BaseCommand):
         )
         parser.add_argument("--burst", action="store_true", help="End when no job is due.")
         parser.add_argument("--max-jobs", type=int, metavar="N", help="End after N jobs.")
+        parser.add_argument(
+            "--drain", action="store_true", help="Start nothing: have this machine's workers stop after their job."
+        )
+        parser.add_argument(
+            "--drain-now",
+            action="store_true",
+            help="Start nothing: have them give their job back and stop, within 30 s.",
+        )
 
     def handle(self, **options: Any) -> None:
+        if options["drain"] or options["drain_now"]:
+            self._drain(now=options["drain_now"])
+            return
         classes = options["classes"] or list(settings.RESOURCE_CLASSES)
         if unknown := set(classes) - set(settings.RESOURCE_CLASSES):
             raise CommandError(
@@ -49,6 +61,16 @@ class Command(BaseCommand):
         worker.sandbox_report = [dataclasses.asdict(found) for found in report]
         logger.info("worker %s serves %s", worker.name, ", ".join(classes))
         worker.work(burst=options["burst"], max_jobs=options["max_jobs"])
+
+    def _drain(self, *, now: bool) -> None:
+        longest = max(limits["wall_seconds"] for limits in settings.RESOURCE_CLASSES.values())
+        stopped, left = drain(now=now, wait_seconds=30 if now else longest + 900)
+        for worker in stopped:
+            self.stdout.write(f"{worker.name} has stopped.")
+        if left:
+            raise CommandError(f"Still running: {', '.join(f'{worker.name} (pid {worker.pid})' for worker in left)}.")
+        if not stopped:
+            self.stdout.write("No worker runs on this machine.")
 
 
 def refuse_unsafe_executor() -> None:
