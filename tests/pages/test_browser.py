@@ -166,7 +166,8 @@ def test_a_choice_survives_the_lists_refresh(open_page):
     page.check(f"#pick-{done.pk}")
     page.focus(f"#job-{done.pk}")
     transitions.cancel(waiting.pk, by=user)
-    expect(page.locator(".chip.cancelled")).to_be_visible()
+    # The list refreshes every five seconds, which is as long as the default patience.
+    expect(page.locator(".chip.cancelled")).to_be_visible(timeout=15_000)
     expect(page.locator(f"#pick-{done.pk}")).to_be_checked()
     assert page.evaluate("document.activeElement.id") == f"job-{done.pk}"
     expect(page.locator(".under")).to_contain_text("nothing refreshes")
