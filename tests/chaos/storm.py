@@ -9,6 +9,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -210,6 +211,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=20261123)
     options = parser.parse_args()
+    # Ended by hand, it still takes its site down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return Storm(options.seconds, options.jobs, options.seed).run()
 
 
