@@ -124,8 +124,7 @@ class WakeUpWorker(SimpleWorker):
             if self._is_draining:
                 return
             self._register()
-            if not self._next_message():
-                return
+            self._drop_next_message()
         except _Stopped:
             pass
         except redis.exceptions.RedisError as error:
@@ -134,13 +133,11 @@ class WakeUpWorker(SimpleWorker):
         finally:
             self._is_waiting = False
 
-    def _next_message(self) -> bool:
+    def _drop_next_message(self) -> None:
         keys = [q.key for q in self.queues]
         found = self._listener().blpop(keys, timeout=settings.POLL_SECONDS)
-        if found is None:
-            return False
-        self._listener().delete(b"rq:job:" + cast(bytes, found[1])[:200])
-        return True
+        if found is not None:
+            self._listener().delete(b"rq:job:" + cast(bytes, found[1])[:200])
 
     def _listener(self) -> Redis:
         """A connection that may block for POLL_SECONDS, but not for ever."""

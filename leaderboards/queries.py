@@ -1,6 +1,6 @@
 """Reading who stands where: one bounded query a page, from `Entry` alone and the jobs of the rows shown."""
 
-from django.db.models import Count, F, FloatField, Q, QuerySet, Window
+from django.db.models import F, FloatField, QuerySet, Window
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast, Rank
 
@@ -27,14 +27,3 @@ def ranked_entries(leaderboard: Leaderboard, metric: Metric | None = None) -> Qu
         entries = entries.filter(job__metrics__has_key=metric.name).annotate(value=stored)
     order = F("value").desc() if metric.higher_is_better else F("value").asc()
     return entries.annotate(rank=Window(Rank(), order_by=order)).order_by(order, "submitted_at", "id")
-
-
-def rank_of(leaderboard: Leaderboard, user_id: int) -> int | None:
-    """The rank of one person by the ranking metric, None when they have no entry."""
-    metric = leaderboard.ranking_metric
-    entry = Entry.objects.filter(leaderboard=leaderboard, user_id=user_id).first()
-    if metric is None or entry is None:
-        return None
-    better = Q(score__gt=entry.score) if metric.higher_is_better else Q(score__lt=entry.score)
-    counted = Entry.objects.filter(leaderboard=leaderboard).filter(better).aggregate(better=Count("id"))
-    return int(counted["better"]) + 1

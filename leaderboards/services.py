@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from leaderboards.models import DEFAULT_SLUG, Entry, Leaderboard, Metric
+from leaderboards.models import Entry, Leaderboard, Metric
 
 _UPSERT = """
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
@@ -69,11 +69,6 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
             [leaderboard.pk, user_id, user_id],
         )
         return cursor.rowcount
-
-
-def default_leaderboard() -> Leaderboard:
-    """The leaderboard of requests that name none; a migration made it."""
-    return Leaderboard.objects.get(slug=DEFAULT_SLUG)
 
 
 @transaction.atomic

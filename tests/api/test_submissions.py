@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
-from leaderboards.services import default_leaderboard
+from leaderboards.models import DEFAULT_SLUG
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
@@ -68,7 +68,7 @@ def test_single_files_are_taken(api, user):
         "submission_id": str(made.pk),
         "entrypoint": "main.py",
         "config_file": "config.yaml",
-        "leaderboard": default_leaderboard().slug,
+        "leaderboard": DEFAULT_SLUG,
         "sha256": made.sha256,
         "created_at": made.created_at.isoformat().replace("+00:00", "Z"),
     }
