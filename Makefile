@@ -9,8 +9,9 @@ ARGS ?=
 UV ?= uv
 
 ENVIRONMENTS := $(PYTHON) -m leaderboard_site.embedded.environments
-LOCAL := var/env/local/bin/python
-DEV := var/env/dev/bin/python
+MADE := $(or $(LEADERSBOARD_ENVIRONMENTS),var/env)
+LOCAL := $(MADE)/local/bin/python
+DEV := $(MADE)/dev/bin/python
 # The CPU build is a third of the size; name `worker` to have CUDA's all the same.
 WORKER_ENVIRONMENT ?= $(shell test -e /dev/nvidiactl && echo worker || echo worker-cpu)
 REQUIREMENTS := web local dev mlflow runner worker
