@@ -271,6 +271,34 @@ class JobLogChunk(models.Model):
         constraints = [models.UniqueConstraint(fields=["job", "attempt", "offset"], name="log_chunk_once")]
 
 
+class JobProgress(models.Model):
+    """What a run has said about itself in its output: how far it is, and its curves (docs/submissions.md).
+
+    One row a job, of the latest attempt that said anything; kept after the end.
+    """
+
+    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="progress")
+    attempt = models.PositiveIntegerField()
+    fraction = models.FloatField(null=True, blank=True)
+    fraction_at = models.DateTimeField(null=True, blank=True, help_text=_("When the fraction last changed."))
+    message = models.CharField(max_length=200, blank=True)
+    curves = models.JSONField(default=list, help_text=_("[{name, points: [[step, value, seconds], ...]}, ...]"))
+    ignored = models.PositiveIntegerField(default=0, help_text=_("Reported values that broke a rule."))
+    updated_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = _("progress of a run")
+        verbose_name_plural = _("progress of runs")
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(fraction=None) | (Q(fraction__gte=0) & Q(fraction__lte=1)), name="progress_is_a_fraction"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.job_id)
+
+
 class TrackingOutbox(models.Model):
     """A completed job that MLflow does not have yet; the row goes when it does."""
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.refusals import Unavailable
-from jobs.models import Job, JobLogChunk, Status, Worker
+from jobs.models import Job, JobLogChunk, JobProgress, Status, Worker
 from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,12 @@ def _expected_start(resource_class: str, position: int | None, workers: int) -> 
     # The jobs before this one take the workers as they become free.
     rounds, place = divmod(position - 1, workers)
     return now + timedelta(seconds=free_at[place] + rounds * usual)
+
+
+def progress_of(job: Job) -> JobProgress | None:
+    """What the job's latest attempt has said about itself; None when it has said nothing. Free with `progress` selected."""
+    found = getattr(job, "progress", None)
+    return found if found is not None and found.attempt == job.attempt else None
 
 
 def open_artifact(name: str) -> File:

@@ -16,6 +16,7 @@ from jobs.execution.client import Supervisor
 from jobs.execution.spec import Limits, Result, RunSpec
 from jobs.logs import LogShipper
 from jobs.models import ErrorCode, Job
+from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.transitions import Cost, Evidence
 from jobs.verdict import Failure, judge
@@ -86,7 +87,8 @@ class Runner:
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
-        result = self._supervise(place, job, held, shipper)
+        progress = ProgressShipper(place.run / "reports", job_id=job.pk, attempt=job.attempt)
+        result = self._supervise(place, job, held, shipper, progress)
         self.has_leftovers = self.has_leftovers or result.leftovers
         shipper.collect(is_last=True)
         if held.is_lost or result.reason in ("fenced", "worker_lost"):
@@ -99,10 +101,14 @@ class Runner:
                 job, ErrorCode.INTERNAL, f"The sandbox could not be made: {result.detail}", settings.RETRY_DELAY_SECONDS
             )
         else:
+            progress.collect(is_last=True)
+            persist(lambda: progress.ship(is_last=True))
             self._write_end(place, job, result, shipper)
 
-    def _supervise(self, place: Workspace, job: Job, held: Held, shipper: LogShipper) -> Result:
-        """Start the run and follow it to its end, its log going to the database meanwhile."""
+    def _supervise(
+        self, place: Workspace, job: Job, held: Held, shipper: LogShipper, progress: ProgressShipper
+    ) -> Result:
+        """Start the run and follow it to its end, its log and progress going to the database meanwhile."""
         self.prepare()
         supervisor, self._ready = self._ready, None
         assert supervisor is not None
@@ -112,7 +118,7 @@ class Runner:
             if self.is_stopping_now:
                 supervisor.kill("released")
             try:
-                return _follow(supervisor, shipper)
+                return _follow(supervisor, shipper, progress)
             finally:
                 held.end()
 
@@ -197,13 +203,14 @@ class Runner:
             delay = min(delay * 2, 15.0)
 
 
-def _follow(supervisor: Supervisor, shipper: LogShipper) -> Result:
-    """Poll until the end, the log going to the database meanwhile."""
+def _follow(supervisor: Supervisor, *shippers: LogShipper | ProgressShipper) -> Result:
+    """Poll until the end, log and progress going to the database meanwhile."""
     shipped = time.monotonic()
     while supervisor.result is None:
         supervisor.poll(SHIP_SECONDS)
         if time.monotonic() - shipped >= SHIP_SECONDS:
-            _ship(shipper)
+            for shipper in shippers:
+                _ship(shipper)
             shipped = time.monotonic()
     return supervisor.result
 
@@ -233,7 +240,7 @@ def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float) -> 
     )
 
 
-def _ship(shipper: LogShipper) -> None:
+def _ship(shipper: LogShipper | ProgressShipper) -> None:
     shipper.collect()
     try:
         shipper.ship()

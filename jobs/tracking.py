@@ -8,7 +8,7 @@ one must have become visible. Should two exist all the same, the older one stays
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from jobs.models import Job, TrackingOutbox
+from jobs.queries import progress_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,7 +59,9 @@ def publish_due(*, limit: int = 50) -> tuple[int, int]:
     due = TrackingOutbox.objects.filter(next_try_at__lte=Now()).order_by("next_try_at")
     for job_id in list(due.values_list("job_id", flat=True)[:limit]):
         with _only_here(str(job_id)) as is_ours:
-            row = TrackingOutbox.objects.select_related("job__leaderboard", "job__user", "job__submission")
+            row = TrackingOutbox.objects.select_related(
+                "job__leaderboard", "job__user", "job__submission", "job__progress"
+            )
             found = row.filter(pk=job_id).first() if is_ours else None
             if found is None:
                 continue
@@ -158,7 +161,17 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
     from mlflow.entities import Metric, Param
 
     ended = _milliseconds(job.finished_at)
-    metrics = [Metric(name, value, ended, 0) for name, value in job.metrics.items()]
+    progress = progress_of(job)
+    curves = progress.curves if progress else []
+    # Of a metric that is a curve too, the result stands at the end of the curve: MLflow shows the value of the last step.
+    last_steps = {curve["name"]: curve["points"][-1][0] for curve in curves}
+    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(job.metrics.items())]
+    begun = _milliseconds(job.started_at)
+    metrics += [
+        Metric(curve["name"], value, min(begun + int(seconds * 1000), ended), int(step))
+        for curve in curves
+        for step, value, seconds in curve["points"]
+    ]
     params = [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in flatten(job.params)]
     for start in range(0, len(params), 100):
         client.log_batch(run_id, params=params[start : start + 100])
@@ -189,15 +202,21 @@ def flatten(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
     Two that come to one name get a number: MLflow refuses a name with two values, and the run would never get there.
     """
+    for name, value in _named(_leaves(params)):
+        yield name, value if isinstance(value, str) else repr(value)
+
+
+def _named(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The values under names that MLflow takes, each but once."""
     taken: set[str] = set()
-    for path, value in _leaves(params):
-        name = plain = _safe_name(path)
+    for given, value in values:
+        name = plain = _safe_name(given)
         number = 2
         while name in taken:
             name = f"{plain[:240]}_{number}"
             number += 1
         taken.add(name)
-        yield name, value if isinstance(value, str) else repr(value)
+        yield name, value
 
 
 def _leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,9 +228,10 @@ def _leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def _safe_name(name: str) -> str:
-    """MLflow takes letters, digits and _-./: and space, up to 250."""
-    kept = "".join(char if char.isalnum() or char in "_-./: " else "_" for char in name)
-    return kept.strip("./ ")[:250] or "_"
+    """MLflow takes letters, digits and _-./: and space, up to 250, and no path that has a shorter form."""
+    kept = "".join(char if char.isalnum() or char in "_-./: " else "_" for char in name)[:250]
+    parts = [part for part in kept.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts).strip("./ ") or "_"
 
 
 def _milliseconds(moment: datetime | None) -> int:

@@ -1,17 +1,45 @@
 """The log of a run: the beginning live, the last part at the end, everything counted."""
 
 import os
+import re
 
 TAIL_BYTES = 64 * 1024
 
 
+# What a run says about itself (docs/submissions.md): such lines are for programs too.
+REPORT_WORDS = (b"::progress ", b"::metric ")
+LONGEST_REPORT = 4096
+
+
+class ReportLines:
+    """Picks the lines that report progress or a metric out of a run's output, however its bytes are cut."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def among(self, chunk: bytes) -> bytes:
+        """Those that `chunk` completes, each with its newline; overlong ones are dropped."""
+        *lines, rest = re.split(rb"[\r\n]", self._rest + chunk)
+        # One byte more than allowed is enough to know that the line is too long.
+        self._rest = rest[: LONGEST_REPORT + 1]
+        return b"".join(line + b"\n" for line in lines if line.startswith(REPORT_WORDS) and len(line) <= LONGEST_REPORT)
+
+    def last(self) -> bytes:
+        """The line that the end of the output completes."""
+        return self.among(b"\n")
+
+
 class LogFile:
     """Raw bytes of the run's standard output and error. The first `kept` bytes are written as they come, so that people can
-    watch; of the rest only the last 64 KiB stay in memory and are appended by `finish` after a line that says what is missing."""
+    watch; of the rest only the last 64 KiB stay in memory and are appended by `finish` after a line that says what is missing.
+
+    Lines that report progress or a metric are written to a second file, `reports`, also those beyond `kept`."""
 
     def __init__(self, folder: int, kept: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open("log", flags, 0o600, dir_fd=folder)
+        self._reports = os.open("reports", flags, 0o600, dir_fd=folder)
+        self._report_lines = ReportLines()
         self._kept = kept
         self._tail = bytearray()
         self._newest = b""
@@ -21,6 +49,7 @@ class LogFile:
         room = max(0, self._kept - self.total)
         self.total += len(chunk)
         self._newest = chunk or self._newest
+        self._write(self._report_lines.among(chunk), self._reports)
         if room:
             self._write(chunk[:room])
         self._tail += chunk[room:]
@@ -40,11 +69,14 @@ class LogFile:
             self._write(b"\n[... %d bytes of the log were left out here ...]\n" % self.left_out)
         self._write(bytes(self._tail[-TAIL_BYTES:]))
         os.close(self._descriptor)
+        self._write(self._report_lines.last(), self._reports)
+        os.close(self._reports)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, descriptor: int | None = None) -> None:
         view = memoryview(data)
+        target = self._descriptor if descriptor is None else descriptor
         while view:
             try:
-                view = view[os.write(self._descriptor, view) :]
+                view = view[os.write(target, view) :]
             except OSError:
                 return  # the worker's disk is full: the run goes on, its log has a gap

@@ -5,9 +5,10 @@ from datetime import timedelta
 import pytest
 from django.conf import settings
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from jobs import tracking
-from jobs.models import Job, TrackingOutbox
+from jobs.models import Job, JobProgress, TrackingOutbox
 from jobs.tests.factories import JobFactory
 from jobs.tracking import JOB_TAG, flatten
 
@@ -22,6 +23,10 @@ from jobs.tracking import JOB_TAG, flatten
         ({"a b/c:d": 1, "日本": 2, "x$y": 3}, {"a b/c:d": "1", "日本": "2", "x_y": "3"}),
         ({"": 1}, {"_": "1"}),
         ({"n" * 300: 1}, {"n" * 250: "1"}),
+        (
+            {"a/../b": 1, "a//b/.": 2, "../../": 3, "x" * 249 + "//": 4},
+            {"a/b": "1", "a/b_2": "2", "_": "3", "x" * 249: "4"},
+        ),
         ({"a": {"b": 1}, "a.b": 2}, {"a.b": "1", "a.b_2": "2"}),  # MLflow refuses one name with two values
     ],
 )
@@ -61,6 +66,37 @@ class TestAgainstMlflow:
         TrackingOutbox.objects.create(job=job)  # again, as after a commit that was lost
         assert tracking.publish_due() == (1, 0)
         assert len(runs(job)) == 1
+
+    def test_publish_brings_the_curves(self):
+        began = timezone.now() - timedelta(seconds=60)
+        row = outbox(metrics={"image_auc": 0.9, "seconds": 3.0}, created_at=began, finished_at=timezone.now())
+        points = [[step, 1 / (step + 1), step / 10] for step in range(250)]
+        curves = [{"name": name, "points": points} for name in ("image_auc", "train/loss", "c", "d", "e")]
+        JobProgress.objects.create(job=row.job, attempt=1, fraction=1, curves=curves)
+        assert tracking.publish_due() == (1, 0), TrackingOutbox.objects.values("last_error")
+        (run,) = runs(row.job)
+        assert run.data.metrics == {
+            "image_auc": 0.9,
+            "seconds": 3.0,
+            **dict.fromkeys(["train/loss", "c", "d", "e"], 1 / 250),
+        }
+        history = tracking._client().get_metric_history(run.info.run_id, "train/loss")
+        assert [(one.step, one.value) for one in history] == [(step, value) for step, value, _ in points]
+        assert history[10].timestamp - history[0].timestamp == 1000
+        TrackingOutbox.objects.create(job=row.job)
+        assert tracking.publish_due() == (1, 0)
+        assert len(tracking._client().get_metric_history(run.info.run_id, "train/loss")) == 250
+
+    def test_publish_leaves_the_curves_of_an_earlier_attempt(self):
+        row = outbox(attempt=2)
+        JobProgress.objects.create(job=row.job, attempt=1, curves=[{"name": "loss", "points": [[0, 1.0, 0.0]]}])
+        assert tracking.publish_due() == (1, 0)
+        assert "loss" not in runs(row.job)[0].data.metrics
+
+    def test_publish_of_metrics_that_mlflow_cannot_name(self):
+        row = outbox(metrics={"image_auc": 0.9, "a$": 1.0, "a%": 2.0, "../up": 3.0, "a//b": 4.0})
+        assert tracking.publish_due() == (1, 0), TrackingOutbox.objects.values("last_error")
+        assert runs(row.job)[0].data.metrics == {"image_auc": 0.9, "a_": 1.0, "a__2": 2.0, "up": 3.0, "a/b": 4.0}
 
     def test_publish_after_a_lost_answer_finds_the_run(self, monkeypatch):
         row = outbox()

@@ -1,0 +1,207 @@
+"""What a run says about itself, in two kinds of lines on its output, read as a stranger's words:
+
+    ::progress 0.35 epoch 7 of 20
+    ::metric step=7 train_loss=0.031 image_auc=0.94
+
+Everything is bounded, and nothing breaks a run: what does not keep a rule (docs/submissions.md) is counted and left out.
+The state goes to PostgreSQL as one row a job, seldom and only when it changed, guarded by the attempt like the log.
+"""
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from jobs.execution.metrics import MAX_MAGNITUDE
+from jobs.logs import LogCleaner
+
+MAX_CURVES = 32
+MAX_POINTS = 256
+MAX_MESSAGE = 200
+# How much is parsed at a time: a run that prints nothing else must not hold its own log up.
+READ_BYTES = 256 * 1024
+# A row of many points is written less often: each time it is written as a whole.
+SHIP_SECONDS, LARGE_SHIP_SECONDS, LARGE_BYTES = 1.0, 5.0, 32 * 1024
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
+_STEP = re.compile(r"[0-9]{1,15}")
+# Names that MLflow takes as they are.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.:-]*)*")
+_LONGEST_NAME = 100
+_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
+
+# An attempt that was taken over meanwhile must not write over its successor's row either.
+_UPSERT = """
+INSERT INTO jobs_jobprogress AS kept (job_id, attempt, fraction, fraction_at, message, curves, ignored, updated_at)
+SELECT id, attempt, %(fraction)s::float8, statement_timestamp(), %(message)s, %(curves)s::jsonb, %(ignored)s,
+    statement_timestamp()
+FROM jobs_job WHERE id = %(job)s AND status = 'running' AND attempt = %(attempt)s
+ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, fraction = excluded.fraction, message = excluded.message,
+    curves = excluded.curves, ignored = excluded.ignored, updated_at = excluded.updated_at,
+    fraction_at = CASE WHEN kept.attempt = excluded.attempt AND kept.fraction IS NOT DISTINCT FROM excluded.fraction
+        THEN kept.fraction_at ELSE excluded.fraction_at END
+WHERE kept.attempt <= excluded.attempt
+"""
+
+
+@dataclass
+class Curve:
+    """A metric over its steps, thinned evenly so that it never has more than MAX_POINTS points; the last is always there."""
+
+    points: list[list[float]] = field(default_factory=list)
+    last: list[float] | None = None
+    count: int = 0
+    stride: int = 1
+
+    def add(self, step: int | None, value: float, seconds: float) -> bool:
+        """False when the step goes back: a curve has one value a step. The same step again replaces its value."""
+        latest = int(self.last[0]) if self.last else -1
+        step = latest + 1 if step is None else step
+        if step < latest:
+            return False
+        point = [step, value, round(seconds, 1)]
+        if step == latest:
+            if self.points and self.points[-1][0] == step:
+                self.points[-1] = point
+        else:
+            if self.count % self.stride == 0:
+                self._keep(point)
+            self.count += 1
+        self.last = point
+        return True
+
+    def _keep(self, point: list[float]) -> None:
+        # One place is for the last point.
+        if len(self.points) == MAX_POINTS - 1:
+            del self.points[1::2]
+            self.stride *= 2
+            if self.count % self.stride:
+                return
+        self.points.append(point)
+
+    @property
+    def shown(self) -> list[list[float]]:
+        is_missing = self.last is not None and (not self.points or self.points[-1][0] != self.last[0])
+        return [*self.points, self.last] if is_missing and self.last else self.points
+
+
+class Reports:
+    """The state that a run's report lines add up to."""
+
+    def __init__(self) -> None:
+        self.fraction: float | None = None
+        self.curves: dict[str, Curve] = {}
+        self.ignored = 0
+        self._message = ""
+
+    def take(self, lines: bytes, *, seconds: float) -> None:
+        """Complete lines, `seconds` after the run began."""
+        for raw in lines.split(b"\n"):
+            line = raw.decode("utf-8", "replace")
+            word, _space, rest = line.partition(" ")
+            if word == "::progress":
+                self._take_progress(rest)
+            elif word == "::metric":
+                self._take_metrics(rest.split(), seconds)
+
+    def _take_progress(self, rest: str) -> None:
+        text, _space, message = rest.strip().partition(" ")
+        value = _number(text)
+        if value is None or not 0 <= value <= 1:
+            self.ignored += 1
+            return
+        self.fraction, self._message = value, message
+
+    def _take_metrics(self, words: list[str], seconds: float) -> None:
+        step: int | None = None
+        if words and words[0].startswith("step="):
+            text = words.pop(0).removeprefix("step=")
+            if not _STEP.fullmatch(text):
+                self.ignored += max(1, len(words))
+                return
+            step = int(text)
+        if not words:
+            self.ignored += 1
+        for word in words:
+            name, _equals, text = word.partition("=")
+            value = _number(text)
+            curve = self._curve(name) if value is not None else None
+            if value is None or curve is None or not curve.add(step, value, seconds):
+                self.ignored += 1
+
+    def _curve(self, name: str) -> Curve | None:
+        """The one of that name; None for a bad name, or one too many."""
+        curve = self.curves.get(name)
+        if curve is None and len(self.curves) < MAX_CURVES and len(name) <= _LONGEST_NAME and _NAME.fullmatch(name):
+            curve = self.curves[name] = Curve()
+        return curve
+
+    @property
+    def is_empty(self) -> bool:
+        return self.fraction is None and not self.curves and not self.ignored
+
+    @property
+    def message(self) -> str:
+        """Safe to show: no control characters, no colours, one line."""
+        cleaned = LogCleaner().clean(self._message.encode("utf-8", "replace"), is_last=True).decode()
+        return " ".join(_SEQUENCE.sub("", cleaned).split())[:MAX_MESSAGE]
+
+    def as_json(self) -> str:
+        curves = [{"name": name, "points": curve.shown} for name, curve in self.curves.items()]
+        return json.dumps(curves, separators=(",", ":"), allow_nan=False)
+
+
+def _number(text: str) -> float | None:
+    """A finite number of a size that charts and MLflow can hold; None for anything else."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return value if abs(value) <= MAX_MAGNITUDE else None
+
+
+class ProgressShipper:
+    """Follows the file of report lines that the supervisor writes; what they add up to goes to PostgreSQL."""
+
+    def __init__(self, source: Path, *, job_id: UUID, attempt: int) -> None:
+        self._source = source
+        self._job_id, self._attempt = job_id, attempt
+        self._reports = Reports()
+        self._began = time.monotonic()
+        self._read_bytes = 0
+        self._rest = b""
+        self._next_at = 0.0
+        self._shipped: tuple[Any, ...] = ()
+
+    def collect(self, *, is_last: bool = False) -> None:
+        """Read what the run has reported since; all of it when `is_last`, else a bounded part."""
+        if not self._source.exists():
+            return
+        with self._source.open("rb") as source:
+            source.seek(self._read_bytes)
+            while raw := source.read(READ_BYTES):
+                self._read_bytes += len(raw)
+                lines, _newline, self._rest = (self._rest + raw).rpartition(b"\n")
+                self._reports.take(lines, seconds=time.monotonic() - self._began)
+                if not is_last:
+                    return
+
+    def ship(self, *, is_last: bool = False) -> None:
+        """Write the state if it changed and was not written just now. A database error propagates; the next call tries
+        again."""
+        if self._reports.is_empty or (time.monotonic() < self._next_at and not is_last):
+            return
+        reports = self._reports
+        state = (reports.fraction, reports.message, reports.as_json(), min(reports.ignored, 2**31 - 1))
+        if state == self._shipped:
+            return
+        names = ("fraction", "message", "curves", "ignored")
+        values: dict[str, Any] = dict(zip(names, state, strict=True))
+        with connection.cursor() as cursor:
+            cursor.execute(_UPSERT, {**values, "job": self._job_id, "attempt": self._attempt})
+        self._shipped = state
+        self._next_at = time.monotonic() + (LARGE_SHIP_SECONDS if len(state[2]) > LARGE_BYTES else SHIP_SECONDS)
