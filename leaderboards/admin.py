@@ -2,7 +2,7 @@ from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_base import MachineMadeAdmin, record
-from leaderboards.models import Entry, Leaderboard, Metric
+from leaderboards.models import Baseline, Entry, Leaderboard, Metric
 from leaderboards.services import rebuild_entries
 
 
@@ -11,13 +11,20 @@ class MetricInline(admin.TabularInline):
     extra = 0
 
 
+class BaselineInline(admin.TabularInline):
+    model = Baseline
+    extra = 0
+    max_num = Baseline.MOST
+    raw_id_fields = ["user"]
+
+
 @admin.register(Leaderboard)
 class LeaderboardAdmin(admin.ModelAdmin):
     list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at"]
     list_filter = ["visibility", "takes_submissions"]
     search_fields = ["title", "slug"]
     prepopulated_fields = {"slug": ["title"]}
-    inlines = [MetricInline]
+    inlines = [MetricInline, BaselineInline]
     actions = ["rebuild"]
 
     @admin.action(description=_("Rebuild entries from the completed jobs"), permissions=["change"])

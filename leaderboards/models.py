@@ -1,4 +1,4 @@
-"""Leaderboards: what is measured and how, and each person's best job."""
+"""Leaderboards: what is measured and how, each person's best job, and what was best before."""
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser
@@ -38,6 +38,7 @@ class Leaderboard(models.Model):
     slug = models.SlugField(unique=True)
     title = models.CharField(_("title"), max_length=200)
     description = models.TextField(_("description"), blank=True, help_text=_("Markdown."))
+    rules = models.TextField(_("rules"), blank=True, help_text=_("Markdown. Shown beside the description."))
     dataset = models.CharField(
         _("dataset"),
         max_length=200,
@@ -153,3 +154,69 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.leaderboard}: {self.user} {self.score}"
+
+
+class Standing(models.Model):
+    """A period in which one job was its person's entry: the history of `Entry`, written in the same transaction.
+
+    The open period (`ended_at` empty) is the entry's. A past board is the periods that hold that moment, so ranking a
+    past board costs what ranking the present one does. What was shown is copied, because retention deletes a job that
+    is no entry any more; its periods stay, with an empty `job`.
+    """
+
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="standings")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="standings")
+    job = models.ForeignKey("jobs.Job", on_delete=models.SET_NULL, null=True, related_name="standings")
+    score = models.FloatField()
+    submitted_at = models.DateTimeField()
+    metrics = models.JSONField(default=dict)
+    wall_seconds = models.FloatField(null=True)
+    peak_memory_bytes = models.BigIntegerField(null=True)
+    began_at = models.DateTimeField(help_text=_("When the job completed."))
+    ended_at = models.DateTimeField(null=True, help_text=_("When a better job of the same person took its place."))
+
+    class Meta:
+        verbose_name = _("standing")
+        verbose_name_plural = _("standings")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["leaderboard", "user"], condition=Q(ended_at=None), name="standing_one_open_a_person"
+            ),
+            models.CheckConstraint(
+                condition=Q(ended_at=None) | Q(ended_at__gte=F("began_at")), name="standing_ends_after_beginning"
+            ),
+            models.CheckConstraint(
+                condition=Q(score__gt=float("-inf")) & Q(score__lt=float("inf")), name="standing_score_finite"
+            ),
+        ]
+        indexes = [
+            # A past board, best first: one index a direction, as for entries.
+            models.Index("leaderboard", F("score").desc(), "submitted_at", "id", name="standing_highest_first"),
+            models.Index("leaderboard", F("score").asc(), "submitted_at", "id", name="standing_lowest_first"),
+            # What changed lately.
+            models.Index("leaderboard", F("began_at").desc(), name="standing_latest"),
+            # A person's steps.
+            models.Index("leaderboard", "user", "began_at", name="standing_by_person"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.leaderboard_id}: {self.user_id} {self.score}"
+
+
+class Baseline(models.Model):
+    """A person whose entry on a board is a reference to beat: shown in its place, marked, without a rank."""
+
+    MOST = 20  # on one board
+
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="baselines")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="baselines")
+    label = models.CharField(_("label"), max_length=100, blank=True, help_text=_("Shown instead of the name."))
+
+    class Meta:
+        verbose_name = _("baseline")
+        verbose_name_plural = _("baselines")
+        ordering = ["id"]
+        constraints = [models.UniqueConstraint(fields=["leaderboard", "user"], name="baseline_once_a_person")]
+
+    def __str__(self) -> str:
+        return self.label or str(self.user)

@@ -4,9 +4,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.utils.translation import gettext as _
 
-from leaderboards.models import Entry, Leaderboard, Metric
+from leaderboards.history import COUNTS, rebuild_standings, record_standing
+from leaderboards.models import Baseline, Entry, Leaderboard, Metric
 
 _UPSERT = """
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
@@ -37,15 +40,18 @@ def record_score(leaderboard: Leaderboard, *, user_id: int, job_id: UUID, score:
         "score": score,
         "submitted_at": submitted_at,
     }
-    with connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(_UPSERT.format(better=_BETTER[Metric.Direction(metric.direction)]), row)
-        return cursor.rowcount == 1
+        became = cursor.rowcount == 1
+        if became:
+            record_standing(job_id=job_id, score=score, submitted_at=submitted_at)
+    return became
 
 
 def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> int:
-    """Compute entries again from the completed jobs (all, or one person's), after jobs were deleted or metrics changed.
+    """Compute entries and their history again from the completed jobs (all, or one person's).
 
-    Returns the number of entries that stand afterwards.
+    For when jobs were deleted or metrics changed. Returns the number of entries that stand afterwards.
     """
     metric = leaderboard.ranking_metric
     order = "DESC" if metric and metric.higher_is_better else "ASC"
@@ -55,6 +61,7 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
             entries = entries.filter(user_id=user_id)
         entries.delete()
         if metric is None:
+            rebuild_standings(leaderboard, None, user_id=user_id)
             return 0
         cursor.execute(
             f"""
@@ -62,13 +69,31 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
             SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id, job.score, submission.created_at,
                    statement_timestamp()
             FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
-            WHERE job.leaderboard_id = %s AND job.status = 'completed' AND job.score IS NOT NULL
-              AND (%s::bigint IS NULL OR job.user_id = %s)
-            ORDER BY job.user_id, job.score {order}, submission.created_at, job.created_at, job.id
+            WHERE job.leaderboard_id = %s AND {COUNTS} AND (%s::bigint IS NULL OR job.user_id = %s)
+            ORDER BY job.user_id, job.score {order}, submission.created_at, job.finished_at, job.id
             """,  # noqa: S608 - order is one of two literals
             [leaderboard.pk, user_id, user_id],
         )
-        return cursor.rowcount
+        count = cursor.rowcount
+        rebuild_standings(leaderboard, metric, user_id=user_id)
+        return count
+
+
+@transaction.atomic
+def mark_baseline(leaderboard: Leaderboard, *, user_id: int, label: str = "") -> Baseline:
+    """Make a person's entry a reference to beat, which takes no rank; ValidationError when the board has its most."""
+    Leaderboard.objects.select_for_update().get(pk=leaderboard.pk)  # so that two at once are counted
+    others = leaderboard.baselines.exclude(user_id=user_id)
+    if others.count() >= Baseline.MOST:
+        raise ValidationError(_("At most %(most)d baselines on one leaderboard.") % {"most": Baseline.MOST})
+    return Baseline.objects.update_or_create(
+        leaderboard=leaderboard, user_id=user_id, defaults={"label": label} if label else {}
+    )[0]
+
+
+def unmark_baseline(leaderboard: Leaderboard, *, user_id: int) -> bool:
+    """Give a person's entry its rank back; whether it was a baseline."""
+    return leaderboard.baselines.filter(user_id=user_id).delete()[0] > 0
 
 
 @transaction.atomic

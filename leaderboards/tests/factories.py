@@ -2,7 +2,7 @@
 
 import factory
 
-from leaderboards.models import Entry, Leaderboard, Metric
+from leaderboards.models import Entry, Leaderboard, Metric, Standing
 
 DEFAULT_METRICS = [
     {"name": "image_auc", "label": "Image AUROC"},
@@ -36,10 +36,11 @@ class LeaderboardFactory(factory.django.DjangoModelFactory):
 
 
 class EntryFactory(factory.django.DjangoModelFactory):
-    """A person's entry with the completed job behind it; `score=` is the job's too."""
+    """A person's entry with the completed job behind it and its open period; `score=` is the job's too."""
 
     class Meta:
         model = Entry
+        skip_postgeneration_save = True
 
     score = 0.9
     leaderboard = factory.SubFactory(LeaderboardFactory)
@@ -51,3 +52,31 @@ class EntryFactory(factory.django.DjangoModelFactory):
     )
     user = factory.SelfAttribute("job.user")
     submitted_at = factory.SelfAttribute("job.submission.created_at")
+
+    @factory.post_generation
+    def standing(entry, create, given):
+        StandingFactory(
+            job=entry.job, leaderboard=entry.leaderboard, score=entry.score, submitted_at=entry.submitted_at
+        )
+
+
+class StandingFactory(factory.django.DjangoModelFactory):
+    """A period of a completed job as somebody's entry; `ended_at=None` (the default) is the present one."""
+
+    class Meta:
+        model = Standing
+
+    score = 0.9
+    leaderboard = factory.SubFactory(LeaderboardFactory)
+    job = factory.SubFactory(
+        "jobs.tests.factories.JobFactory",
+        status="completed",
+        leaderboard=factory.SelfAttribute("..leaderboard"),
+        score=factory.SelfAttribute("..score"),
+    )
+    user = factory.SelfAttribute("job.user")
+    submitted_at = factory.SelfAttribute("job.submission.created_at")
+    began_at = factory.SelfAttribute("job.finished_at")
+    metrics = factory.SelfAttribute("job.metrics")
+    wall_seconds = factory.SelfAttribute("job.wall_seconds")
+    peak_memory_bytes = factory.SelfAttribute("job.peak_memory_bytes")

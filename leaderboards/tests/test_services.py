@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
-from leaderboards.models import Entry
+from leaderboards.models import Entry, Standing
 from leaderboards.queries import ranked_entries
 from leaderboards.services import create_leaderboard, rebuild_entries, record_score
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
@@ -102,3 +102,4 @@ def test_jobs_that_complete_at_once_leave_the_best_one():
     for thread in threads:
         thread.join()
     assert Entry.objects.get().job == jobs[-1]
+    assert Standing.objects.get(ended_at=None).job == jobs[-1]
