@@ -1,19 +1,40 @@
 """The one family of errors that a service raises to refuse a request; only the edges translate it to HTTP."""
 
+from typing import Any
+
 
 class RequestRefused(Exception):
     """A refusal that the user can understand: a stable code and a sentence naming field, rule and value.
 
-    `status` is the HTTP status that the edges answer with; `retry_after` the seconds until it may work.
+    The sentence is a lazy translation with named parameters (`_("at most %(most)d"), most=3`): it is put into words when
+    it is shown, in the language of who reads it. `field` is the field of the request that is wrong and is never
+    translated. `status` is the HTTP status that the edges answer with; `retry_after` the seconds until it may work.
     """
 
     status = 400
 
-    def __init__(self, code: str, message: str, *, retry_after: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, code: str, sentence: object, *, field: str = "", retry_after: int | None = None, **parameters: Any
+    ) -> None:
+        super().__init__(code)
         self.code = code
-        self.message = message
+        self.field = field
         self.retry_after = retry_after
+        self.parameters = parameters
+        self._sentence = sentence
+
+    @property
+    def sentence(self) -> str:
+        """What is wrong, in the language that is active now."""
+        return str(self._sentence) % self.parameters if self.parameters else str(self._sentence)
+
+    @property
+    def message(self) -> str:
+        """The sentence behind the name of its field, which is how programs get it."""
+        return f"{self.field}: {self.sentence}" if self.field else self.sentence
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class InvalidInput(RequestRefused):

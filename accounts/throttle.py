@@ -11,6 +11,7 @@ import math
 from django.conf import settings
 from django.db import connection, transaction
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import LoginCounter
 from accounts.refusals import QuotaExceeded
@@ -96,7 +97,10 @@ def _count(digest: str, limit: int) -> None:
         row = cursor.fetchone()
     seconds = max(1, math.ceil(row[0])) if row and row[0] else 1
     raise QuotaExceeded(
-        "too_many_logins", f"Too many failed logins. Try again in {seconds} seconds.", retry_after=seconds
+        "too_many_logins",
+        _("Too many failed logins. Try again in %(seconds)d seconds."),
+        retry_after=seconds,
+        seconds=seconds,
     )
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -60,7 +61,10 @@ class JobsView(APIView):
         own = Job.objects.filter(user=request.user).select_related("leaderboard", "user")
         status = request.query_params.get("status", "")
         if status and status not in Status.values:
-            raise InvalidInput("bad_status", f"status: must be one of {', '.join(Status.values)}, not {status[:50]!r}.")
+            raise InvalidInput(
+                "bad_status", _("must be one of %(known)s, not %(name)r."), field="status",
+                known=", ".join(Status.values), name=status[:50],
+            )  # fmt: skip
         paginator = NewestFirst()
         page = paginator.paginate_queryset(own.filter(status=status) if status else own, request, view=self)
         return paginator.get_paginated_response(JobShown(page, many=True).data)
@@ -107,7 +111,9 @@ class JobLogsView(APIView):
         job = _own(request, job_id)
         text = request.query_params.get("offset", "0")
         if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            raise InvalidInput("bad_offset", f"offset: must be a number of bytes, not {text[:20]!r}.")
+            raise InvalidInput(
+                "bad_offset", _("must be a number of bytes, not %(text)r."), field="offset", text=text[:20]
+            )
         content, next_offset = read_log(job, int(text))
         return HttpResponse(
             content, content_type="text/plain; charset=utf-8", headers={"X-Next-Offset": str(next_offset)}
@@ -120,7 +126,11 @@ class JobResultsView(APIView):
         """What the run left. `run_id` and the links are null until MLflow has the run."""
         job = _own(request, job_id)
         if not job.is_final:
-            raise Conflict("not_final", f"The job is {job.status}; its results are there when it has ended.")
+            raise Conflict(
+                "not_final",
+                _("The job is %(status)s; its results are there when it has ended."),
+                status=Status(job.status).label,
+            )
         return Response(
             {
                 "job_id": job.id,

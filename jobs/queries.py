@@ -127,7 +127,7 @@ def open_artifact(name: str) -> File:
     except STORAGE_ERRORS as error:
         logger.exception("reading %s", name)
         raise Unavailable(
-            "storage_unavailable", "Stored files cannot be read just now. Try again in a minute."
+            "storage_unavailable", _("Stored files cannot be read just now. Try again in a minute.")
         ) from error
 
 

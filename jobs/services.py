@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
@@ -45,13 +46,15 @@ def enqueue_job(
         User.objects.select_for_update().only("pk").get(pk=user.pk)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
             if earlier.request_digest != digest:
-                raise Conflict("idempotency_conflict", "Idempotency-Key was used before for another request.")
+                raise Conflict("idempotency_conflict", _("Idempotency-Key was used before for another request."))
             return earlier, False
         submission = Submission.objects.filter(user=user, pk=submission_id).first()
         if submission is None:
-            raise NotFound("not_found", f"submission_id: no submission {submission_id}, or it is not yours.")
+            raise NotFound(
+                "not_found", _("no submission %(id)s, or it is not yours."), field="submission_id", id=submission_id
+            )
         if not Leaderboard.objects.open().filter(pk=submission.leaderboard_id).exists():
-            raise Conflict("leaderboard_closed", "leaderboard: it takes no submissions now.")
+            raise Conflict("leaderboard_closed", _("it takes no submissions now."), field="leaderboard")
         _check_quotas(user)
         job = Job.objects.create(
             submission=submission,
@@ -70,20 +73,33 @@ def enqueue_job(
 
 def _check(config: Any, resource_class: str, idempotency_key: str | None) -> None:
     if not isinstance(config, dict):
-        raise InvalidInput("bad_config", f"config: must be an object, not {type(config).__name__}.")
+        raise InvalidInput(
+            "bad_config", _("must be an object, not %(kind)s."), field="config", kind=type(config).__name__
+        )
     try:
         size = plain_json_bytes(config)
     except ValueError as error:
-        raise InvalidInput("bad_config", f"config: must be plain JSON with finite numbers ({error}).") from error
+        raise InvalidInput(
+            "bad_config", _("must be plain JSON with finite numbers (%(why)s)."), field="config", why=error
+        ) from error
     if size > CONFIG_MAX_BYTES:
-        raise InvalidInput("bad_config", f"config: at most {CONFIG_MAX_BYTES} bytes as JSON, not {size}.")
+        raise InvalidInput(
+            "bad_config",
+            _("at most %(most)d bytes as JSON, not %(size)d."),
+            field="config",
+            most=CONFIG_MAX_BYTES,
+            size=size,
+        )
     if resource_class not in settings.RESOURCE_CLASSES:
         known = ", ".join(settings.RESOURCE_CLASSES)
-        raise InvalidInput("bad_resource_class", f"resource_class: must be one of {known}, not {resource_class!r}.")
+        raise InvalidInput(
+            "bad_resource_class", _("must be one of %(known)s, not %(name)r."), field="resource_class", known=known,
+            name=resource_class,
+        )  # fmt: skip
     if idempotency_key is not None and not (
         0 < len(idempotency_key) <= 200 and idempotency_key.isascii() and idempotency_key.isprintable()
     ):
-        raise InvalidInput("bad_idempotency_key", "Idempotency-Key: 1 to 200 printable ASCII characters.")
+        raise InvalidInput("bad_idempotency_key", _("1 to 200 printable ASCII characters."), field="Idempotency-Key")
 
 
 def _digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
@@ -104,22 +120,32 @@ def _check_quotas(user: User) -> None:
     if active >= user.job_quota:
         raise QuotaExceeded(
             "too_many_jobs",
-            f"You have {active} jobs pending or running; at most {user.job_quota} at once. Wait for one to end or cancel one.",
+            _(
+                "You have %(active)d jobs pending or running; at most %(most)d at once. "
+                "Wait for one to end or cancel one."
+            ),
             retry_after=WAIT_FOR_A_SLOT_SECONDS,
+            active=active,
+            most=user.job_quota,
         )
     recent = jobs_that_count(user)
     if recent.count() >= user.submission_quota:
         raise QuotaExceeded(
             "hourly_limit",
-            f"You started {user.submission_quota} jobs within the last hour, which is the limit.",
+            _("You started %(count)d jobs within the last hour, which is the limit."),
             retry_after=seconds_until_free(recent, user.submission_quota),
+            count=user.submission_quota,
         )
 
 
 def rerun_job(job: Job, *, by: User) -> Job:
     """A new job like this one, behind all new work; it costs its user no quota."""
     if not job.is_final:
-        raise Conflict("not_final", f"The job is {job.status}; only a job that has ended can be run again.")
+        raise Conflict(
+            "not_final",
+            _("The job is %(status)s; only a job that has ended can be run again."),
+            status=_status_word(job),
+        )
     with transaction.atomic():
         again = Job.objects.create(
             submission_id=job.submission_id,
@@ -140,5 +166,11 @@ def cancel_job(job: Job, *, by: User) -> Status:
     """Cancel the job: its status afterwards (`running` when its worker has been asked to). Raises Conflict when final."""
     status = transitions.cancel(job.pk, by=by)
     if status is None:
-        raise Conflict("already_final", f"The job has already ended as {Job.objects.get(pk=job.pk).status}.")
+        ended = Job.objects.only("status").get(pk=job.pk)
+        raise Conflict("already_final", _("The job has already ended as %(status)s."), status=_status_word(ended))
     return status
+
+
+def _status_word(job: Job) -> Any:
+    """The status in the reader's language; in English it is the API's word."""
+    return Status(job.status).label

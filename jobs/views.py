@@ -115,7 +115,7 @@ def submit(request: HttpRequest) -> HttpResponse:
                 leaderboard=form.cleaned_data["leaderboard"].slug,
             )
         except RequestRefused as refusal:
-            form.add_refusal(refusal.message)
+            form.add_refusal(refusal)
             return _submit_page(request, form, refusal.status)
         return _start(request, submission, form)
 

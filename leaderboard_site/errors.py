@@ -1,14 +1,23 @@
 """Every refusal of the API in one shape, `{"code": ..., "message": ...}`; pages get the same words in the site's frame."""
 
 import logging
+import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -19,6 +28,7 @@ from leaderboard_site.middleware import is_api
 
 logger = logging.getLogger(__name__)
 
+DATABASE_AWAY = gettext_lazy("The database is not reachable just now. Nothing was stored; try again.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -53,11 +63,11 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, RequestDataTooBig):
         status, code = 413, "too_large"
-        message = f"The body: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes."
+        message = _("The body: at most %(most)d bytes.") % {"most": settings.DATA_UPLOAD_MAX_MEMORY_SIZE}
     elif isinstance(error, Http404):
-        status, code, message = 404, "not_found", "No such object, or it is not yours."
+        status, code, message = 404, "not_found", _("No such object, or it is not yours.")
     elif isinstance(error, PermissionDenied):
-        status, code, message = 403, "forbidden", "You may not do this."
+        status, code, message = 403, "forbidden", _("You may not do this.")
     elif isinstance(error, exceptions.APIException):
         status, code, message = (
             error.status_code,
@@ -70,11 +80,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("database: %s", error)
-        status, code, message = (
-            503,
-            "unavailable",
-            "The database is not reachable just now. Nothing was stored; try again.",
-        )
+        status, code, message = 503, "unavailable", str(DATABASE_AWAY)
         headers["Retry-After"] = "10"
     else:
         return None
@@ -82,16 +88,44 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     # One shape, also for who asked for CSV, YAML or the readable page.
     if (request := context.get("request")) is not None:
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
+    headers["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE
     return Response({"code": code, "message": message}, status=status, headers=headers)
 
 
-def _answer(request: HttpRequest, status: int, message: str) -> HttpResponse:
-    if is_api(request):
-        return JsonResponse({"code": _CODES[status], "message": message}, status=status)
-    return render(request, "error.html", {"status": status, "message": message}, status=status)
+def _answer(
+    request: HttpRequest, status: int, message: object, *, code: str = "", retry_after: int | None = None
+) -> HttpResponse:
+    """The refusal as JSON for the API, as a page for people; it asks neither the database nor the session.
+
+    The language is the request's own, by cookie and header: an error may come from outside of the locale's middleware.
+    """
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    with translation.override(translation.get_language_from_request(request)):
+        if is_api(request):
+            content = {"code": code or _CODES[status], "message": str(message)}
+            return JsonResponse(content, status=status, headers=headers)
+        context = {
+            "status": status,
+            "message": message,
+            "retry_after": retry_after,
+            "can_try_again": request.method in ("GET", "HEAD") and status in (429, 500, 503),
+            "may_be_hidden": status in (403, 404),
+        }
+        response = render(request, "error.html", context, status=status)
+        for name, value in {
+            "Content-Language": translation.get_language(),
+            "Cache-Control": "no-store",
+            **headers,
+        }.items():
+            response.headers[name] = value
+        return response
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    if isinstance(exception, RequestDataTooBig):
+        return _answer(request, 413, _("What was sent is too large. Nothing was stored."))
+    if isinstance(exception, TooManyFieldsSent | TooManyFilesSent):
+        return _answer(request, 400, _("The form has too many fields or files. Nothing was stored."))
     return _answer(request, 400, _("The request could not be understood."))
 
 
@@ -107,14 +141,40 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return _answer(request, 403, _("This form has expired. Go back, reload the page and send it again."))
 
 
+def database_away(request: HttpRequest, exception: BaseException) -> HttpResponse:
+    logger.error("database: %s", exception)
+    return _answer(request, 503, DATABASE_AWAY, retry_after=10)
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
-    message = _("Something broke on our side. It has been written down; please try again.")
-    if is_api(request):
-        return JsonResponse({"code": "internal", "message": message}, status=500)
-    return HttpResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>500</title><h1>500</h1><p>{message}</p></html>',
-        status=500,
-    )
+    exception = sys.exc_info()[1]  # Django calls this while it handles the exception
+    if isinstance(exception, OperationalError | InterfaceError):
+        return database_away(request, exception)
+    return _answer(request, 500, _("Something broke on our side. It has been written down; please try again."))
+
+
+class MaintenanceMiddleware:
+    """While MAINTENANCE_FILE exists, everything but the health checks answers 503, with the file's first line."""
+
+    RETRY_AFTER_SECONDS = 300
+    LONGEST_NOTICE = 300
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        notice = self._notice()
+        if notice is None or request.path_info in ("/healthz", "/readyz"):
+            return self.get_response(request)
+        message = notice or _("The site is down for maintenance. Nothing is lost; running jobs go on.")
+        return _answer(request, 503, message, retry_after=self.RETRY_AFTER_SECONDS)
+
+    def _notice(self) -> str | None:
+        try:
+            with settings.MAINTENANCE_FILE.open(encoding="utf-8", errors="replace") as file:
+                return file.readline(self.LONGEST_NOTICE).strip()
+        except OSError:
+            return None
 
 
 class DependencyDownMiddleware:
@@ -124,24 +184,18 @@ class DependencyDownMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest):
-        return self.get_response(request)
+        response = self.get_response(request)
+        # `require_POST` and its like answer without a word.
+        if response.status_code == 405 and not response.streaming and not response.content and not is_api(request):
+            page = _answer(request, 405, _("This address does not take that kind of request."))
+            page.headers["Allow"] = response.headers.get("Allow", "")
+            return page
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, RequestRefused):
-            response = _answer(request, exception.status, exception.message)
-            if exception.retry_after is not None:
-                response.headers["Retry-After"] = str(exception.retry_after)
-            return response
+            status, code = exception.status, exception.code
+            return _answer(request, status, exception, code=code, retry_after=exception.retry_after)
         if isinstance(exception, SuspiciousOperation) or not isinstance(exception, OperationalError | InterfaceError):
             return None
-        logger.error("database: %s", exception)
-        if is_api(request):
-            return JsonResponse(
-                {"code": "unavailable", "message": "The database is not reachable just now."}, status=503
-            )
-        return HttpResponse(
-            '<!doctype html><html lang="en"><meta charset="utf-8"><title>503</title><h1>503</h1>'
-            "<p>The database is not reachable just now. Please try again in a minute.</p></html>",
-            status=503,
-            headers={"Retry-After": "10"},
-        )
+        return database_away(request, exception)

@@ -137,6 +137,9 @@ STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR_DIR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]
 
+# While this file exists, the site answers 503 with its first line (docs/configuration.md).
+MAINTENANCE_FILE = Path(env.str("MAINTENANCE_FILE", str(VAR_DIR / "maintenance")))
+
 # --- Uploads -------------------------------------------------------------------------------------------------------
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", 100 * 1024 * 1024)
 UPLOAD_MAX_FILES = env.int("UPLOAD_MAX_FILES", 100)
@@ -219,6 +222,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "leaderboard_site.middleware.PageSessionMiddleware",
     "leaderboard_site.middleware.PageLocaleMiddleware",
+    "leaderboard_site.errors.MaintenanceMiddleware",
     "leaderboard_site.middleware.PageCommonMiddleware",
     "leaderboard_site.middleware.PageCsrfMiddleware",
     "leaderboard_site.middleware.PageAuthenticationMiddleware",

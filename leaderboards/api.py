@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.permissions import AllowAny
@@ -112,7 +113,9 @@ def chosen_metric(board: Leaderboard, name: str) -> Metric | None:
         if metric.name == name:
             return metric
     known = ", ".join(metric.name for metric in board.metric_list)
-    raise InvalidInput("bad_metric", f"metric: must be one of {known}, not {name[:100]!r}.")
+    raise InvalidInput(
+        "bad_metric", _("must be one of %(known)s, not %(name)r."), field="metric", known=known, name=name[:100]
+    )
 
 
 def page_limit(text: str) -> int:
@@ -120,5 +123,8 @@ def page_limit(text: str) -> int:
     if not text:
         return PAGE_SIZE
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= LARGEST_PAGE):
-        raise InvalidInput("bad_limit", f"limit: must be a number from 1 to {LARGEST_PAGE}, not {text[:20]!r}.")
+        raise InvalidInput(
+            "bad_limit", _("must be a number from 1 to %(most)d, not %(text)r."), field="limit", most=LARGEST_PAGE,
+            text=text[:20],
+        )  # fmt: skip
     return int(text)

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
@@ -34,7 +35,7 @@ class NewestFirst(CursorPagination):
         except (NotFound, ValueError):
             is_time = False
         if not is_time:
-            raise InvalidInput("bad_cursor", "cursor: take it from `next` or `previous` of a page.")
+            raise InvalidInput("bad_cursor", _("take it from `next` or `previous` of a page."), field="cursor")
         return cursor
 
 

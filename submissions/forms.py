@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts.refusals import RequestRefused
 from leaderboards.models import Leaderboard
 
 CONFIG_MAX_CHARACTERS = 64 * 1024
@@ -99,14 +100,14 @@ class RunForm(forms.Form):
     def clean_config(self) -> dict[str, Any]:
         return parse_config(self.cleaned_data["config"])
 
-    def add_refusal(self, message: str) -> None:
-        """A service's refusal beside the field that it names before its colon, or above the form."""
-        name, separator, rest = message.partition(": ")
-        if separator and name in self.fields and not self.fields[name].widget.is_hidden:
+    def add_refusal(self, refusal: RequestRefused) -> None:
+        """A service's refusal beside the field that it is about, or above the form."""
+        name, sentence = refusal.field, refusal.sentence
+        if name in self.fields and not self.fields[name].widget.is_hidden:
             self._mark_wrong(name)
-            self.add_error(name, rest[:1].upper() + rest[1:])
+            self.add_error(name, sentence[:1].upper() + sentence[1:])
         else:
-            self.add_error(None, message)
+            self.add_error(None, refusal.message)
 
 
 def _limits(name: str) -> dict[str, Any]:

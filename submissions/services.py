@@ -15,6 +15,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
@@ -79,7 +80,7 @@ def _store(submission: Submission, content: StoredContent) -> None:
     except STORAGE_ERRORS as error:
         logger.exception("storing submission %s", submission.id)
         raise Unavailable(
-            "storage_unavailable", "Files cannot be stored just now. Nothing was kept; try again."
+            "storage_unavailable", _("Files cannot be stored just now. Nothing was kept; try again.")
         ) from error
     try:
         with transaction.atomic():
@@ -97,20 +98,30 @@ def _store(submission: Submission, content: StoredContent) -> None:
 def _kind_of(files: Sequence[UploadedFile]) -> Submission.Kind:
     """What the upload is, after a look at names and sizes alone."""
     if not files:
-        raise InvalidInput("no_files", "files: at least one file must be sent, in form fields called `files`.")
+        raise InvalidInput(
+            "no_files", _("at least one file must be sent, in form fields called `files`."), field="files"
+        )
     if len(files) > settings.UPLOAD_MAX_FILES:
-        raise InvalidInput("too_many_files", f"files: at most {settings.UPLOAD_MAX_FILES}, not {len(files)}.")
+        raise InvalidInput(
+            "too_many_files", _("at most %(most)d files, not %(count)d."), field="files",
+            most=settings.UPLOAD_MAX_FILES, count=len(files),
+        )  # fmt: skip
     total = sum(file.size or 0 for file in files)
     if total > settings.UPLOAD_MAX_BYTES:
-        raise TooLarge("too_large", f"files: at most {settings.UPLOAD_MAX_BYTES} bytes in all, not {total}.")
+        raise TooLarge(
+            "too_large", _("at most %(most)d bytes in all, not %(total)d."), field="files",
+            most=settings.UPLOAD_MAX_BYTES, total=total,
+        )  # fmt: skip
     for file in files:
         name = file.name or ""
         if not name.lower().endswith(settings.UPLOAD_EXTENSIONS):
             known = " ".join(settings.UPLOAD_EXTENSIONS)
-            raise InvalidInput("bad_extension", f"files: {name[:100]!r} must end in one of {known}")
+            raise InvalidInput(
+                "bad_extension", _("%(name)r must end in one of %(known)s"), field="files", name=name[:100], known=known
+            )
     archives = [kind for file in files if (kind := archive_kind(file.name or ""))]
     if archives and len(files) > 1:
-        raise InvalidInput("bad_archive", "files: send one archive alone, or single files, not both.")
+        raise InvalidInput("bad_archive", _("send one archive alone, or single files, not both."), field="files")
     return Submission.Kind(archives[0]) if archives else Submission.Kind.TAR
 
 
@@ -134,7 +145,7 @@ def _as_one_file(
             finally:
                 content.discard()
     except ArchiveRefused as refusal:
-        raise InvalidInput(refusal.code, f"files: {refusal.message}") from refusal
+        raise InvalidInput(refusal.code, refusal, field="files") from refusal
 
 
 def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:
@@ -152,11 +163,16 @@ def _check_contents(manifest: list[ManifestEntry], root: str, entrypoint: str, c
     paths = {entry.path for entry in manifest}
     prefix = f"{root}/" if root else ""
     if prefix + entrypoint not in paths:
-        found = ", ".join(sorted(path for path in paths if path.endswith(".py"))[:5]) or "no .py file"
-        raise InvalidInput("missing_entrypoint", f"entrypoint: {entrypoint!r} is not among the files ({found}).")
+        found = ", ".join(sorted(path for path in paths if path.endswith(".py"))[:5]) or _("no .py file")
+        raise InvalidInput(
+            "missing_entrypoint", _("%(name)r is not among the files (%(found)s)."), field="entrypoint",
+            name=entrypoint, found=found,
+        )  # fmt: skip
     # A run without any config file is fine; one that was asked for by another name must be there.
     if config_file != DEFAULT_CONFIG_FILE and prefix + config_file not in paths:
-        raise InvalidInput("missing_config_file", f"config_file: {config_file!r} is not among the files.")
+        raise InvalidInput(
+            "missing_config_file", _("%(name)r is not among the files."), field="config_file", name=config_file
+        )
 
 
 def submissions_that_count(user: User) -> QuerySet[Submission]:
@@ -173,8 +189,9 @@ def refuse_over_quota(user: User) -> None:
         return
     raise QuotaExceeded(
         "hourly_limit",
-        f"You made {user.submission_quota} submissions within the last hour, which is the limit.",
+        _("You made %(count)d submissions within the last hour, which is the limit."),
         retry_after=seconds_until_free(recent, user.submission_quota),
+        count=user.submission_quota,
     )
 
 
@@ -182,9 +199,9 @@ def _open_leaderboard(user: User, slug: str) -> Leaderboard:
     slug = slug or DEFAULT_SLUG
     board = Leaderboard.objects.visible_to(user).filter(slug=slug).first() if "\0" not in slug else None
     if board is None:
-        raise NotFound("not_found", f"leaderboard: there is none called {slug[:100]!r}.")
+        raise NotFound("not_found", _("there is none called %(name)r."), field="leaderboard", name=slug[:100])
     if not Leaderboard.objects.open().filter(pk=board.pk).exists():
-        raise Conflict("leaderboard_closed", f"leaderboard: {slug} takes no submissions now.")
+        raise Conflict("leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=slug)
     return board
 
 
@@ -194,12 +211,17 @@ def check_names(entrypoint: str, config_file: str) -> tuple[str, str]:
         if not BARE_NAME.fullmatch(name):
             raise InvalidInput(
                 f"bad_{field}",
-                f"{field}: must be a bare file name (letters, digits, _ . -), without a folder, not {name[:100]!r}.",
+                _("must be a bare file name (letters, digits, _ . -), without a folder, not %(name)r."),
+                field=field,
+                name=name[:100],
             )
     if not entrypoint.endswith(".py"):
-        raise InvalidInput("bad_entrypoint", f"entrypoint: must end in .py, not {entrypoint!r}.")
+        raise InvalidInput("bad_entrypoint", _("must end in .py, not %(name)r."), field="entrypoint", name=entrypoint)
     if not config_file.endswith((".yaml", ".yml", ".json")):
-        raise InvalidInput("bad_config_file", f"config_file: must end in .yaml, .yml or .json, not {config_file!r}.")
+        raise InvalidInput(
+            "bad_config_file", _("must end in .yaml, .yml or .json, not %(name)r."), field="config_file",
+            name=config_file,
+        )  # fmt: skip
     return entrypoint, config_file
 
 
@@ -210,9 +232,14 @@ def _metadata(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
         parsed = json.loads(metadata) if isinstance(metadata, str) else metadata
         size = plain_json_bytes(parsed)
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("bad_metadata", f"metadata: is not valid JSON ({error}).") from error
+        raise InvalidInput("bad_metadata", _("is not valid JSON (%(why)s)."), field="metadata", why=error) from error
     if not isinstance(parsed, dict):
-        raise InvalidInput("bad_metadata", f"metadata: must be a JSON object, not {type(parsed).__name__}.")
+        raise InvalidInput(
+            "bad_metadata", _("must be a JSON object, not %(kind)s."), field="metadata", kind=type(parsed).__name__
+        )
     if size > METADATA_MAX_BYTES:
-        raise InvalidInput("bad_metadata", f"metadata: at most {METADATA_MAX_BYTES} bytes, not {size}.")
+        raise InvalidInput(
+            "bad_metadata", _("at most %(most)d bytes, not %(size)d."), field="metadata", most=METADATA_MAX_BYTES,
+            size=size,
+        )  # fmt: skip
     return parsed

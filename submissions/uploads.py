@@ -8,6 +8,7 @@ from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooMany
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from rest_framework.parsers import DataAndFiles, MultiPartParser
 
 from accounts.refusals import InvalidInput, RequestRefused, TooLarge
@@ -21,7 +22,7 @@ class LengthRequired(RequestRefused):
 
 
 def too_large() -> TooLarge:
-    return TooLarge("too_large", f"files: at most {settings.UPLOAD_MAX_BYTES} bytes in all.")
+    return TooLarge("too_large", _("at most %(most)d bytes in all."), field="files", most=settings.UPLOAD_MAX_BYTES)
 
 
 class HashingUploadHandler(FileUploadHandler):
@@ -93,7 +94,9 @@ def refuse_bad_length(request: HttpRequest) -> int:
     """The announced length of the body; raises when there is none, or when it is too large, before anything is read."""
     announced = request.META.get("CONTENT_LENGTH") or ""
     if not announced.isdigit():
-        raise LengthRequired("length_required", "Content-Length: must be given; chunked bodies are not taken.")
+        raise LengthRequired(
+            "length_required", _("must be given; chunked bodies are not taken."), field="Content-Length"
+        )
     if int(announced) > settings.UPLOAD_MAX_BYTES + ENVELOPE_BYTES:
         raise too_large()
     return int(announced)
@@ -118,19 +121,28 @@ class UploadParser(MultiPartParser):
         try:
             parsed = super().parse(whole, media_type=media_type, parser_context=parser_context)
         except TooManyFilesSent:
-            raise InvalidInput("too_many_files", f"files: at most {settings.UPLOAD_MAX_FILES} in one upload.")
+            raise InvalidInput(
+                "too_many_files", _("at most %(most)d in one upload."), field="files", most=settings.UPLOAD_MAX_FILES
+            )
         except TooManyFieldsSent:
             raise InvalidInput(
-                "too_many_fields", f"At most {settings.DATA_UPLOAD_MAX_NUMBER_FIELDS} fields in one form."
+                "too_many_fields",
+                _("At most %(most)d fields in one form."),
+                most=settings.DATA_UPLOAD_MAX_NUMBER_FIELDS,
             )
         except RequestDataTooBig:
             raise TooLarge(
-                "too_large", f"Fields beside the files: at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes in all."
+                "too_large",
+                _("Fields beside the files: at most %(most)d bytes in all."),
+                most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
             )
         if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
             raise too_large()
         if whole.count < length or not whole.tail.rstrip().endswith(b"--"):
             raise InvalidInput(
-                "truncated", f"The body ended after {whole.count} of {length} bytes; nothing was stored."
+                "truncated",
+                _("The body ended after %(count)d of %(length)d bytes; nothing was stored."),
+                count=whole.count,
+                length=length,
             )
         return parsed

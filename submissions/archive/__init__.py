@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from django.utils.translation import gettext_lazy
+
 from submissions.archive.limits import (
     DEFAULT_LIMITS,
     ArchiveLimits,
@@ -94,7 +96,7 @@ def _read(file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Fold
         if path is not None and not member.is_directory:
             manifest.append(ManifestEntry(path, content.bytes, content.sha256))
     if not manifest:
-        refuse("The archive is empty: it has no files.", "empty")
+        refuse(gettext_lazy("The archive is empty: it has no files."), "empty")
     return manifest
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
+from django.utils.translation import gettext_lazy
+
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
@@ -24,17 +26,23 @@ class ArchiveRefused(Exception):
     The message is safe to print anywhere plain text goes; it still has to be escaped for HTML.
     """
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code, message)
+    def __init__(self, code: str, sentence: object, **parameters: object) -> None:
+        super().__init__(code)
         self.code = code
-        self.message = message
+        self._sentence = sentence
+        self._parameters = parameters
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in the language that is active now."""
+        return str(self._sentence) % self._parameters if self._parameters else str(self._sentence)
 
     def __str__(self) -> str:
         return self.message
 
 
-def refuse(message: str, code: str = "bad_archive") -> NoReturn:
-    raise ArchiveRefused(code, message)
+def refuse(sentence: object, code: str = "bad_archive", **parameters: object) -> NoReturn:
+    raise ArchiveRefused(code, sentence, **parameters)
 
 
 def printable(name: str) -> str:
@@ -89,13 +97,18 @@ class Budget:
 
     def check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            refuse(f"The archive takes longer than {self.limits.seconds:g} seconds to read.", "too_large")
+            refuse(
+                gettext_lazy("The archive takes longer than %(seconds)g seconds to read."),
+                "too_large",
+                seconds=self.limits.seconds,
+            )
 
     def check_members(self, count: int) -> None:
         if count > self.limits.members:
             refuse(
-                f"The archive holds more than {self.limits.members} members, which is the most allowed.",
+                gettext_lazy("The archive holds more than %(members)s members, which is the most allowed."),
                 "too_large",
+                members=self.limits.members,
             )
 
     def add_member(self) -> None:
@@ -111,18 +124,24 @@ class Budget:
         self._unpacked_bytes += unpacked_bytes
         if self._unpacked_bytes > RATIO_FREE_BYTES and self._unpacked_bytes > self.limits.ratio * self._read_bytes:
             refuse(
-                f"The archive unpacks to more than {self.limits.ratio} times its size"
-                f" ({self._read_bytes} bytes gave {self._unpacked_bytes}), which is the most allowed.",
+                gettext_lazy(
+                    "The archive unpacks to more than %(ratio)s times its size (%(read_bytes)s bytes gave %(unpacked_bytes)s), which is the most allowed."
+                ),
                 "too_large",
+                ratio=self.limits.ratio,
+                read_bytes=self._read_bytes,
+                unpacked_bytes=self._unpacked_bytes,
             )
 
     def check_claim(self, name: str, claimed_bytes: int) -> None:
         """Refuse early what the archive itself says is too large; a smaller claim proves nothing."""
         if claimed_bytes > self.limits.file_bytes:
             refuse(
-                f"{printable(name)} has {claimed_bytes} bytes; at most {self.limits.file_bytes} bytes a file"
-                " are allowed.",
+                gettext_lazy("%(name)s has %(claimed_bytes)s bytes; at most %(file_bytes)s bytes a file are allowed."),
                 "too_large",
+                name=printable(name),
+                claimed_bytes=claimed_bytes,
+                file_bytes=self.limits.file_bytes,
             )
 
     def add_content(self, name: str, *, chunk_bytes: int, file_bytes: int) -> None:
@@ -131,7 +150,10 @@ class Budget:
         self._content_bytes += chunk_bytes
         if self._content_bytes > self.limits.total_bytes:
             refuse(
-                f"The files of the archive have more than {self.limits.total_bytes} bytes together"
-                f" (passed in {printable(name)}), which is the most allowed.",
+                gettext_lazy(
+                    "The files of the archive have more than %(total_bytes)s bytes together (passed in %(name)s), which is the most allowed."
+                ),
                 "too_large",
+                total_bytes=self.limits.total_bytes,
+                name=printable(name),
             )

@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from django.utils.translation import gettext_lazy
+
 from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable, refuse
 
 # Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
@@ -15,37 +17,56 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
     """The path as we keep it: relative, posix, NFC, without `.` and empty parts. Raises ArchiveRefused."""
 
-    def refuse_name(rule: str) -> None:
-        refuse(f"The name {printable(path)} {rule}.", "bad_file_name")
+    def refuse_name(sentence: object, **parameters: object) -> None:
+        refuse(sentence, "bad_file_name", name=printable(path), **parameters)
 
     # Before anything that costs more than its length: NFC shortens a name three times at the most.
     if len(path) > 4 * limits.path_bytes:
-        refuse_name(f"has {len(path)} characters; a path may have at most {limits.path_bytes} bytes")
+        refuse_name(
+            gettext_lazy("The name %(name)s has %(count)d characters; a path may have at most %(most)d bytes."),
+            count=len(path),
+            most=limits.path_bytes,
+        )
     for character in path:
         if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
-            refuse_name(f"contains the character U+{ord(character):04X}, which is not printable")
+            refuse_name(
+                gettext_lazy("The name %(name)s contains the character %(character)s, which is not printable."),
+                character=f"U+{ord(character):04X}",
+            )
     if "\\" in path:
-        refuse_name("contains a backslash; folders are separated by /")
+        refuse_name(gettext_lazy("The name %(name)s contains a backslash; folders are separated by /."))
     if path.startswith("/"):
-        refuse_name("is absolute; paths must be relative")
+        refuse_name(gettext_lazy("The name %(name)s is absolute; paths must be relative."))
     if path.endswith("/") or not path:
-        refuse_name("ends without a file name")
+        refuse_name(gettext_lazy("The name %(name)s ends without a file name."))
 
     parts = [part for part in unicodedata.normalize("NFC", path).split("/") if part not in ("", ".")]
     normalised = "/".join(parts)
     if not parts or path.endswith("/."):
-        refuse_name("ends without a file name")
+        refuse_name(gettext_lazy("The name %(name)s ends without a file name."))
     if ".." in parts:
-        refuse_name('contains "..", which leads out of its folder')
+        refuse_name(gettext_lazy('The name %(name)s contains "..", which leads out of its folder.'))
     if _DRIVE.match(normalised):
-        refuse_name("begins with a drive letter")
+        refuse_name(gettext_lazy("The name %(name)s begins with a drive letter."))
     if len(parts) > limits.depth:
-        refuse_name(f"is {len(parts)} levels deep; at most {limits.depth} are allowed")
+        refuse_name(
+            gettext_lazy("The name %(name)s is %(count)d levels deep; at most %(most)d are allowed."),
+            count=len(parts),
+            most=limits.depth,
+        )
     for part in parts:
         if len(part.encode()) > limits.component_bytes:
-            refuse_name(f"has a part of {len(part.encode())} bytes; at most {limits.component_bytes} are allowed")
+            refuse_name(
+                gettext_lazy("The name %(name)s has a part of %(count)d bytes; at most %(most)d are allowed."),
+                count=len(part.encode()),
+                most=limits.component_bytes,
+            )
     if len(normalised.encode()) > limits.path_bytes:
-        refuse_name(f"has {len(normalised.encode())} bytes; at most {limits.path_bytes} are allowed")
+        refuse_name(
+            gettext_lazy("The name %(name)s has %(count)d bytes; at most %(most)d are allowed."),
+            count=len(normalised.encode()),
+            most=limits.path_bytes,
+        )
     return normalised
 
 
@@ -54,7 +75,11 @@ def decode_name(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         shown = printable(raw.decode("utf-8", "backslashreplace"))
-        refuse(f"The name {shown} is not UTF-8; pack the archive again with UTF-8 names.", "bad_file_name")
+        refuse(
+            gettext_lazy("The name %(name)s is not UTF-8; pack the archive again with UTF-8 names."),
+            "bad_file_name",
+            name=shown,
+        )
 
 
 def is_junk(path: str, *, is_directory: bool) -> bool:
@@ -90,14 +115,20 @@ class Tree:
         key = _fold(path)
         if is_directory:
             if key in self._directories:
-                _refuse_pair("are the same directory twice", path, self._paths[key])
+                _refuse_pair(
+                    gettext_lazy("%(name)s and %(other)s are the same directory twice."), path, self._paths[key]
+                )
             self._add_directory(path, path)
             self._directories.add(key)
         else:
             if key in self._files:
-                _refuse_pair("are the same name twice", path, self._paths[key])
+                _refuse_pair(gettext_lazy("%(name)s and %(other)s are the same name twice."), path, self._paths[key])
             if key in self._paths:
-                _refuse_pair("are a file and a directory of one name", path, self._paths[key])
+                _refuse_pair(
+                    gettext_lazy("%(name)s and %(other)s are a file and a directory of one name."),
+                    path,
+                    self._paths[key],
+                )
             self._paths[key] = path
             self._files.add(key)
         return path
@@ -105,14 +136,20 @@ class Tree:
     def _add_directory(self, directory: str, path: str) -> None:
         key = _fold(directory)
         if key in self._files:
-            _refuse_pair("are a directory and a file of one name", path, self._paths[key])
+            _refuse_pair(
+                gettext_lazy("%(name)s and %(other)s are a directory and a file of one name."), path, self._paths[key]
+            )
         if self._paths.setdefault(key, directory) != directory:
-            _refuse_pair("are one directory spelled in two ways", directory, self._paths[key])
+            _refuse_pair(
+                gettext_lazy("%(name)s and %(other)s are one directory spelled in two ways."),
+                directory,
+                self._paths[key],
+            )
 
 
 def _fold(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
 
 
-def _refuse_pair(rule: str, path: str, other: str) -> None:
-    refuse(f"{printable(path)} and {printable(other)} {rule}.", "bad_file_name")
+def _refuse_pair(sentence: object, path: str, other: str) -> None:
+    refuse(sentence, "bad_file_name", name=printable(path), other=printable(other))

@@ -5,6 +5,8 @@ import tarfile
 from collections.abc import Iterable
 from typing import BinaryIO
 
+from django.utils.translation import gettext_lazy
+
 from submissions.archive.limits import (
     CHUNK_BYTES,
     DEFAULT_LIMITS,
@@ -36,7 +38,7 @@ def write_archive(
         if path is not None:
             manifest.append(_write_member(target, path, file, budget))
     if not manifest:
-        refuse("There are no files.", "empty")
+        refuse(gettext_lazy("There are no files."), "empty")
     target.write(bytes(2 * _BLOCK_BYTES))
     return manifest
 

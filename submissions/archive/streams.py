@@ -3,6 +3,8 @@
 import zlib
 from typing import BinaryIO, Protocol
 
+from django.utils.translation import gettext_lazy
+
 from submissions.archive.limits import CHUNK_BYTES, MIB, Budget, refuse
 
 # bgzip cuts a file into gzip members of 64 KiB, so a full archive has some 16 000 of them.
@@ -73,15 +75,19 @@ class GzipStream:
                     return b""
                 self._members += 1
                 if self._members > _GZIP_MEMBERS:
-                    refuse(f"The archive consists of more than {_GZIP_MEMBERS} gzip members.", "too_large")
+                    refuse(
+                        gettext_lazy("The archive consists of more than %(gzip_members)s gzip members."),
+                        "too_large",
+                        gzip_members=_GZIP_MEMBERS,
+                    )
                 self._decoder = zlib.decompressobj(_GZIP_WBITS)
             try:
                 # Without input too: the decoder may still hold output that did not fit in the last piece.
                 piece = self._decoder.decompress(data, CHUNK_BYTES)
             except zlib.error:
                 if self._members == 1 and not self._output:
-                    refuse("The archive is not gzip, or its compressed data is damaged.")
-                refuse("The compressed data is damaged, or something follows its end.")
+                    refuse(gettext_lazy("The archive is not gzip, or its compressed data is damaged."))
+                refuse(gettext_lazy("The compressed data is damaged, or something follows its end."))
             self._has_input |= bool(data)
             self._input = self._decoder.unused_data if self._decoder.eof else self._decoder.unconsumed_tail
             self._budget.add_unpacked(read_bytes=len(data) - len(self._input), unpacked_bytes=len(piece))
@@ -89,8 +95,8 @@ class GzipStream:
                 self._decoder = None
             elif not data and not piece:
                 if not self._has_input:
-                    refuse("The archive is empty: it has no bytes.", "empty")
-                refuse("The archive ends in the middle of its compressed data.")
+                    refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
+                refuse(gettext_lazy("The archive ends in the middle of its compressed data."))
             if piece:
                 return piece
 
@@ -100,6 +106,6 @@ class GzipStream:
             self._budget.check_time()
             filling += len(data)
             if data.count(0) != len(data) or filling > FILLING_BYTES:
-                refuse("Something follows the end of the compressed data.")
+                refuse(gettext_lazy("Something follows the end of the compressed data."))
             data = self._file.read(CHUNK_BYTES)
         self._input = b""

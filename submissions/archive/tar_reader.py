@@ -7,6 +7,9 @@ Format: POSIX.1-2024 pax "ustar Interchange Format", and GNU tar's manual, "Basi
 
 import re
 from collections.abc import Iterator
+from typing import NoReturn
+
+from django.utils.translation import gettext_lazy
 
 from submissions.archive.limits import CHUNK_BYTES, KIB, Budget, Member, printable, refuse
 from submissions.archive.names import decode_name
@@ -17,13 +20,13 @@ _ZERO_BLOCK = bytes(_BLOCK_BYTES)
 _EXTENDED_BYTES = 64 * KIB
 
 _REFUSED_TYPES = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"3": "a character device",
-    b"4": "a block device",
-    b"6": "a FIFO",
-    b"K": "a link with a long target",
-    b"S": "a sparse file",
+    b"1": gettext_lazy("a hard link"),
+    b"2": gettext_lazy("a symbolic link"),
+    b"3": gettext_lazy("a character device"),
+    b"4": gettext_lazy("a block device"),
+    b"6": gettext_lazy("a FIFO"),
+    b"K": gettext_lazy("a link with a long target"),
+    b"S": gettext_lazy("a sparse file"),
 }
 
 _OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
@@ -39,12 +42,12 @@ def read_tar(stream: Stream, budget: Budget) -> Iterator[Member]:
     while True:
         header = stream.read(_BLOCK_BYTES)
         if not header and is_first:
-            refuse("The archive is empty: it has no bytes.", "empty")
+            refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
         if len(header) < _BLOCK_BYTES:
-            refuse("The archive ends without the end mark of a tar, so a part of it is missing.")
+            refuse(gettext_lazy("The archive ends without the end mark of a tar, so a part of it is missing."))
         if header == _ZERO_BLOCK:
             if pax or long_name is not None:
-                refuse("The archive ends after the extended header of a member that is missing.")
+                refuse(gettext_lazy("The archive ends after the extended header of a member that is missing."))
             _check_end(stream)
             return
         _check_checksum(header, is_first=is_first)
@@ -58,7 +61,7 @@ def read_tar(stream: Stream, budget: Budget) -> Iterator[Member]:
                 budget.add_member()
                 _check_global(_pax_records(data))
             elif pax or long_name is not None:
-                refuse("A member of the archive has two extended headers.")
+                refuse(gettext_lazy("A member of the archive has two extended headers."))
             elif kind == b"x":
                 # Never empty, so that a second one is seen.
                 pax = {b"": b"", **_pax_records(data)}
@@ -75,17 +78,26 @@ def read_tar(stream: Stream, budget: Budget) -> Iterator[Member]:
 
         is_directory = kind == b"5" or (kind == b"\0" and name.endswith("/"))
         if kind not in (b"0", b"\0", b"5"):
-            what = _REFUSED_TYPES.get(kind, f"of the unknown type {printable(kind.decode('latin-1'))}")
-            refuse(f"{printable(name)} is {what}; only files and directories are allowed.")
+            _refuse_kind(name, kind)
         mode = _number(header[100:108], "mode")
         _check_mode(name, mode, is_directory=is_directory)
         if is_directory and size:
-            refuse(f"{printable(name)} is a directory with {size} bytes of content.")
+            refuse(
+                gettext_lazy("%(name)s is a directory with %(size)s bytes of content."), name=printable(name), size=size
+            )
         budget.check_claim(name, size)
         chunks = _content(stream, name, size)
         yield Member(name, is_directory, bool(mode & 0o100), chunks)
         for _ in chunks:
             pass
+
+
+def _refuse_kind(name: str, kind: bytes) -> NoReturn:
+    if kind in _REFUSED_TYPES:
+        sentence = gettext_lazy("%(name)s is %(what)s; only files and directories are allowed.")
+        refuse(sentence, name=printable(name), what=_REFUSED_TYPES[kind])
+    sentence = gettext_lazy("%(name)s is of the unknown type %(kind)s; only files and directories are allowed.")
+    refuse(sentence, name=printable(name), kind=printable(kind.decode("latin-1")))
 
 
 def _check_checksum(header: bytes, *, is_first: bool) -> None:
@@ -94,8 +106,9 @@ def _check_checksum(header: bytes, *, is_first: bool) -> None:
     signed = unsigned - 256 * sum(byte > 127 for byte in header[:148] + header[156:])
     told = _OCTAL.fullmatch(header[148:156])
     if told is None or int(told[1] or b"0", 8) not in (unsigned, signed):
-        damaged = "A header of the archive is damaged: its checksum is wrong."
-        refuse("The archive is not a tar." if is_first else damaged)
+        if is_first:
+            refuse(gettext_lazy("The archive is not a tar."))
+        refuse(gettext_lazy("A header of the archive is damaged: its checksum is wrong."))
 
 
 def _number(field: bytes, what: str) -> int:
@@ -104,7 +117,7 @@ def _number(field: bytes, what: str) -> int:
         return int.from_bytes(field[1:], "big")
     match = _OCTAL.fullmatch(field)
     if match is None:
-        refuse(f"A header of the archive is damaged: its {what} is not a number.")
+        refuse(gettext_lazy("A header of the archive is damaged: its %(what)s is not a number."), what=what)
     return int(match[1] or b"0", 8)
 
 
@@ -118,10 +131,16 @@ def _name(header: bytes) -> bytes:
 
 def _extended(stream: Stream, size: int) -> bytes:
     if size > _EXTENDED_BYTES:
-        refuse(f"The archive has an extended header of {size} bytes; at most {_EXTENDED_BYTES} are allowed.")
+        refuse(
+            gettext_lazy(
+                "The archive has an extended header of %(size)s bytes; at most %(extended_bytes)s are allowed."
+            ),
+            size=size,
+            extended_bytes=_EXTENDED_BYTES,
+        )
     data = stream.read(_padded(size))
     if len(data) < _padded(size):
-        refuse("The archive ends in the middle of an extended header.")
+        refuse(gettext_lazy("The archive ends in the middle of an extended header."))
     return data[:size]
 
 
@@ -133,10 +152,10 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
         match = _PAX_LENGTH.match(data, position)
         end = position + int(match[1]) if match else 0
         if match is None or end > len(data) or end <= match.end() or data[end - 1 : end] != b"\n":
-            refuse("The archive has a damaged PAX header.")
+            refuse(gettext_lazy("The archive has a damaged PAX header."))
         key, equals, value = data[match.end() : end - 1].partition(b"=")
         if not equals or not key or key in records:
-            refuse("The archive has a damaged PAX header.")
+            refuse(gettext_lazy("The archive has a damaged PAX header."))
         records[key] = value
         position = end
     return records
@@ -144,18 +163,22 @@ def _pax_records(data: bytes) -> dict[bytes, bytes]:
 
 def _check_pax(name: str, pax: dict[bytes, bytes], size: int) -> None:
     if b"linkpath" in pax:
-        refuse(f"{printable(name)} is a link; only files and directories are allowed.")
+        refuse(gettext_lazy("%(name)s is a link; only files and directories are allowed."), name=printable(name))
     if any(key.startswith(b"GNU.sparse.") for key in pax):
-        refuse(f"{printable(name)} is a sparse file; only plain files and directories are allowed.")
+        refuse(
+            gettext_lazy("%(name)s is a sparse file; only plain files and directories are allowed."),
+            name=printable(name),
+        )
     if pax.get(b"hdrcharset", b"ISO-IR 10646 2000 UTF-8") != b"ISO-IR 10646 2000 UTF-8":
         refuse(
-            f"The name {printable(name)} is not UTF-8; pack the archive again with UTF-8 names.",
+            gettext_lazy("The name %(name)s is not UTF-8; pack the archive again with UTF-8 names."),
             "bad_file_name",
+            name=printable(name),
         )
     # Whatever we would take fits the header's own field, so a second size can only be there to confuse.
     claimed = pax.get(b"size")
     if claimed is not None and not (_PAX_SIZE.fullmatch(claimed) and int(claimed) == size):
-        refuse(f"{printable(name)} has two different sizes in its headers.")
+        refuse(gettext_lazy("%(name)s has two different sizes in its headers."), name=printable(name))
 
 
 def _check_global(pax: dict[bytes, bytes]) -> None:
@@ -163,13 +186,17 @@ def _check_global(pax: dict[bytes, bytes]) -> None:
     for key in pax:
         if key in (b"path", b"linkpath", b"size", b"hdrcharset") or key.startswith(b"GNU.sparse."):
             shown = printable(key.decode("utf-8", "backslashreplace"))
-            refuse(f"The archive sets {shown} for all its members, which is not allowed.")
+            refuse(gettext_lazy("The archive sets %(name)s for all its members, which is not allowed."), name=shown)
 
 
 def _check_mode(name: str, mode: int, *, is_directory: bool) -> None:
     # Shared folders pass setgid on to every directory in them; there it means nothing to us and is dropped.
     if mode & 0o4000 or (mode & 0o2000 and not is_directory):
-        refuse(f"{printable(name)} has the setuid or setgid bit (mode {mode & 0o7777:o}), which is not allowed.")
+        refuse(
+            gettext_lazy("%(name)s has the setuid or setgid bit (mode %(mode)o), which is not allowed."),
+            name=printable(name),
+            mode=mode & 0o7777,
+        )
 
 
 def _padded(size: int) -> int:
@@ -181,12 +208,17 @@ def _content(stream: Stream, name: str, size: int) -> Iterator[bytes]:
     while missing:
         chunk = stream.read(min(missing, CHUNK_BYTES))
         if not chunk:
-            refuse(f"The archive ends in the middle of {printable(name)}: {missing} of {size} bytes are missing.")
+            refuse(
+                gettext_lazy("The archive ends in the middle of %(name)s: %(missing)s of %(size)s bytes are missing."),
+                name=printable(name),
+                missing=missing,
+                size=size,
+            )
         missing -= len(chunk)
         yield chunk
     padding = _padded(size) - size
     if len(stream.read(padding)) < padding:
-        refuse(f"The archive ends in the middle of {printable(name)}.")
+        refuse(gettext_lazy("The archive ends in the middle of %(name)s."), name=printable(name))
 
 
 def _check_end(stream: Stream) -> None:
@@ -195,6 +227,6 @@ def _check_end(stream: Stream) -> None:
     while block := stream.read(CHUNK_BYTES):
         filling += len(block)
         if block.count(0) != len(block) or filling > FILLING_BYTES:
-            refuse("Something follows the end mark of the tar.")
+            refuse(gettext_lazy("Something follows the end mark of the tar."))
     if filling < _BLOCK_BYTES:
-        refuse("The archive ends without the end mark of a tar, so a part of it is missing.")
+        refuse(gettext_lazy("The archive ends without the end mark of a tar, so a part of it is missing."))

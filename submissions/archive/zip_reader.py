@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from django.utils.translation import gettext_lazy
+
 from submissions.archive.limits import CHUNK_BYTES, Budget, Member, printable, refuse
 from submissions.archive.names import decode_name
 from submissions.archive.streams import read_fully
@@ -58,11 +60,11 @@ def read_zip(file: BinaryIO, budget: Budget) -> Iterator[Member]:
         yield Member(entry.name, is_directory, bool(entry.mode & 0o100), _content(file, entry, budget))
 
 
-def _read_at(file: BinaryIO, offset: int, size: int, what: str) -> bytes:
+def _read_at(file: BinaryIO, offset: int, size: int, what: object) -> bytes:
     file.seek(offset)
     data = read_fully(file, size)
     if len(data) < size:
-        refuse(f"The archive ends in the middle of {what}.")
+        refuse(gettext_lazy("The archive ends in the middle of %(what)s."), what=what)
     return data
 
 
@@ -71,21 +73,21 @@ def _read_directory(file: BinaryIO, budget: Budget) -> tuple[list[_Entry], int]:
     count, size, offset = _find_directory(file)
     budget.check_members(count)
     if count == 0 and size == 0 and offset == 0:
-        refuse("The archive is empty: it has no members.", "empty")
+        refuse(gettext_lazy("The archive is empty: it has no members."), "empty")
     entries = []
     position, end = offset, offset + size
     for _ in range(count):
         budget.add_member()
         if position + _DIRECTORY.size > end:
-            refuse("The directory of the archive has fewer members than it says.")
-        fixed = _DIRECTORY.unpack(_read_at(file, position, _DIRECTORY.size, "its directory"))
+            refuse(gettext_lazy("The directory of the archive has fewer members than it says."))
+        fixed = _DIRECTORY.unpack(_read_at(file, position, _DIRECTORY.size, gettext_lazy("its directory")))
         variable_bytes = sum(fixed[10:13])
         position += _DIRECTORY.size + variable_bytes
         if fixed[0] != b"PK\1\2" or position > end:
-            refuse("The directory of the archive is damaged.")
+            refuse(gettext_lazy("The directory of the archive is damaged."))
         entries.append(_directory_entry(fixed, read_fully(file, variable_bytes)))
     if position != end:
-        refuse("The directory of the archive has more in it than it says.")
+        refuse(gettext_lazy("The directory of the archive has more in it than it says."))
     entries.sort(key=lambda entry: entry.header_offset)
     return entries, offset
 
@@ -94,36 +96,38 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     """Number of members, size and offset of the directory, which must end where its end records begin."""
     length = file.seek(0, 2)
     if not length:
-        refuse("The archive is empty: it has no bytes.", "empty")
+        refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
     tail_offset = max(0, length - _END.size - _MAX16)
-    tail = _read_at(file, tail_offset, length - tail_offset, "its end")
+    tail = _read_at(file, tail_offset, length - tail_offset, gettext_lazy("its end"))
     at = tail.rfind(b"PK\5\6")
     if at < 0 or at + _END.size > len(tail):
-        refuse("The archive is not a zip, or its end is missing.")
+        refuse(gettext_lazy("The archive is not a zip, or its end is missing."))
     _, disk, first_disk, disk_count, count, size, offset, comment_bytes = _END.unpack_from(tail, at)
     if at + _END.size + comment_bytes != len(tail):
-        refuse("Something follows the end of the zip.")
+        refuse(gettext_lazy("Something follows the end of the zip."))
     end = tail_offset + at
     if (disk, first_disk) != (0, 0) or disk_count != count:
-        refuse("The archive is a part of a zip that was split.")
+        refuse(gettext_lazy("The archive is a part of a zip that was split."))
 
     locator_at = end - _END64_LOCATOR.size
-    locator = _read_at(file, locator_at, _END64_LOCATOR.size, "its end") if locator_at >= 0 else b""
+    locator = _read_at(file, locator_at, _END64_LOCATOR.size, gettext_lazy("its end")) if locator_at >= 0 else b""
     if locator.startswith(b"PK\6\7"):
         end = locator_at - _END64.size
         _, _, end64_offset, disks = _END64_LOCATOR.unpack(locator)
         if end < 0 or end64_offset != end or disks > 1:
-            refuse("The zip64 end of the archive is damaged.")
-        record = _END64.unpack(_read_at(file, end, _END64.size, "its end"))
+            refuse(gettext_lazy("The zip64 end of the archive is damaged."))
+        record = _END64.unpack(_read_at(file, end, _END64.size, gettext_lazy("its end")))
         signature, record_bytes, _, _, disk, first_disk, disk_count, count64, size64, offset64 = record
         wrong = signature != b"PK\6\6" or record_bytes != _END64.size - 12
         wrong |= (disk, first_disk) != (0, 0) or disk_count != count64
         wrong |= count not in (count64, _MAX16) or size not in (size64, _MAX32) or offset not in (offset64, _MAX32)
         if wrong:
-            refuse("The zip64 end of the archive is damaged.")
+            refuse(gettext_lazy("The zip64 end of the archive is damaged."))
         count, size, offset = count64, size64, offset64
     if offset + size != end:
-        refuse("The directory of the archive is not where its end says: something was put before or between.")
+        refuse(
+            gettext_lazy("The directory of the archive is not where its end says: something was put before or between.")
+        )
     return count, size, offset
 
 
@@ -153,10 +157,10 @@ def _directory_entry(fixed: tuple[int, ...], variable: bytes) -> _Entry:
     size, packed, offset = _zip64(name, extra, [size, packed, offset])
     entry = _Entry(raw_name, name, flags, method, crc, packed, size, offset, attributes >> 16)
     if disk != 0:
-        refuse(f"{printable(name)} is in another part of a zip that was split.")
+        refuse(gettext_lazy("%(name)s is in another part of a zip that was split."), name=printable(name))
     unicode_path = extra.get(_UNICODE_PATH_EXTRA)
     if unicode_path is not None and unicode_path[5:] != raw_name:
-        refuse(f"{printable(name)} has two different names.", "bad_file_name")
+        refuse(gettext_lazy("%(name)s has two different names."), "bad_file_name", name=printable(name))
     _check_entry(entry)
     return entry
 
@@ -164,22 +168,47 @@ def _directory_entry(fixed: tuple[int, ...], variable: bytes) -> _Entry:
 def _check_entry(entry: _Entry) -> None:
     shown = printable(entry.name)
     if entry.flags & _ENCRYPTED_FLAGS:
-        refuse(f"{shown} is encrypted; encrypted members are not allowed.")
+        refuse(gettext_lazy("%(name)s is encrypted; encrypted members are not allowed."), name=shown)
     if entry.method not in (_STORED, _DEFLATED) or entry.flags & _PATCH_FLAG:
-        refuse(f"{shown} is compressed by method {entry.method}; only stored (0) and deflate (8) are allowed.")
+        refuse(
+            gettext_lazy("%(name)s is compressed by method %(method)s; only stored (0) and deflate (8) are allowed."),
+            name=shown,
+            method=entry.method,
+        )
     kind = stat.S_IFMT(entry.mode)
     is_directory = entry.name.endswith("/")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        what = "a symbolic link" if kind == stat.S_IFLNK else f"of the special kind {kind:o}"
-        refuse(f"{shown} is {what}; only files and directories are allowed.")
+        if kind == stat.S_IFLNK:
+            refuse(gettext_lazy("%(name)s is a symbolic link; only files and directories are allowed."), name=shown)
+        refuse(
+            gettext_lazy("%(name)s is of the special kind %(kind)o; only files and directories are allowed."),
+            name=shown,
+            kind=kind,
+        )
     if kind and (kind == stat.S_IFDIR) != is_directory:
-        refuse(f"{shown} is a file by its name and a directory by its mode, or the other way round.")
+        refuse(
+            gettext_lazy("%(name)s is a file by its name and a directory by its mode, or the other way round."),
+            name=shown,
+        )
     if entry.mode & 0o4000 or (entry.mode & 0o2000 and not is_directory):
-        refuse(f"{shown} has the setuid or setgid bit (mode {entry.mode & 0o7777:o}), which is not allowed.")
+        refuse(
+            gettext_lazy("%(name)s has the setuid or setgid bit (mode %(mode)o), which is not allowed."),
+            name=shown,
+            mode=entry.mode & 0o7777,
+        )
     if is_directory and entry.file_bytes:
-        refuse(f"{shown} is a directory with {entry.file_bytes} bytes of content.")
+        refuse(
+            gettext_lazy("%(name)s is a directory with %(file_bytes)s bytes of content."),
+            name=shown,
+            file_bytes=entry.file_bytes,
+        )
     if entry.method == _STORED and entry.packed_bytes != entry.file_bytes:
-        refuse(f"{shown} is stored, but says {entry.packed_bytes} and {entry.file_bytes} bytes.")
+        refuse(
+            gettext_lazy("%(name)s is stored, but says %(packed_bytes)s and %(file_bytes)s bytes."),
+            name=shown,
+            packed_bytes=entry.packed_bytes,
+            file_bytes=entry.file_bytes,
+        )
 
 
 def _extra_fields(name: str, data: bytes) -> dict[int, bytes]:
@@ -190,7 +219,7 @@ def _extra_fields(name: str, data: bytes) -> dict[int, bytes]:
         key, size = struct.unpack_from("<2H", data, position)
         position += 4
         if position + size > len(data) or (key in fields and key in (_ZIP64_EXTRA, _UNICODE_PATH_EXTRA)):
-            refuse(f"{printable(name)} has a damaged header.")
+            refuse(gettext_lazy("%(name)s has a damaged header."), name=printable(name))
         fields[key] = data[position : position + size]
         position += size
     return fields
@@ -205,7 +234,7 @@ def _zip64(name: str, extra: dict[int, bytes], values: list[int]) -> list[int]:
     for value in values:
         if value == _MAX32:
             if len(field) < 8:
-                refuse(f"{printable(name)} has a damaged header.")
+                refuse(gettext_lazy("%(name)s has a damaged header."), name=printable(name))
             value, field = int.from_bytes(field[:8], "little"), field[8:]
         resolved.append(value)
     return resolved
@@ -219,19 +248,21 @@ def _check_layout(file: BinaryIO, entries: list[_Entry], directory_offset: int, 
         shown = printable(entry.name)
         if entry.header_offset != position:
             overlaps = entry.header_offset < position
-            refuse(f"{shown} {'overlaps the member before it' if overlaps else 'has hidden data before it'}.")
+            if overlaps:
+                refuse(gettext_lazy("%(name)s overlaps the member before it."), name=shown)
+            refuse(gettext_lazy("%(name)s has hidden data before it."), name=shown)
         if position + _LOCAL.size > directory_offset:
-            refuse(f"{shown} lies outside the archive.")
+            refuse(gettext_lazy("%(name)s lies outside the archive."), name=shown)
         has_descriptor = _check_local_header(file, entry)
         position = entry.data_offset + entry.packed_bytes
         is_last = index + 1 == len(entries)
         following = directory_offset if is_last else entries[index + 1].header_offset
         if position > following:
-            refuse(f"{shown} overlaps what follows it.")
+            refuse(gettext_lazy("%(name)s overlaps what follows it."), name=shown)
         if has_descriptor:
             position += _descriptor_bytes(file, entry, position, following - position)
     if position != directory_offset:
-        refuse("The archive has hidden data before its directory.")
+        refuse(gettext_lazy("The archive has hidden data before its directory."))
 
 
 def _check_local_header(file: BinaryIO, entry: _Entry) -> bool:
@@ -247,7 +278,9 @@ def _check_local_header(file: BinaryIO, entry: _Entry) -> bool:
     agrees = all(here == there or (has_descriptor and here in (0, _MAX32)) for here, there in told)
     agrees &= method == entry.method and variable[:name_bytes] == entry.raw_name
     if signature != b"PK\3\4" or not agrees or flags & (_ENCRYPTED_FLAGS | _PATCH_FLAG):
-        refuse(f"{shown} is not the same in the directory of the archive and in its own header.")
+        refuse(
+            gettext_lazy("%(name)s is not the same in the directory of the archive and in its own header."), name=shown
+        )
     return has_descriptor
 
 
@@ -260,7 +293,7 @@ def _descriptor_bytes(file: BinaryIO, entry: _Entry, offset: int, room: int) -> 
                 continue
             if found == prefix + struct.pack(form, entry.crc, entry.packed_bytes, entry.file_bytes):
                 return len(found)
-    refuse(f"{printable(entry.name)} does not end as the directory of the archive says.")
+    refuse(gettext_lazy("%(name)s does not end as the directory of the archive says."), name=printable(entry.name))
 
 
 def _content(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
@@ -274,10 +307,19 @@ def _content(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
         crc = zlib.crc32(chunk, crc)
         yield chunk
     if came_out != entry.file_bytes:
-        more_or_less = "more" if came_out > entry.file_bytes else "fewer"
-        refuse(f"{printable(entry.name)} says it has {entry.file_bytes} bytes, but has {more_or_less}.")
+        if came_out > entry.file_bytes:
+            refuse(
+                gettext_lazy("%(name)s says it has %(file_bytes)s bytes, but has more."),
+                name=printable(entry.name),
+                file_bytes=entry.file_bytes,
+            )
+        refuse(
+            gettext_lazy("%(name)s says it has %(file_bytes)s bytes, but has fewer."),
+            name=printable(entry.name),
+            file_bytes=entry.file_bytes,
+        )
     if crc != entry.crc:
-        refuse(f"{printable(entry.name)} is damaged: its checksum is wrong.")
+        refuse(gettext_lazy("%(name)s is damaged: its checksum is wrong."), name=printable(entry.name))
 
 
 def _unpacked(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
@@ -290,7 +332,7 @@ def _unpacked(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
         if not data and left:
             data = file.read(min(left, CHUNK_BYTES))
             if not data:
-                refuse(f"The archive ends in the middle of {printable(entry.name)}.")
+                refuse(gettext_lazy("The archive ends in the middle of %(name)s."), name=printable(entry.name))
             left -= len(data)
         if decoder is None:
             piece = data
@@ -298,7 +340,7 @@ def _unpacked(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
             try:
                 piece = decoder.decompress(data, CHUNK_BYTES)
             except zlib.error:
-                refuse(f"{printable(entry.name)} is damaged: it cannot be decompressed.")
+                refuse(gettext_lazy("%(name)s is damaged: it cannot be decompressed."), name=printable(entry.name))
             pending = decoder.unconsumed_tail
         budget.add_unpacked(read_bytes=len(data) - len(pending), unpacked_bytes=len(piece))
         if piece:
@@ -307,7 +349,7 @@ def _unpacked(file: BinaryIO, entry: _Entry, budget: Budget) -> Iterator[bytes]:
             return
         if decoder is not None and decoder.eof:
             if left or decoder.unused_data:
-                refuse(f"{printable(entry.name)} has hidden data after its content.")
+                refuse(gettext_lazy("%(name)s has hidden data after its content."), name=printable(entry.name))
             return
         if decoder is not None and not data and not piece:
-            refuse(f"{printable(entry.name)} is damaged: its compressed data has no end.")
+            refuse(gettext_lazy("%(name)s is damaged: its compressed data has no end."), name=printable(entry.name))

@@ -1,11 +1,9 @@
-"""Signing in and out, tokens, languages, and errors in the house's frame."""
+"""Signing in and out, tokens and languages."""
 
 import pytest
-from django.test import RequestFactory
 
 from accounts.models import ApiToken
 from accounts.tests.factories import PASSWORD, ApiTokenFactory, UserFactory
-from leaderboard_site.errors import not_found
 
 pytestmark = pytest.mark.django_db
 
@@ -63,19 +61,6 @@ def test_the_language_can_be_switched(client):
 def test_the_browsers_language_is_taken(client):
     page = client.get("/login/", headers={"Accept-Language": "ja,en;q=0.5"}).content.decode()
     assert '<html lang="ja">' in page and "ログイン" in page
-
-
-def test_a_page_that_is_not_there_is_in_the_houses_frame(client):
-    response = client.get("/nowhere/")
-    assert response.status_code == 404
-    assert 'class="brand"' in response.content.decode()
-
-
-def test_an_error_is_drawn_without_a_database_or_a_session(django_assert_num_queries):
-    request = RequestFactory().get("/nowhere/")  # no session, no user, no messages
-    with django_assert_num_queries(0):
-        response = not_found(request)
-    assert b"404" in response.content and b"site.css" in response.content
 
 
 @pytest.mark.parametrize("count", [1, 30])
