@@ -109,6 +109,13 @@ class Job(models.Model):
     resource_class = models.CharField(_("resource class"), max_length=32, default="small")
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)
     request_digest = models.CharField(max_length=64, blank=True, help_text=_("SHA-256 of the request behind the key."))
+    request_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("The request that made it: its log lines, the worker's and the MLflow run carry it."),
+    )
     rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns")
     priority = models.PositiveSmallIntegerField(default=0, help_text=_("Smaller runs first; re-runs stand at 1."))
 
@@ -318,3 +325,18 @@ class TrackingOutbox(models.Model):
 
     def __str__(self) -> str:
         return str(self.job_id)
+
+
+class EndingTally(models.Model):
+    """How the jobs of a class have ended so far, as jobs/tally.py counts them for metrics; retention takes nothing away."""
+
+    resource_class = models.CharField(max_length=32, primary_key=True)
+    # The last job that was counted.
+    until = models.DateTimeField(null=True)
+    last_id = models.UUIDField(null=True)
+    endings = models.JSONField(default=list)  # [{"status": ..., "error_code": ..., "jobs": 12}]
+    run = models.JSONField(default=dict)  # {"completed": {"sum": seconds, "counts": [one a bucket]}}
+    delay = models.JSONField(default=dict)  # {"sum": ..., "counts": [...]}
+
+    def __str__(self) -> str:
+        return self.resource_class

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.db.models.functions import Now
 
+from accounts import log_context
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.models import Worker
@@ -32,6 +33,7 @@ class Held:
     is_lost: bool = False
     is_cancel_requested: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+    request_id: str = ""
 
     def begin(self, supervisor: Supervisor) -> None:
         """From now on the supervisor hears of each renewal."""
@@ -75,7 +77,11 @@ class Pulse(threading.Thread):
         while not self._stopping.is_set():
             wait = settings.HEARTBEAT_SECONDS
             try:
-                self._beat()
+                held = self.held
+                with log_context.bound(
+                    request_id=held.request_id if held else "", job_id=str(held.job_id) if held else ""
+                ):
+                    self._beat()
             except DATABASE_ERRORS as error:
                 logger.warning("heartbeat failed, trying again: %s", str(error).strip())
                 close_old_connections()

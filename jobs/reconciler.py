@@ -19,6 +19,7 @@ from jobs import queue, tracking, transitions
 from jobs.models import FINAL, Job, JobLogChunk, Status, Worker
 from jobs.pulse import DATABASE_ERRORS
 from jobs.retention import prune_jobs, sweep_orphans
+from jobs.tally import tally_endings
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ LEADER_LOCK = 0x6C656164  # "lead"
 BATCH = 500
 PRUNE_SECONDS = 3600.0
 PUBLISH_SECONDS = 1.0
+TALLY_SECONDS = 5.0
 RETRY_SECONDS = 60.0
 
 
@@ -91,6 +93,17 @@ def leads() -> bool:
         return bool(cursor.fetchone()[0])
 
 
+def has_leader() -> bool:
+    """Whether any reconciler holds the leader's lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid = 0 AND objid = %s "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted)",
+            [LEADER_LOCK],
+        )
+        return bool(cursor.fetchone()[0])
+
+
 class Reconciler:
     """The loop of `manage.py reconcile`."""
 
@@ -103,6 +116,7 @@ class Reconciler:
         self._threads = [
             threading.Thread(target=self._every, args=(PUBLISH_SECONDS, tracking.publish_due), daemon=True),
             threading.Thread(target=self._every, args=(PRUNE_SECONDS, _prune), daemon=True),
+            threading.Thread(target=self._every, args=(TALLY_SECONDS, tally_endings), daemon=True),
         ]
 
     def run(self) -> None:

@@ -65,7 +65,7 @@ class Runner:
     def run(self, job: Job) -> None:
         """Run the claimed job to one of its ends. Never raises for what a job does; the job always leaves `running`,
         unless it was lost to another worker."""
-        held = self._held = Held(job.pk, job.attempt)
+        held = self._held = Held(job.pk, job.attempt, request_id=job.request_id)
         self._pulse.hold(held)
         logger.info("job %s attempt %s starts", job.pk, job.attempt)
         started = time.monotonic()

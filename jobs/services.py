@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from accounts import log_context
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded
@@ -64,6 +65,7 @@ def enqueue_job(
             resource_class=resource_class,
             idempotency_key=idempotency_key,
             request_digest=digest,
+            request_id=log_context.request_id(),
             pushed_at=Now(),
         )
         queue.push_after_commit(job.pk, resource_class)
@@ -154,6 +156,7 @@ def rerun_job(job: Job, *, by: User) -> Job:
             config=job.config,
             resource_class=job.resource_class,
             rerun_of=job,
+            request_id=log_context.request_id(),
             priority=1,
             pushed_at=Now(),
         )

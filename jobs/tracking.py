@@ -21,6 +21,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts import log_context
 from jobs.models import Job, TrackingOutbox
 from jobs.queries import progress_of
 
@@ -65,12 +66,13 @@ def publish_due(*, limit: int = 50) -> tuple[int, int]:
             found = row.filter(pk=job_id).first() if is_ours else None
             if found is None:
                 continue
-            try:
-                _publish(found)
-                published += 1
-            except TrackingError as error:
-                _postpone(found, str(error))
-                return published, 1
+            with log_context.bound(request_id=found.job.request_id, job_id=str(job_id)):
+                try:
+                    _publish(found)
+                    published += 1
+                except TrackingError as error:
+                    _postpone(found, str(error))
+                    return published, 1
     return published, 0
 
 
@@ -149,6 +151,7 @@ def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> 
         "leadersboard.submission_id": str(job.submission_id),
         "leadersboard.leaderboard": job.leaderboard.slug,
         "leadersboard.isolation": job.isolation,
+        "leadersboard.request_id": job.request_id,
         "mlflow.user": job.user.username,
         "mlflow.source.name": job.submission.entrypoint,
     }

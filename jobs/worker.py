@@ -22,6 +22,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
+from accounts import log_context
 from jobs import queue, transitions
 from jobs.models import Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse
@@ -107,7 +108,8 @@ class WakeUpWorker(SimpleWorker):
         if job is None:
             return False
         self._set_row_state(Worker.State.RUNNING)
-        self.runner.run(job)
+        with log_context.bound(request_id=job.request_id, job_id=str(job.pk)):
+            self.runner.run(job)
         self._set_row_state(Worker.State.DRAINING if self._is_draining else Worker.State.IDLE)
         return True
 

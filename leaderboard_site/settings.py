@@ -5,6 +5,7 @@ machine works with no configuration, and how `manage.py` by hand reaches the sam
 production site: nothing secret has a default then.
 """
 
+import ipaddress
 import os
 import secrets
 import tempfile
@@ -13,7 +14,7 @@ from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
-from environs import Env
+from environs import Env, validate
 
 from leaderboard_site.embedded import locations
 
@@ -53,6 +54,13 @@ def runner_python() -> Path:
     folder = locations.environments_folder()
     made = [folder / name / "bin" / "python" for name in ("worker", "worker-cpu", "runner")]
     return next((path for path in made if path.exists()), made[-1])
+
+
+def networks(name: str, given: list[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(network.strip()) for network in given if network.strip()]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}; write networks such as 10.0.0.0/8,192.0.2.7/32.") from error
 
 
 # --- Where the parts are -------------------------------------------------------------------------------------------
@@ -215,6 +223,7 @@ INSTALLED_APPS = [
     "leaderboard_site",
 ]
 MIDDLEWARE = [
+    "leaderboard_site.observing.ObservingMiddleware",
     "leaderboard_site.middleware.SecurityHeadersMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -279,7 +288,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _TLS
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", _TLS)
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", 31536000 if _TLS else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _TLS
 if env.bool("BEHIND_PROXY", False):
@@ -314,11 +323,23 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
 
+# --- Seen from outside ---------------------------------------------------------------------------------------------
+METRICS = env.bool("METRICS", True)
+METRICS_TOKEN = secret("METRICS_TOKEN", "")
+# Who may read /metrics without the token. On the machine of an embedded site everybody; in production nobody.
+METRICS_NETWORKS = networks(
+    "METRICS_NETWORKS", env.list("METRICS_NETWORKS", ["127.0.0.0/8", "::1/128"] if EMBEDDED else [])
+)
+LOG_FORMAT = env.str("LOG_FORMAT", "text", validate=validate.OneOf(["text", "json"]))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"context": {"()": "accounts.log_context.AddContext"}},
+    "formatters": {
+        "text": {"format": "{asctime} {levelname} {name} {message}{suffix}", "style": "{"},
+        "json": {"()": "accounts.log_formats.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     "loggers": {"django.request": {"level": "ERROR"}, "mlflow": {"level": "ERROR"}},
 }

@@ -4,10 +4,12 @@ from django.contrib import admin
 from django.urls import include, path
 
 from leaderboard_site import errors, health
+from leaderboard_site.metrics.views import metrics
 
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("api/", include("leaderboard_site.api_urls")),
     path("admin/", admin.site.urls),
     path("", include("leaderboard_site.page_urls")),
