@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0003_guard'),
+        ('jobs', '0004_job_progress'),
     ]
 
     operations = [
