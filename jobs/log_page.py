@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
+from accounts.refusals import Unavailable
 from jobs.models import Job
 from jobs.queries import read_log
 
@@ -33,7 +34,7 @@ def log_part(job: Job, offset: int = 0, style: str = "") -> LogPart:
     style = style if _STYLE.fullmatch(style) else ""
     try:
         raw, _end = read_log(job, offset)
-    except OSError:  # the storage is away, or retention took the log
+    except Unavailable:  # the storage is away, or retention took the log
         return LogPart(mark_safe(""), offset, style, has_more=False, is_missing=True)
     part = whole(raw[:PART_BYTES], is_last=len(raw) <= PART_BYTES and job.is_final)
     html, style = coloured(part.decode("utf-8", "replace"), style)

@@ -125,18 +125,23 @@ def open_artifact(name: str) -> File:
     try:
         return storages["artifacts"].open(name)
     except STORAGE_ERRORS as error:
-        logger.exception("reading %s", name)
-        raise Unavailable(
-            "storage_unavailable", _("Stored files cannot be read just now. Try again in a minute.")
-        ) from error
+        raise _unreadable(name) from error
+
+
+def _unreadable(name: str) -> Unavailable:
+    logger.exception("reading %s", name)
+    return Unavailable("storage_unavailable", _("Stored files cannot be read just now. Try again in a minute."))
 
 
 def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
     """A part of the job's log (cleaned UTF-8) from a byte offset, and the offset of the next part."""
     if job.log_name:
         with open_artifact(job.log_name) as stored:
-            stored.seek(offset)
-            content = stored.read(LOG_PART_BYTES)
+            try:
+                stored.seek(offset)
+                content = stored.read(LOG_PART_BYTES)
+            except STORAGE_ERRORS as error:
+                raise _unreadable(job.log_name) from error
         return content, offset + len(content)
     chunks = JobLogChunk.objects.filter(job=job, attempt=job.attempt).order_by("offset")
     parts: list[bytes] = []

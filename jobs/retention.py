@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from jobs.models import FINAL, Job
 from submissions.models import Submission
+from submissions.object_storage import ObjectStorage
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,24 @@ def sweep_orphans(*, dry_run: bool = False) -> int:
         count += 1
         if not dry_run:
             storage.delete(name)
+    count += _give_up_unfinished_uploads(dry_run=dry_run)
     if count and not dry_run:
         logger.info("%s stored files that nothing referred to are gone", count)
+    return count
+
+
+def _give_up_unfinished_uploads(*, dry_run: bool) -> int:
+    """Parts of uploads whose process died: an object storage keeps them, and lists them nowhere among its files."""
+    count = 0
+    for storage in (storages["submissions"], storages["artifacts"]):
+        if not isinstance(storage, ObjectStorage):
+            continue
+        for key, upload_id, begun_at in storage.unfinished_uploads():
+            if begun_at > timezone.now() - YOUNG:
+                continue
+            count += 1
+            if not dry_run:
+                storage.give_up_upload(key, upload_id)
     return count
 
 

@@ -20,7 +20,8 @@ from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.transitions import Cost, Evidence
 from jobs.verdict import Failure, judge
-from jobs.workspace import STORAGE_ERRORS, BadSubmission, StorageDown, Workspace, workspace
+from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
+from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

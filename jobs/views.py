@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.core.files.storage import storages
 from django.db import connection
 from django.db.models import Q
 from django.http import FileResponse, Http404, HttpRequest, HttpResponse, StreamingHttpResponse
@@ -21,12 +20,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import User
-from accounts.refusals import RequestRefused
+from accounts.refusals import RequestRefused, Unavailable
 from jobs import services
 from jobs.comparison import compared
 from jobs.log_page import log_part
 from jobs.models import Job, Status
-from jobs.queries import mlflow_ui_link, read_log, waiting
+from jobs.queries import mlflow_ui_link, open_artifact, read_log, waiting
 from leaderboards.models import Leaderboard
 from submissions.forms import RunForm, SubmitForm
 from submissions.models import Submission
@@ -329,9 +328,11 @@ def artifact(request: HttpRequest, job_id: UUID, path: str) -> FileResponse:
     if item is None:
         raise Http404
     try:
-        content = storages["artifacts"].open(item["name"])
-    except FileNotFoundError as error:
-        raise Http404 from error
+        content = open_artifact(item["name"])
+    except Unavailable as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise Http404 from error
+        raise
     picture = _picture_type(path)
     response = FileResponse(
         content,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core.files.storage import storages
 
@@ -19,8 +18,8 @@ from jobs.execution import janitor
 from jobs.models import Job
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
 from submissions.models import Submission
+from submissions.storage import STORAGE_ERRORS
 
-STORAGE_ERRORS = (OSError, ClientError, BotoCoreError)
 CHUNK = 1024 * 1024
 MAX_MERGED_KEYS = 10_000
 

@@ -115,11 +115,12 @@ S3_OPTIONS = {
     "access_key": env.str("S3_ACCESS_KEY", "") or None,
     "secret_key": secret("S3_SECRET_KEY", "") or None,
     "addressing_style": env.str("S3_ADDRESSING_STYLE", "auto"),
-    "querystring_expire": 300,
     "file_overwrite": True,  # names are made by us and unique; False would be a racy exists() check
+    # A browser must not show what a run left. S3's own word for bytes: some servers guess from the name for the usual one.
+    "object_parameters": {"ContentType": "binary/octet-stream"},
 }
 _DURABLE = "submissions.storage.DurableFileSystemStorage"
-_S3 = "storages.backends.s3.S3Storage"
+_S3 = "submissions.object_storage.ObjectStorage"
 
 
 def _files(location: Path, prefix: str) -> dict[str, Any]:

@@ -6,14 +6,13 @@ from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 from django.core.files.uploadedfile import UploadedFile
 
 CHUNK = 1024 * 1024
-# What a storage raises when it is away or has lost a file.
-STORAGE_ERRORS = (OSError, ClientError, BotoCoreError)
+# What a storage raises when it is away or has lost a file; an object storage too (see object_storage.py).
+STORAGE_ERRORS = (OSError,)
 
 
 class DurableFileSystemStorage(FileSystemStorage):

@@ -22,7 +22,7 @@ from typing import Any
 
 import psycopg
 
-from leaderboard_site.embedded.locations import REPOSITORY
+from leaderboard_site.embedded.locations import REPOSITORY, environments_folder
 from leaderboard_site.embedded.servers import free_port, http_answers
 from leaderboard_site.embedded.testing import TestServers
 
@@ -112,7 +112,7 @@ class Site:
             **addresses,
             **roots,
             "UPLOAD_TEMP_DIR": str(self.folder / "upload_root" / "incoming"),
-            "RUNNER_PYTHON": str(REPOSITORY / "var" / "env" / "runner" / "bin" / "python"),
+            "RUNNER_PYTHON": str(environments_folder() / "runner" / "bin" / "python"),
             "SECRET_KEY": "for-tests-only-" + "0" * 50,
             "STATIC_MANIFEST": "0",
             "MLFLOW_EXPERIMENT_PREFIX": "broken/",
