@@ -14,7 +14,7 @@ LOCAL := $(MADE)/local/bin/python
 DEV := $(MADE)/dev/bin/python
 # The CPU build is a third of the size; name `worker` to have CUDA's all the same.
 WORKER_ENVIRONMENT ?= $(shell test -e /dev/nvidiactl && echo worker || echo worker-cpu)
-REQUIREMENTS := web local dev mlflow runner worker
+REQUIREMENTS := web local dev mlflow runner worker bench
 # What a production site is given; `check` looks at the settings as they are then.
 PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://redis.invalid:6379/0 \
 	MLFLOW_TRACKING_URI=http://mlflow.invalid:5010 ALLOWED_HOSTS=site.invalid SITE_URL=https://site.invalid \
@@ -22,7 +22,7 @@ PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run services worker-environment environments test check chaos lint format requirements clean
+.PHONY: help run services worker-environment environments test check chaos bench lint format requirements clean
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ check: ## All that must be right: lint, format, types, migrations, deployment se
 chaos: ## A storm of faults on a site of its own, then the promises checked (half an hour; SHORT=1: two minutes; SEED=n)
 	@$(ENVIRONMENTS) dev mlflow runner
 	@$(DEV) -W ignore -m tests.chaos.storm --seconds $(if $(SHORT),120,1800) $(if $(SEED),--seed $(SEED))
+
+bench: ## Measure speed beside a reference peer and the machine's floors: one table (SHORT=1: minutes; ARGS="http --json F")
+	@$(ENVIRONMENTS) local runner bench
+	@$(LOCAL) -m benchmarks $(if $(SHORT),--short) $(ARGS)
 
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev
