@@ -1,13 +1,14 @@
-"""Users, and the tokens with which their programs call the API."""
+"""Users, the tokens with which their programs call the API, and what operators did."""
 
 import hashlib
 import secrets
+import uuid
 from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +20,15 @@ class User(AbstractUser):
 
     submissions_per_hour = models.PositiveIntegerField(_("submissions per hour"), null=True, blank=True)
     concurrent_jobs = models.PositiveIntegerField(_("jobs at once"), null=True, blank=True)
+
+    class Meta(AbstractUser.Meta):
+        indexes = [
+            # The admin's search by the beginning of an address.
+            models.Index(fields=["email"], name="user_email", opclasses=["varchar_pattern_ops"]),
+            # The admin's filters: the few among the many.
+            models.Index("username", condition=Q(is_staff=True), name="user_staff"),
+            models.Index("username", condition=Q(is_active=False), name="user_banned"),
+        ]
 
     @property
     def submission_quota(self) -> int:
@@ -53,9 +63,87 @@ class ApiToken(models.Model):
         verbose_name = _("API token")
         verbose_name_plural = _("API tokens")
         ordering = ["-created_at"]
+        # The admin's list, newest first.
+        indexes = [models.Index(F("created_at").desc(), F("id").desc(), name="token_newest")]
 
     def __str__(self) -> str:
         return f"{self.user}: {self.name}"
+
+
+class OperatorAction(models.Model):
+    """Who did what to which object, when and why: one row an object, never changed. The one place to read it."""
+
+    user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    # Stays when the account goes; "" is the command line.
+    username = models.CharField(_("operator"), max_length=150, blank=True)
+    action = models.CharField(_("action"), max_length=40)
+    reason = models.TextField(_("reason"), blank=True)
+    kind = models.CharField(_("kind"), max_length=60, help_text=_("The object's model, such as jobs.job."))
+    object_id = models.CharField(_("object"), max_length=64, blank=True)
+    object_name = models.CharField(_("name"), max_length=200, blank=True)
+    details = models.JSONField(_("details"), default=dict, blank=True)
+    created_at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("operator's action")
+        verbose_name_plural = _("what operators did")
+        ordering = ["-id"]
+        indexes = [
+            models.Index("kind", "object_id", F("id").desc(), name="action_by_object"),  # an object's page
+            models.Index("username", F("id").desc(), name="action_by_operator"),  # the list's search
+            models.Index("action", F("id").desc(), name="action_by_action"),  # the list's filter
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.username or '-'}: {self.action} {self.object_name}"
+
+
+class Operation(models.Model):
+    """An action on a set of objects: planned (what the preview shows), confirmed, then carried out in small steps.
+
+    The set is fixed when it is planned, so that what was previewed is what is done (accounts/operations.py).
+    """
+
+    class State(models.TextChoices):
+        PLANNED = "planned", _("planned")
+        RUNNING = "running", _("under way")
+        DONE = "done", _("done")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    action = models.CharField(_("action"), max_length=40)
+    object_ids = models.JSONField(default=list)
+    total = models.PositiveIntegerField(_("objects"), default=0)
+    parameters = models.JSONField(default=dict)
+    reason = models.TextField(_("reason"), blank=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.PLANNED)
+    position = models.PositiveIntegerField(default=0, help_text=_("How many of the objects have been gone through."))
+    done = models.PositiveIntegerField(_("done"), default=0)
+    refused = models.PositiveIntegerField(_("refused"), default=0)
+    refusals = models.JSONField(default=list, help_text=_("The first refusals, in words."))
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("operations")
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(position__lte=F("total")), name="operation_position_within"),
+            models.CheckConstraint(
+                condition=Q(state="done", finished_at__isnull=False) | (~Q(state="done") & Q(finished_at=None)),
+                name="operation_done_has_end",
+            ),
+        ]
+        indexes = [
+            # What is under way, oldest first.
+            models.Index("created_at", condition=Q(state="running"), name="operation_running"),
+            # The sweep of old ones.
+            models.Index("created_at", name="operation_oldest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} ({self.total})"
 
 
 class LoginCounter(models.Model):

@@ -41,6 +41,12 @@ class InvalidInput(RequestRefused):
     status = 400
 
 
+class Forbidden(RequestRefused):
+    """The user may see the object, but not do this."""
+
+    status = 403
+
+
 class NotFound(RequestRefused):
     status = 404
 

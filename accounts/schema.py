@@ -16,6 +16,7 @@ class Refusal(serializers.Serializer):
 _MEANINGS = {
     400: "Something in the request is not as it must be.",
     401: "No token, or one that is unknown, expired or revoked.",
+    403: "You may see it, but not do this.",
     404: "No such object, or it is not yours.",
     409: "The object's state does not allow it.",
     411: "The body's length must be announced.",

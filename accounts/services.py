@@ -1,11 +1,14 @@
-"""Every write about users and their tokens."""
+"""Every write about users and their tokens, and the record of what operators did."""
 
+from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
+from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from accounts.models import ApiToken, User, default_lifetime, new_secret, token_digest
+from accounts.models import ApiToken, OperatorAction, User, default_lifetime, new_secret, token_digest
 
 
 def create_token(user: User, *, name: str, lifetime: timedelta | None = None) -> tuple[ApiToken, str]:
@@ -19,3 +22,45 @@ def create_token(user: User, *, name: str, lifetime: timedelta | None = None) ->
 def revoke_token(token: ApiToken) -> None:
     """End the token now; revoking twice keeps the first time."""
     ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=Now())
+
+
+def record_action(
+    by: User | None,
+    action: str,
+    objects: Iterable[models.Model],
+    *,
+    reason: str = "",
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Write down which operator (None: the command line) did what to which objects, and why: one row an object."""
+    OperatorAction.objects.bulk_create(
+        OperatorAction(
+            user=by,
+            username=by.username if by else "",
+            action=action,
+            reason=reason.strip(),
+            kind=obj._meta.label_lower,
+            object_id=str(obj.pk or ""),
+            object_name=str(obj)[:200],
+            details=details or {},
+        )
+        for obj in objects
+    )
+
+
+def set_quota(user: User, *, submissions_per_hour: int | None, concurrent_jobs: int | None) -> None:
+    """Give the user a quota of their own; None is the site's."""
+    User.objects.filter(pk=user.pk).update(submissions_per_hour=submissions_per_hour, concurrent_jobs=concurrent_jobs)
+    user.submissions_per_hour, user.concurrent_jobs = submissions_per_hour, concurrent_jobs
+
+
+def shut_out(user: User) -> None:
+    """The user can no longer sign in or call the API: inactive, tokens revoked. A session of theirs ends at its next
+    request, because Django's backend gives no inactive user."""
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=Now())
+
+
+def let_in(user: User) -> None:
+    """Undo `shut_out`, but for the tokens: their holder makes new ones."""
+    User.objects.filter(pk=user.pk).update(is_active=True)

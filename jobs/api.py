@@ -74,7 +74,7 @@ class JobView(APIView):
     @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job with its attempts."""
-        return Response(JobDetail(_own(request, job_id, "leaderboard", "user")).data)
+        return Response(JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification")).data)
 
 
 class JobStatusView(APIView):
@@ -164,7 +164,9 @@ class JobArtifactView(APIView):
 
 
 class JobCancelView(APIView):
-    @extend_schema(request=None, responses={202: JobReceipt, **refusals(401, 404, 409, 503)}, operation_id="cancel_job")
+    @extend_schema(
+        request=None, responses={202: JobReceipt, **refusals(401, 403, 404, 409, 503)}, operation_id="cancel_job"
+    )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Cancel: a waiting job at once, a running one within seconds."""
         job = _own(request, job_id)

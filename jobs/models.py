@@ -73,6 +73,11 @@ class Worker(models.Model):
     heartbeat_at = models.DateTimeField(db_default=Now())
     stopped_at = models.DateTimeField(null=True, blank=True)
     drain_requested_at = models.DateTimeField(null=True, blank=True)
+    stop_requested_at = models.DateTimeField(null=True, blank=True, help_text=_("Its job in hand is given back."))
+    disabled_at = models.DateTimeField(null=True, blank=True, help_text=_("It stays, and takes no job until enabled."))
+    machine = models.JSONField(
+        db_default={}, default=dict, help_text=_("Processors, memory, disk and GPUs, as it reports them.")
+    )
 
     class Meta:
         verbose_name = _("worker")
@@ -86,8 +91,8 @@ class Worker(models.Model):
 
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, user: AbstractUser | AnonymousUser) -> "JobQuerySet":
-        """A person's own; operators see all."""
-        if user.is_authenticated and user.is_staff:
+        """A person's own; operators who were given that see all."""
+        if user.is_staff and user.has_perm("jobs.view_job"):
             return self.all()
         return self.filter(user=user) if user.is_authenticated else self.none()
 
@@ -102,8 +107,9 @@ class JobQuerySet(models.QuerySet["Job"]):
 class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     submission = models.ForeignKey(Submission, on_delete=models.PROTECT, related_name="jobs")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="jobs")
+    # Without indexes of their own: job_by_user and job_by_board serve.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="jobs", db_index=False)
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
     config = models.JSONField(_("config"), default=dict, help_text=_("Laid over the submission's config file."))
     resource_class = models.CharField(_("resource class"), max_length=32, default="small")
@@ -207,6 +213,17 @@ class Job(models.Model):
             models.Index(
                 "leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"
             ),
+            # The admin's lists of one status, one error or one leaderboard, newest first.
+            models.Index("status", F("created_at").desc(), F("id").desc(), name="job_by_status"),
+            models.Index(
+                "error_code", F("created_at").desc(), F("id").desc(), condition=~Q(error_code=""), name="job_by_error"
+            ),
+            models.Index("leaderboard", F("created_at").desc(), F("id").desc(), name="job_by_board"),
+            # The status page: how many wait of a class, and since when; which were not called for.
+            models.Index("resource_class", "created_at", condition=Q(status="pending"), name="job_waiting"),
+            models.Index("pushed_at", condition=Q(status="pending"), name="job_uncalled"),
+            # The ends of an hour, counted by status.
+            models.Index("finished_at", "status", condition=Q(finished_at__isnull=False), name="job_ends"),
             # Recent run times of a class, for the expected start.
             models.Index(
                 "resource_class",
@@ -260,6 +277,11 @@ class JobAttempt(models.Model):
                 condition=Q(outcome="running", ended_at=None) | (~Q(outcome="running") & Q(ended_at__isnull=False)),
                 name="attempt_ended_has_end",
             ),
+        ]
+        indexes = [
+            # The admin's lists of one outcome or one worker, newest first.
+            models.Index("outcome", F("id").desc(), name="attempt_by_outcome"),
+            models.Index("worker_name", F("id").desc(), name="attempt_by_worker"),
         ]
 
     def __str__(self) -> str:
@@ -321,7 +343,10 @@ class TrackingOutbox(models.Model):
     class Meta:
         verbose_name = _("run not in MLflow yet")
         verbose_name_plural = _("runs not in MLflow yet")
-        indexes = [models.Index(F("next_try_at"), name="outbox_due")]  # the publisher: who is due
+        indexes = [
+            models.Index(F("next_try_at"), name="outbox_due"),  # the publisher: who is due
+            models.Index("created_at", name="outbox_oldest"),  # the status page: how far MLflow is behind
+        ]
 
     def __str__(self) -> str:
         return str(self.job_id)
@@ -340,3 +365,38 @@ class EndingTally(models.Model):
 
     def __str__(self) -> str:
         return self.resource_class
+
+
+class Dependency(models.Model):
+    """Whether a part that the site needs is up, and since when: written by the reconciler, read by the status page."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    is_up = models.BooleanField()
+    since = models.DateTimeField(help_text=_("When it last changed between up and down."))
+    checked_at = models.DateTimeField(db_default=Now())
+    detail = models.JSONField(default=dict, help_text=_("What the last check found."))
+    changes = models.JSONField(default=list, help_text=_("The latest changes, newest first."))
+
+    class Meta:
+        verbose_name = _("dependency")
+        verbose_name_plural = _("dependencies")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class HourlyEnds(models.Model):
+    """How many jobs ended in an hour, by status: counted by the reconciler, so that the chart never counts jobs."""
+
+    hour = models.DateTimeField()
+    status = models.CharField(max_length=16, choices=Status)
+    count = models.PositiveIntegerField()
+
+    class Meta:
+        verbose_name = _("ends of an hour")
+        verbose_name_plural = _("ends by the hour")
+        constraints = [models.UniqueConstraint(fields=["hour", "status"], name="hourly_ends_once")]
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H} {self.status}: {self.count}"

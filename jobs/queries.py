@@ -10,12 +10,14 @@ from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import storages
 from django.db import connection
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.refusals import Unavailable
 from jobs.models import Job, JobLogChunk, JobProgress, Status, Worker
+from leaderboards.models import Pause
 from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def live_workers(resource_class: str) -> list[Worker]:
     states = [Worker.State.STARTING, Worker.State.IDLE, Worker.State.RUNNING]
     return [
         worker
-        for worker in Worker.objects.filter(heartbeat_at__gt=heard, state__in=states)
+        for worker in Worker.objects.filter(heartbeat_at__gt=heard, state__in=states, disabled_at=None)
         if resource_class in worker.resource_classes
     ]
 
@@ -79,6 +81,13 @@ def waiting(job: Job) -> Waiting | None:
         return Waiting(position, _("Its worker was lost; it runs again shortly."), job.available_at)
     if job.available_at > timezone.now():
         return Waiting(position, _("It was given back; it runs again shortly."), job.available_at)
+    paused = (
+        Pause.objects.filter(Q(leaderboard=None) | Q(leaderboard=job.leaderboard_id)).order_by("leaderboard").first()
+    )
+    if paused is not None:
+        is_board = paused.leaderboard_id is not None
+        why = _("Its leaderboard is paused: %(reason)s") if is_board else _("The queue is paused: %(reason)s")
+        return Waiting(position, why % {"reason": paused.reason}, None)
     workers = live_workers(job.resource_class)
     if not workers:
         reason = _("No worker for the class %(name)s is there just now.") % {"name": job.resource_class}

@@ -56,9 +56,14 @@ class JobShown(JobReceipt):
 class JobDetail(JobShown):
     config = serializers.DictField()
     attempts = AttemptShown(many=True)
+    disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
-        fields = [*JobShown.Meta.fields, "config", "attempts"]
+        fields = [*JobShown.Meta.fields, "config", "attempts", "disqualified"]
+
+    def get_disqualified(self, job: Job) -> str | None:
+        found = getattr(job, "disqualification", None)
+        return found.reason if found else None
 
 
 class WaitingShown(serializers.Serializer):

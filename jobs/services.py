@@ -14,10 +14,11 @@ from django.utils.translation import gettext_lazy as _
 from accounts import log_context
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
-from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded
+from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
+from accounts.services import record_action
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
-from leaderboards.models import Leaderboard
+from leaderboards.services import refuse_closed
 from submissions.models import Submission
 from submissions.plain_json import plain_json_bytes
 
@@ -49,13 +50,12 @@ def enqueue_job(
             if earlier.request_digest != digest:
                 raise Conflict("idempotency_conflict", _("Idempotency-Key was used before for another request."))
             return earlier, False
-        submission = Submission.objects.filter(user=user, pk=submission_id).first()
+        submission = Submission.objects.select_related("leaderboard").filter(user=user, pk=submission_id).first()
         if submission is None:
             raise NotFound(
                 "not_found", _("no submission %(id)s, or it is not yours."), field="submission_id", id=submission_id
             )
-        if not Leaderboard.objects.open().filter(pk=submission.leaderboard_id).exists():
-            raise Conflict("leaderboard_closed", _("it takes no submissions now."), field="leaderboard")
+        refuse_closed(submission.leaderboard)
         _check_quotas(user)
         job = Job.objects.create(
             submission=submission,
@@ -140,37 +140,56 @@ def _check_quotas(user: User) -> None:
         )
 
 
-def rerun_job(job: Job, *, by: User) -> Job:
-    """A new job like this one, behind all new work; it costs its user no quota."""
+def may_steer(user: User | None, job: Job) -> bool:
+    """Its owner, an operator who may change jobs, or None: the command line."""
+    return user is None or job.user_id == user.pk or (user.is_staff and user.has_perm("jobs.change_job"))
+
+
+def _refuse_strangers(user: User | None, job: Job) -> None:
+    if not may_steer(user, job):
+        raise Forbidden("forbidden", _("You may look at this job, but not change it."))
+
+
+@transaction.atomic
+def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
+    """A new job like this one, behind all new work; it costs its user no quota. Recorded, for operators run it."""
+    _refuse_strangers(by, job)
     if not job.is_final:
         raise Conflict(
             "not_final",
             _("The job is %(status)s; only a job that has ended can be run again."),
             status=_status_word(job),
         )
-    with transaction.atomic():
-        again = Job.objects.create(
-            submission_id=job.submission_id,
-            user_id=job.user_id,
-            leaderboard_id=job.leaderboard_id,
-            config=job.config,
-            resource_class=job.resource_class,
-            rerun_of=job,
-            request_id=log_context.request_id(),
-            priority=1,
-            pushed_at=Now(),
-        )
-        queue.push_after_commit(again.pk, again.resource_class)
+    again = Job.objects.create(
+        submission_id=job.submission_id,
+        user_id=job.user_id,
+        leaderboard_id=job.leaderboard_id,
+        config=job.config,
+        resource_class=job.resource_class,
+        rerun_of=job,
+        request_id=log_context.request_id(),
+        priority=1,
+        pushed_at=Now(),
+    )
+    record_action(by, "rerun_job", [job], reason=reason, details={"job": str(again.pk)})
+    queue.push_after_commit(again.pk, again.resource_class)
     again.refresh_from_db(fields=["created_at", "updated_at", "available_at"])
     return again
 
 
-def cancel_job(job: Job, *, by: User) -> Status:
-    """Cancel the job: its status afterwards (`running` when its worker has been asked to). Raises Conflict when final."""
+@transaction.atomic
+def cancel_job(job: Job, *, by: User | None, reason: str = "") -> Status:
+    """Cancel the job: its status afterwards (`running` when its worker has been asked to). Raises Conflict when final.
+
+    Cancelling another's is an operator's action, and recorded.
+    """
+    _refuse_strangers(by, job)
     status = transitions.cancel(job.pk, by=by)
     if status is None:
         ended = Job.objects.only("status").get(pk=job.pk)
         raise Conflict("already_final", _("The job has already ended as %(status)s."), status=_status_word(ended))
+    if by is None or by.pk != job.user_id:
+        record_action(by, "cancel_job", [job], reason=reason)
     return status
 
 

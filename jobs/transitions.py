@@ -21,21 +21,25 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet, Value
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from accounts.models import User
-from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox
-from leaderboards.models import Leaderboard
+from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox, Worker
+from leaderboards.models import Leaderboard, Pause
 from leaderboards.services import record_score
 
 # Round-robin between people: of each person with something pending, the first in their own order; then whoever was
 # served longest ago. Re-runs (priority 1) stand behind all new work. SKIP LOCKED lets two workers take two jobs at once.
+# While the queue is paused, or this worker disabled, nothing is next; a paused leaderboard's jobs are passed over.
 _CLAIM_NEXT = """
 WITH heads AS (
     SELECT DISTINCT ON (user_id) id, user_id, priority, created_at
     FROM jobs_job
     WHERE status = 'pending' AND available_at <= statement_timestamp() AND resource_class = ANY(%(classes)s)
+      AND leaderboard_id NOT IN (SELECT leaderboard_id FROM leaderboards_pause WHERE leaderboard_id IS NOT NULL)
+      AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id IS NULL)
+      AND NOT EXISTS (SELECT FROM jobs_worker WHERE id = %(worker)s AND disabled_at IS NOT NULL)
     ORDER BY user_id, priority, created_at, id
 ), next AS (
     SELECT job.id
@@ -122,10 +126,11 @@ def claim_next(*, worker_id: int, worker_name: str, resource_classes: list[str])
 
 @transaction.atomic
 def claim(job_id: UUID, *, worker_id: int, worker_name: str) -> Job | None:
-    """pending -> running for one job; None when it is not pending, not due yet, or taken."""
-    claimed = Job.objects.filter(
-        pk=job_id, status=Status.PENDING, cancel_requested_at=None, available_at__lte=Now()
-    ).update(
+    """pending -> running for one job; None when it is not pending, not due yet, paused, or taken."""
+    due = Job.objects.filter(pk=job_id, status=Status.PENDING, cancel_requested_at=None, available_at__lte=Now())
+    paused = Pause.objects.filter(Q(leaderboard=None) | Q(leaderboard=OuterRef("leaderboard")))
+    disabled = Worker.objects.filter(pk=worker_id, disabled_at__isnull=False)
+    claimed = due.filter(~Exists(paused), ~Exists(disabled)).update(
         status=Status.RUNNING,
         attempt=F("attempt") + 1,
         worker_id=worker_id,
@@ -295,7 +300,7 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
 
 
 @transaction.atomic
-def cancel(job_id: UUID, *, by: User) -> Status | None:
+def cancel(job_id: UUID, *, by: User | None) -> Status | None:
     """Cancel a pending job at once, or ask a running one's holder to: its status afterwards, None when it was final."""
     # The lock keeps the status still between the look and the write: it may be claimed or given back at any moment.
     status = Job.objects.select_for_update().filter(pk=job_id).values_list("status", flat=True).first()

@@ -203,7 +203,9 @@ def jobs(request: HttpRequest) -> HttpResponse:
 
 
 def visible_job(request: HttpRequest, job_id: UUID) -> Job:
-    related = Job.objects.visible_to(request.user).select_related("leaderboard", "user", "submission")
+    related = Job.objects.visible_to(request.user).select_related(
+        "leaderboard", "user", "submission", "disqualification"
+    )
     return get_object_or_404(related, pk=job_id)
 
 
@@ -222,7 +224,8 @@ def _state(request: HttpRequest, job: Job) -> dict[str, Any]:
         "files": [item for item in job.artifacts if item not in pictures],
         "mlflow_link": mlflow_ui_link(job),
         "is_mine": job.user_id == request.user.pk,
-        "can_run_again": job.is_final and (job.user_id == request.user.pk or request.user.is_staff),
+        "can_run_again": job.is_final and services.may_steer(request.user, job),
+        "can_steer": services.may_steer(request.user, job),
         "limits": settings.RESOURCE_CLASSES.get(job.resource_class),
     }
 

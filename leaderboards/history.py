@@ -12,7 +12,10 @@ from django.db import connection
 from leaderboards.models import Leaderboard, Metric, Standing
 
 # Which jobs count for the board, of a row named `job`: for entries and their history alike.
-COUNTS = "job.status = 'completed' AND job.score IS NOT NULL"
+COUNTS = (
+    "job.status = 'completed' AND job.score IS NOT NULL "
+    "AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)"
+)
 _COLUMNS = (
     "leaderboard_id, user_id, job_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at, ended_at"
 )

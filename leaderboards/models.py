@@ -16,8 +16,8 @@ metric_name = RegexValidator(r"^[A-Za-z0-9_.:/-]{1,100}$", _("Letters, digits an
 
 class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
     def visible_to(self, user: AbstractUser | AnonymousUser) -> "LeaderboardQuerySet":
-        """Public ones for everybody; the ones for members to people signed in; hidden ones to operators."""
-        if user.is_authenticated and user.is_staff:
+        """Public ones for everybody; the ones for members to people signed in; hidden ones to operators who were given that."""
+        if user.is_staff and user.has_perm("leaderboards.view_leaderboard"):
             return self.all()
         if user.is_authenticated:
             return self.filter(visibility__in=[Leaderboard.Visibility.PUBLIC, Leaderboard.Visibility.MEMBERS])
@@ -26,7 +26,7 @@ class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
     def open(self) -> "LeaderboardQuerySet":
         """Those that take submissions now, by the database's clock."""
         started = Q(opens_at=None) | Q(opens_at__lte=Now())
-        return self.filter(started, Q(closes_at=None) | Q(closes_at__gt=Now()), takes_submissions=True)
+        return self.filter(started, Q(closes_at=None) | Q(closes_at__gt=Now()), takes_submissions=True, pause=None)
 
 
 class Leaderboard(models.Model):
@@ -62,6 +62,11 @@ class Leaderboard(models.Model):
         verbose_name = _("leaderboard")
         verbose_name_plural = _("leaderboards")
         ordering = ["title"]
+        # The lists, and the admin's search by the beginning of a title.
+        indexes = [
+            models.Index("title", "id", name="leaderboard_by_title"),
+            models.Index(fields=["title"], name="leaderboard_title_prefix", opclasses=["varchar_pattern_ops"]),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=Q(visibility__in=["public", "members", "hidden"]), name="leaderboard_visibility_known"
@@ -150,6 +155,8 @@ class Entry(models.Model):
             # The leaderboard page, best first: one index a direction, because ties are early-first in both.
             models.Index("leaderboard", F("score").desc(), "submitted_at", "id", name="entry_highest_first"),
             models.Index("leaderboard", F("score").asc(), "submitted_at", "id", name="entry_lowest_first"),
+            # The admin's list of one leaderboard.
+            models.Index("leaderboard", F("id").desc(), name="entry_newest"),
         ]
 
     def __str__(self) -> str:
@@ -220,3 +227,47 @@ class Baseline(models.Model):
 
     def __str__(self) -> str:
         return self.label or str(self.user)
+
+
+class Disqualification(models.Model):
+    """A completed job that does not count, and why. Its person's next best counts instead, also after a rebuild."""
+
+    job = models.OneToOneField("jobs.Job", on_delete=models.CASCADE, primary_key=True, related_name="disqualification")
+    reason = models.TextField(_("reason"))
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("disqualification")
+        verbose_name_plural = _("disqualifications")
+        constraints = [models.CheckConstraint(condition=~Q(reason=""), name="disqualification_has_reason")]
+        indexes = [models.Index(F("created_at").desc(), name="disqualification_newest")]  # the admin's list
+
+    def __str__(self) -> str:
+        return str(self.job_id)
+
+
+class Pause(models.Model):
+    """While the row stands, no job of the leaderboard is started, and it takes no submissions and no jobs.
+
+    Without a leaderboard it is the whole queue that waits; submissions and jobs are still taken then.
+    """
+
+    leaderboard = models.OneToOneField(
+        Leaderboard, on_delete=models.CASCADE, null=True, blank=True, related_name="pause"
+    )
+    reason = models.TextField(_("reason"))
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(_("since"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("pause")
+        verbose_name_plural = _("pauses")
+        constraints = [
+            # The column's own uniqueness lets several rows without a leaderboard stand.
+            models.UniqueConstraint(fields=["leaderboard"], nulls_distinct=False, name="pause_once"),
+            models.CheckConstraint(condition=~Q(reason=""), name="pause_has_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.leaderboard or _("the whole queue"))

@@ -6,10 +6,12 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
+from accounts.refusals import Conflict, InvalidInput
 from leaderboards.history import COUNTS, rebuild_standings, record_standing
-from leaderboards.models import Baseline, Entry, Leaderboard, Metric
+from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 
 _UPSERT = """
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
@@ -94,6 +96,59 @@ def mark_baseline(leaderboard: Leaderboard, *, user_id: int, label: str = "") ->
 def unmark_baseline(leaderboard: Leaderboard, *, user_id: int) -> bool:
     """Give a person's entry its rank back; whether it was a baseline."""
     return leaderboard.baselines.filter(user_id=user_id).delete()[0] > 0
+
+
+def _required(reason: str) -> str:
+    if not reason.strip():
+        raise InvalidInput("missing_reason", _("must say why; it is shown to those concerned."), field="reason")
+    return reason.strip()
+
+
+@transaction.atomic
+def disqualify(leaderboard: Leaderboard, *, user_id: int, job_id: UUID, reason: str, by: User | None) -> None:
+    """The completed job counts no more; its person's next best does, if there is one. Conflict when it did not count.
+
+    The entry's row is locked by the rebuild, so a job that completes meanwhile is either seen or compared afterwards.
+    """
+    _, is_new = Disqualification.objects.get_or_create(job_id=job_id, defaults={"reason": _required(reason), "by": by})
+    if not is_new:
+        raise Conflict("already_disqualified", _("The job is disqualified already."))
+    rebuild_entries(leaderboard, user_id=user_id)
+
+
+@transaction.atomic
+def reinstate(leaderboard: Leaderboard, *, user_id: int, job_id: UUID) -> None:
+    """The job counts again; Conflict when it was not disqualified."""
+    if not Disqualification.objects.filter(job_id=job_id).delete()[0]:
+        raise Conflict("not_disqualified", _("The job is not disqualified."))
+    rebuild_entries(leaderboard, user_id=user_id)
+
+
+def pause(leaderboard: Leaderboard | None, *, reason: str, by: User | None) -> Pause:
+    """Start no job of the leaderboard (None: none at all) until `resume`. Running ones end as they would."""
+    found, is_new = Pause.objects.get_or_create(
+        leaderboard=leaderboard, defaults={"reason": _required(reason), "by": by}
+    )
+    if not is_new:
+        raise Conflict("already_paused", _("It is paused already: %(reason)s"), reason=found.reason)
+    return found
+
+
+def resume(leaderboard: Leaderboard | None) -> None:
+    """End the pause; Conflict when there is none. Idle workers look by themselves within seconds."""
+    if not Pause.objects.filter(leaderboard=leaderboard).delete()[0]:
+        raise Conflict("not_paused", _("It is not paused."))
+
+
+def refuse_closed(leaderboard: Leaderboard) -> None:
+    """Raise Conflict while the leaderboard takes nothing: paused by the operators, or not open."""
+    if (paused := Pause.objects.filter(leaderboard=leaderboard).first()) is not None:
+        sentence = _("%(slug)s is paused by the operators: %(reason)s")
+        raise Conflict("leaderboard_paused", sentence, field="leaderboard", slug=leaderboard.slug, reason=paused.reason)
+    if not Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
+        raise Conflict(
+            "leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=leaderboard.slug
+        )
 
 
 @transaction.atomic

@@ -34,13 +34,14 @@ def rows(board: Leaderboard, entries: list[Entry], user: Any) -> list[Row]:
     people = [entry.user_id for entry in entries]
     completed = board.jobs.filter(user__in=people, status="completed").values("user_id").order_by()
     tries = {row["user_id"]: row["tries"] for row in completed.annotate(tries=Count("id"))} if people else {}
+    sees_all = user.is_staff and user.has_perm("jobs.view_job")
     return [
         Row(
             entry=entry,
             cells=[(metric, entry.job.metrics.get(metric.name)) for metric in board.metric_list],
             tries=tries.get(entry.user_id, 1),
             is_mine=entry.user_id == user.pk,
-            can_open=user.is_staff or entry.user_id == user.pk,
+            can_open=entry.user_id == user.pk or sees_all,
         )
         for entry in entries
     ]
@@ -70,7 +71,7 @@ def page_number(text: str) -> int:
 @require_safe
 def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
     boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
-    board = get_object_or_404(boards, slug=slug)
+    board = get_object_or_404(boards.select_related("pause"), slug=slug)
     by_name = {metric.name: metric for metric in board.metric_list}
     name = request.GET.get("metric", "")
     if name and name not in by_name:
@@ -94,6 +95,7 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
         "page": page,
         "previous_page": page - 1 if page > 1 else None,
         "next_page": page + 1 if len(found) > PAGE_SIZE else None,
+        "paused": getattr(board, "pause", None),
         "is_open": Leaderboard.objects.open().filter(pk=board.pk).exists(),
         "progress": progress_chart(charted, metric) if metric else None,
         "cost": cost_chart(charted, metric) if metric else None,

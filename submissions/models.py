@@ -15,8 +15,8 @@ from leaderboards.models import Leaderboard
 
 class SubmissionQuerySet(models.QuerySet["Submission"]):
     def visible_to(self, user: AbstractUser | AnonymousUser) -> "SubmissionQuerySet":
-        """A person's own; operators see all."""
-        if user.is_authenticated and user.is_staff:
+        """A person's own; operators who were given that see all."""
+        if user.is_staff and user.has_perm("submissions.view_submission"):
             return self.all()
         return self.filter(user=user) if user.is_authenticated else self.none()
 
@@ -28,8 +28,11 @@ class Submission(models.Model):
         TAR = "tar", _("single files")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="submissions")
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="submissions")
+    # Without indexes of their own: submission_by_user and submission_by_board serve.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="submissions", db_index=False
+    )
+    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="submissions", db_index=False)
     entrypoint = models.CharField(_("entrypoint"), max_length=100, default="main.py")
     config_file = models.CharField(_("config file"), max_length=100, default="config.yaml")
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
@@ -56,6 +59,9 @@ class Submission(models.Model):
             models.Index("user", F("created_at").desc(), F("id").desc(), name="submission_by_user"),
             # The admin's list, newest first.
             models.Index(F("created_at").desc(), F("id").desc(), name="submission_newest"),
+            # The admin's list of one leaderboard, and its search by a file's hash.
+            models.Index("leaderboard", F("created_at").desc(), F("id").desc(), name="submission_by_board"),
+            models.Index("sha256", name="submission_by_hash"),
         ]
 
     def __str__(self) -> str:

@@ -19,8 +19,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
-from accounts.refusals import Conflict, InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
+from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
+from leaderboards.services import refuse_closed
 from submissions.archive import (
     ArchiveKind,
     ArchiveRefused,
@@ -200,8 +201,7 @@ def _open_leaderboard(user: User, slug: str) -> Leaderboard:
     board = Leaderboard.objects.visible_to(user).filter(slug=slug).first() if "\0" not in slug else None
     if board is None:
         raise NotFound("not_found", _("there is none called %(name)r."), field="leaderboard", name=slug[:100])
-    if not Leaderboard.objects.open().filter(pk=board.pk).exists():
-        raise Conflict("leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=slug)
+    refuse_closed(board)
     return board
 
 

@@ -407,6 +407,6 @@ def test_a_list_costs_the_same_queries_at_1_and_30_rows(api, user, django_assert
 
 
 def test_operators_see_their_own_list_and_any_submission(db):
-    operator, made = Api(UserFactory(is_staff=True)), SubmissionFactory()
+    operator, made = Api(UserFactory(is_staff=True, is_superuser=True)), SubmissionFactory()
     assert operator.get("/api/submissions").json()["results"] == []
     assert operator.get(f"/api/submissions/{made.pk}").json()["submission_id"] == str(made.pk)

@@ -50,7 +50,7 @@ def test_the_leader_of_a_lower_is_better_board_has_the_lowest_score(client):
 def test_a_board_is_seen_by_those_it_is_for(client, visibility, who, status):
     board = LeaderboardFactory(visibility=visibility, title="Sealed")
     if who != "anonymous":
-        client.force_login(UserFactory(is_staff=who == "staff"))
+        client.force_login(UserFactory(is_staff=who == "staff", is_superuser=who == "staff"))
     assert client.get(board.get_absolute_url()).status_code == status
     assert ("Sealed" in client.get("/").content.decode()) == (status == 200)
 

@@ -49,7 +49,7 @@ def test_another_persons_job_is_not_there(client):
     assert [client.get(url).status_code for url in pages_of(job)] == [404] * 6
     assert client.post(f"{job.get_absolute_url()}cancel/").status_code == 404
     assert client.post(f"{job.get_absolute_url()}again/").status_code == 404
-    client.force_login(UserFactory(is_staff=True))
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
     assert [client.get(url).status_code for url in pages_of(job)] == [200] * 6
 
 
@@ -106,7 +106,7 @@ def test_cancel_and_run_again(client, owner):
 
 def test_an_operator_runs_anothers_job_again_as_its_owners(client):
     job = JobFactory(status="failed")
-    client.force_login(UserFactory(is_staff=True))
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
     client.post(f"{job.get_absolute_url()}again/")
     assert Job.objects.get(rerun_of=job).user == job.user
 

@@ -140,7 +140,7 @@ def test_another_persons_submission_is_not_there(client, owner):
     foreign = SubmissionFactory()
     assert client.get(foreign.get_absolute_url()).status_code == 404
     assert client.post(f"{foreign.get_absolute_url()}run/", {"resource_class": "small"}).status_code == 404
-    owner.is_staff = True
-    owner.save(update_fields=["is_staff"])
+    owner.is_staff = owner.is_superuser = True
+    owner.save(update_fields=["is_staff", "is_superuser"])
     assert client.get(foreign.get_absolute_url()).status_code == 200
     assert client.post(f"{foreign.get_absolute_url()}run/", {"resource_class": "small"}).status_code == 404
