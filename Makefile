@@ -22,7 +22,7 @@ PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://r
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run services worker-environment environments test check chaos bench lint format requirements clean
+.PHONY: $(shell awk -F: '/^[a-z0-9-]+:.*\#\# / {print $$1}' $(firstword $(MAKEFILE_LIST)))
 
 help: ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ test: ## Run the whole suite against real servers (ARGS="-k name" for a part of 
 	@$(ENVIRONMENTS) dev mlflow runner
 	$(DEV) -m pytest -n $(WORKERS) $(ARGS)
 
-check: ## All that must be right: lint, format, types, migrations, deployment settings, templates, tests, coverage
+check: ## All that must be right: lint, format, types, migrations, deployment settings, templates, known holes, tests, coverage
 	@$(ENVIRONMENTS) dev mlflow runner
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
@@ -53,7 +53,12 @@ check: ## All that must be right: lint, format, types, migrations, deployment se
 	$(DEV) -m djlint --quiet --lint templates
 	$(DEV) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(DEV) manage.py check --deploy --fail-level WARNING
+	$(DEV) requirements/audit.py
 	$(DEV) -m pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+
+audit: ## Look every pinned package up among the known holes (a part of check)
+	@$(ENVIRONMENTS) dev
+	$(DEV) requirements/audit.py --strict
 
 chaos: ## A storm of faults on a site of its own, then the promises checked (half an hour; SHORT=1: two minutes; SEED=n)
 	@$(ENVIRONMENTS) dev mlflow runner

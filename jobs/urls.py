@@ -3,6 +3,7 @@
 from django.urls import path
 
 from jobs import views
+from jobs.mlflow_proxy import mlflow
 
 urlpatterns = [
     path("submit/", views.submit, name="submit"),
@@ -16,4 +17,6 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/again/", views.run_again, name="run_again"),
     path("jobs/<uuid:job_id>/artifacts/<path:path>", views.artifact, name="artifact"),
     path("compare/", views.compare, name="compare"),
+    path("mlflow/", mlflow, {"path": ""}, name="mlflow"),
+    path("mlflow/<path:path>", mlflow, name="mlflow_part"),
 ]

@@ -102,6 +102,7 @@ def test_the_walk_finds_the_routes():
     assert len(ROUTES) > 25
 
 
+@pytest.mark.usefixtures("mlflow_url")  # /mlflow/ hands on to it
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(("route", "name"), ROUTES)
 def test_a_stranger_and_nobody_get_nothing(given, route, name, verb):

@@ -1,0 +1,230 @@
+"""MLflow behind the site's login, against a real MLflow."""
+
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+from accounts.services import create_token
+from accounts.tests.factories import UserFactory
+from jobs import tracking
+from jobs.models import Job, TrackingOutbox
+from jobs.tests.factories import JobFactory
+
+API = "/mlflow/ajax-api/2.0/mlflow"
+GET_RUN = (
+    'query GetRun($data: MlflowGetRunInput!) @component(name: "MLflow.ExperimentRunTracking") '
+    "{ mlflowGetRun(input: $data) { run { info { runId } } } }"
+)
+WRITES = [
+    "runs/create", "runs/delete", "runs/update", "runs/log-metric", "runs/set-tag", "experiments/create", "experiments/delete",
+    "registered-models/create", "gateway-proxy",
+]  # fmt: skip
+
+
+@pytest.fixture
+def published(mlflow_url, db):
+    """Two people's completed jobs, both in MLflow."""
+    jobs = [JobFactory(status="completed", user=UserFactory(), params={"secret": f"of-{n}"}) for n in (1, 2)]
+    TrackingOutbox.objects.bulk_create(TrackingOutbox(job=job) for job in jobs)
+    assert tracking.publish_due() == (2, 0)
+    return list(Job.objects.order_by("created_at"))
+
+
+@pytest.fixture
+def refused(db):
+    """As if they were in MLflow, for what never gets there."""
+    return [JobFactory(status="completed", user=UserFactory(), run_id=name * 32, experiment_id="1") for name in "ab"]
+
+
+class ReadingClient(Client):
+    """Reads every answer to its end, as a web server does: an answer keeps one of few places until then."""
+
+    def request(self, **request):
+        response = super().request(**request)
+        response.body = b"".join(response.streaming_content) if response.streaming else response.content
+        return response
+
+
+def as_user(user):
+    client = ReadingClient()
+    client.force_login(user)
+    return client
+
+
+def graphql(client, run_id, query=GET_RUN, **headers):
+    body = {"operationName": "GetRun", "query": query, "variables": {"data": {"runId": run_id}}}
+    return client.post("/mlflow/graphql", json.dumps(body), content_type="application/json", headers=headers)
+
+
+@pytest.mark.usefixtures("mlflow_url")
+def test_the_page_is_for_who_is_signed_in(db):
+    assert Client().get("/mlflow/").url == "/login/?next=/mlflow/"
+    response = as_user(UserFactory()).get("/mlflow/")
+    assert response.status_code == 200
+    assert b"<title>MLflow</title>" in response.body
+    assert "script-src http://testserver/mlflow/static-files/" in response.headers["Content-Security-Policy"]
+
+
+def test_a_person_opens_their_own_run_and_no_other(published):
+    mine, other = published
+    client = as_user(mine.user)
+    answer = client.get(f"{API}/runs/get", {"run_id": mine.run_id})
+    assert json.loads(answer.body)["run"]["info"]["run_id"] == mine.run_id
+    assert json.loads(graphql(client, mine.run_id).body)["data"]["mlflowGetRun"]["run"]["info"]["runId"] == mine.run_id
+    assert client.get(f"{API}/artifacts/list", {"run_uuid": mine.run_id}).status_code == 200
+    assert client.get(f"{API}/runs/get", {"run_id": other.run_id}).status_code == 403
+    assert client.get(f"{API}/runs/get", {"run_id": [mine.run_id, other.run_id]}).status_code == 403
+    assert client.get(f"{API}/runs/get", {"run_id": ""}).status_code == 403
+    assert client.get(f"{API}/experiments/get", {"experiment_id": other.experiment_id}).status_code == 403
+    assert client.get(f"{API}/artifacts/list", {"run_uuid": other.run_id}).status_code == 403
+    assert graphql(client, other.run_id).status_code == 403
+
+
+def test_an_operator_reads_all(published):
+    client = as_user(UserFactory(is_staff=True))
+    for job in published:
+        assert client.get(f"{API}/runs/get", {"run_id": job.run_id}).status_code == 200
+    search = {"experiment_ids": [job.experiment_id for job in published]}
+    answer = client.post(f"{API}/runs/search", json.dumps(search), content_type="application/json")
+    assert {run["info"]["run_id"] for run in json.loads(answer.body)["runs"]} == {job.run_id for job in published}
+
+
+def test_a_token_reads_as_its_owner(published):
+    mine, other = published
+    client = ReadingClient(headers={"Authorization": f"Bearer {create_token(mine.user, name='t')[1]}"})
+    assert client.get(f"{API}/runs/get", {"run_id": mine.run_id}).status_code == 200
+    assert client.get(f"{API}/runs/get", {"run_id": other.run_id}).status_code == 403
+    assert Client(headers={"Authorization": "Bearer wrong"}).get("/mlflow/").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        'query X { mlflowGetRun(input: {runId: "OTHER"}) { run { data { params { key value } } } } }',
+        'query X($data: I!) { a: mlflowGetRun(input: $data) { run { info { runId } } } b: mlflowGetRun(input: {runId: """OTHER"""}) { run { info { runId } } } }',
+        'query X($data: I = {runId: "OTHER"}) { mlflowGetRun(input: $data) { run { info { runId } } } }',
+        'query X @component(name: "MLflow.\\u0041") { mlflowGetRun(input: {runId: "OTHER"}) { run { info { runId } } } }',
+    ],
+    ids=["literal", "alias", "default", "escape"],
+)  # fmt: skip
+def test_no_query_smuggles_another_run_in(refused, query):
+    mine, other = refused
+    response = graphql(as_user(mine.user), mine.run_id, query.replace("OTHER", other.run_id))
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"input": {"experimentIds": ["1"]}}, {"data": {"runId": "MINE"}, "input": {"experimentIds": ["1"]}}, [], "x", None],
+    ids=["none", "list", "beside", "array", "text", "null"],
+)  # fmt: skip
+def test_a_query_must_name_own_runs_alone(refused, variables):
+    mine, _ = refused
+    body = {"query": GET_RUN, "variables": json.loads(json.dumps(variables).replace("MINE", mine.run_id))}
+    response = as_user(mine.user).post("/mlflow/graphql", json.dumps(body), content_type="application/json")
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("is_staff", [False, True], ids=["person", "operator"])
+def test_nobody_writes(refused, path, is_staff):
+    user = UserFactory(is_staff=True) if is_staff else refused[0].user
+    body = {"run_id": refused[0].run_id, "run_uuid": refused[0].run_id, "key": "a", "value": "b", "name": "n"}
+    response = as_user(user).post(f"{API}/{path}", json.dumps(body), content_type="application/json")
+    assert response.status_code == 403
+    for verb in ("PUT", "PATCH", "DELETE"):
+        assert as_user(user).generic(verb, f"{API}/runs/get").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["../api/2.0/mlflow/runs/search", "static-files/../../etc/passwd", "nothing/of/mlflow", "static-files/a?b"]
+)
+def test_no_other_address_is_handed_on(db, path):
+    quoted = path.replace("?", "%3F").replace("..", "%2E%2E")
+    assert as_user(UserFactory(is_staff=True)).get(f"/mlflow/{quoted}").status_code == 403
+
+
+def test_artifacts_are_inert(published):
+    mine, _ = published
+    client = as_user(mine.user)
+    climbing = client.get("/mlflow/get-artifact", {"run_uuid": mine.run_id, "path": "../../x"})
+    assert climbing.status_code == 403
+    answer = client.get("/mlflow/get-artifact", {"run_uuid": mine.run_id, "path": "log.txt"})
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://testserver"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+    ids=["cross-site", "same-site", "origin", "own-origin", "same-origin"],
+)
+def test_another_site_cannot_ask(published, headers, status):
+    mine, _ = published
+    assert graphql(as_user(mine.user), mine.run_id, **headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"x" * 300_000, b"[" * 100_000], ids=["0", "cut", "list", "long", "deep"]
+)
+def test_a_body_that_is_none(db, mlflow_url, body):
+    client = as_user(UserFactory(is_staff=True))
+    assert client.post(f"{API}/runs/search", body, content_type="application/json").status_code == 403
+
+
+def test_mlflow_away_is_told(db, settings):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        response = as_user(UserFactory()).get("/mlflow/")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
+    assert "MLflow" in response.text
+
+
+class Recorder(BaseHTTPRequestHandler):
+    seen: list[dict[str, str]] = []
+
+    def do_GET(self):
+        self.seen.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(302)
+        self.send_header("Location", "http://127.0.0.1:1/secret")
+        self.send_header("Set-Cookie", "sessionid=stolen")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_cookies_and_tokens_stay_here(db, settings):
+    """Neither way; and a redirection is not followed."""
+    server = HTTPServer(("127.0.0.1", 0), Recorder)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings.MLFLOW_TRACKING_URI = f"http://name:word@127.0.0.1:{server.server_port}"
+    try:
+        client = as_user(UserFactory())
+        response = client.get("/mlflow/", headers={"Origin": "http://testserver"})
+        assert response.status_code == 302
+        assert "Location" not in response.headers
+        assert "stolen" not in str(response.cookies)
+    finally:
+        server.shutdown()
+        server.server_close()
+    seen = Recorder.seen[-1]
+    assert seen["authorization"].startswith("Basic ")
+    assert not {"cookie", "origin", "referer"} & seen.keys()
+
+
+def test_links_go_through_the_site():
+    assert f"{settings.SITE_URL}/mlflow" == settings.MLFLOW_PUBLIC_URL
