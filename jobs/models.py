@@ -209,6 +209,8 @@ class Job(models.Model):
             models.Index("lease_until", condition=Q(status="running"), name="job_leases"),
             # The claim: who was served last.
             models.Index("user", F("started_at").desc(), condition=Q(started_at__isnull=False), name="job_last_served"),
+            # MLflow behind our login: whose run it is.
+            models.Index("run_id", condition=~Q(run_id=""), name="job_mlflow_run"),
             # Recomputing a person's best job on a leaderboard, and their history there.
             models.Index(
                 "leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"
