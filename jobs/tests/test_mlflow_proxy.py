@@ -86,12 +86,17 @@ def test_a_person_opens_their_own_run_and_no_other(published):
 
 
 def test_an_operator_reads_all(published):
-    client = as_user(UserFactory(is_staff=True))
+    client = as_user(UserFactory(is_staff=True, is_superuser=True))
     for job in published:
         assert client.get(f"{API}/runs/get", {"run_id": job.run_id}).status_code == 200
     search = {"experiment_ids": [job.experiment_id for job in published]}
     answer = client.post(f"{API}/runs/search", json.dumps(search), content_type="application/json")
     assert {run["info"]["run_id"] for run in json.loads(answer.body)["runs"]} == {job.run_id for job in published}
+
+
+def test_staff_who_may_not_see_jobs_read_none(refused):
+    client = as_user(UserFactory(is_staff=True))
+    assert client.get(f"{API}/runs/get", {"run_id": refused[0].run_id}).status_code == 403
 
 
 def test_a_token_reads_as_its_owner(published):
@@ -133,7 +138,7 @@ def test_a_query_must_name_own_runs_alone(refused, variables):
 @pytest.mark.parametrize("path", WRITES)
 @pytest.mark.parametrize("is_staff", [False, True], ids=["person", "operator"])
 def test_nobody_writes(refused, path, is_staff):
-    user = UserFactory(is_staff=True) if is_staff else refused[0].user
+    user = UserFactory(is_staff=True, is_superuser=True) if is_staff else refused[0].user
     body = {"run_id": refused[0].run_id, "run_uuid": refused[0].run_id, "key": "a", "value": "b", "name": "n"}
     response = as_user(user).post(f"{API}/{path}", json.dumps(body), content_type="application/json")
     assert response.status_code == 403
@@ -146,7 +151,7 @@ def test_nobody_writes(refused, path, is_staff):
 )
 def test_no_other_address_is_handed_on(db, path):
     quoted = path.replace("?", "%3F").replace("..", "%2E%2E")
-    assert as_user(UserFactory(is_staff=True)).get(f"/mlflow/{quoted}").status_code == 403
+    assert as_user(UserFactory(is_staff=True, is_superuser=True)).get(f"/mlflow/{quoted}").status_code == 403
 
 
 def test_artifacts_are_inert(published):
@@ -179,7 +184,7 @@ def test_another_site_cannot_ask(published, headers, status):
     "body", [b"", b"{", b"[]", b"x" * 300_000, b"[" * 100_000], ids=["0", "cut", "list", "long", "deep"]
 )
 def test_a_body_that_is_none(db, mlflow_url, body):
-    client = as_user(UserFactory(is_staff=True))
+    client = as_user(UserFactory(is_staff=True, is_superuser=True))
     assert client.post(f"{API}/runs/search", body, content_type="application/json").status_code == 403
 
 
