@@ -11,6 +11,12 @@ from jobs.models import Job
 from jobs.queries import read_log
 
 PART_BYTES = 64 * 1024
+# The first part stands in the page itself, which must come fast; the rest follows.
+FIRST_BYTES = 24 * 1024
+SEARCHED_BYTES = 8 * 1024 * 1024
+FOUND_LINES = 200
+LONGEST_QUERY = 100
+_LONGEST_LINE = 1000
 _SGR = re.compile(r"\x1b\[([0-9;:]*)m")
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-9;:]*)?$")
 _COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"]
@@ -29,23 +35,78 @@ class LogPart:
     is_missing: bool = False
 
 
-def log_part(job: Job, offset: int = 0, style: str = "") -> LogPart:
-    """The log from a byte offset on, at most PART_BYTES of it."""
+@dataclass(frozen=True)
+class Found:
+    """The lines of a log that hold what was looked for: the first of them as (number, HTML with marks), and how many."""
+
+    wanted: str
+    lines: list[tuple[int, SafeString]]
+    line_count: int
+    match_count: int
+    is_missing: bool = False
+
+
+def found_in_log(job: Job, wanted: str) -> Found:
+    """Look for a text in the log, large and small letters alike; colours do not come between."""
+    wanted = wanted[:LONGEST_QUERY]
+    try:
+        text = _SGR.sub("", _whole_log(job))
+    except Unavailable:
+        return Found(wanted, [], 0, 0, is_missing=True)
+    pattern = re.compile(re.escape(wanted), re.IGNORECASE)
+    shown: list[tuple[int, SafeString]] = []
+    line_count = match_count = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        count = sum(1 for _ in pattern.finditer(line))
+        if not count:
+            continue
+        line_count, match_count = line_count + 1, match_count + count
+        if len(shown) < FOUND_LINES:
+            shown.append((number, _marked(line, pattern)))
+    return Found(wanted, shown, line_count, match_count)
+
+
+def _whole_log(job: Job) -> str:
+    parts: list[bytes] = []
+    offset = 0
+    while offset < SEARCHED_BYTES:
+        content, offset = read_log(job, offset)
+        if not content:
+            break
+        parts.append(content)
+    return b"".join(parts).decode("utf-8", "replace")
+
+
+def _marked(line: str, pattern: re.Pattern[str]) -> SafeString:
+    """The line escaped, what was found in <mark>; of a long line the part around the first find."""
+    first = pattern.search(line)
+    start = max(0, first.start() - 200) if first and len(line) > _LONGEST_LINE else 0
+    cut = line[start : start + _LONGEST_LINE]
+    out, position = ["…" if start else ""], 0
+    for match in pattern.finditer(cut):
+        out += [escape(cut[position : match.start()]), "<mark>", escape(match.group()), "</mark>"]
+        position = match.end()
+    out += [escape(cut[position:]), "…" if start + _LONGEST_LINE < len(line) else ""]
+    return mark_safe("".join(out))  # noqa: S308 - every piece is escaped
+
+
+def log_part(job: Job, offset: int = 0, style: str = "", *, most: int = PART_BYTES) -> LogPart:
+    """The log from a byte offset on, at most `most` bytes of it."""
     style = style if _STYLE.fullmatch(style) else ""
     try:
         raw, _end = read_log(job, offset)
     except Unavailable:  # the storage is away, or retention took the log
         return LogPart(mark_safe(""), offset, style, has_more=False, is_missing=True)
-    part = whole(raw[:PART_BYTES], is_last=len(raw) <= PART_BYTES and job.is_final)
+    part = whole(raw[:most], is_last=len(raw) <= most and job.is_final, most=most)
     html, style = coloured(part.decode("utf-8", "replace"), style)
     return LogPart(html, offset + len(part), style, has_more=len(raw) > len(part) and bool(part))
 
 
-def whole(part: bytes, *, is_last: bool) -> bytes:
+def whole(part: bytes, *, is_last: bool, most: int = PART_BYTES) -> bytes:
     """The part without a character or a colour sequence that is torn at its end: the next part begins with it."""
     if is_last:
         return part
-    if len(part) == PART_BYTES and b"\n" in part:
+    if len(part) == most and b"\n" in part:
         return part[: part.rindex(b"\n") + 1]
     part = part[: len(part) - _torn_bytes(part)]
     torn = _UNFINISHED.search(part[-64:])

@@ -22,6 +22,8 @@ from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
 
+# The first seconds of a run say little about the others.
+SOONEST_ESTIMATE_SECONDS = 2.0
 LOG_PART_BYTES = 256 * 1024
 RECENT_ENDS = 20
 # How many pending jobs are looked at to tell a position: beyond, the answer is "more than".
@@ -127,6 +129,18 @@ def progress_of(job: Job) -> JobProgress | None:
     """What the job's latest attempt has said about itself; None when it has said nothing. Free with `progress` selected."""
     found = getattr(job, "progress", None)
     return found if found is not None and found.attempt == job.attempt else None
+
+
+def seconds_left(job: Job, progress: JobProgress) -> float | None:
+    """How long the run will take on, if it goes on as it has so far; None when that cannot be told."""
+    fraction, at = progress.fraction, progress.fraction_at
+    if job.status != Status.RUNNING or not job.started_at or not at or not fraction or fraction >= 1:
+        return None
+    elapsed = (at - job.started_at).total_seconds()
+    if elapsed < SOONEST_ESTIMATE_SECONDS:
+        return None
+    since = max(0.0, (timezone.now() - at).total_seconds())
+    return max(0.0, elapsed * (1 - fraction) / fraction - since)
 
 
 def open_artifact(name: str) -> File:

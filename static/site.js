@@ -31,6 +31,77 @@ if (log && followButton) {
   follow(true);
 }
 
+// --- Searching the log that is loaded, in place -----------------------------------------------------------------------
+// Finds are painted, not written into the page, so that a log that grows meanwhile is not disturbed. Without this the form
+// asks the server, which shows the lines alone.
+const logSearch = document.querySelector("[data-log-search]");
+if (log && logSearch && window.CSS && CSS.highlights) {
+  const input = logSearch.querySelector("input");
+  const count = logSearch.querySelector("[data-log-count]");
+  let finds = [];
+  let current = -1;
+
+  const texts = () => {
+    const walker = document.createTreeWalker(log, NodeFilter.SHOW_TEXT);
+    const nodes = [];
+    while (walker.nextNode()) if (!walker.currentNode.parentElement.closest(".log-note")) nodes.push(walker.currentNode);
+    return nodes;
+  };
+  // A find may run over several nodes: where the colour changes, the log has another one.
+  const search = () => {
+    const wanted = input.value.trim().toLowerCase();
+    finds = [];
+    if (wanted) {
+      const nodes = texts();
+      const starts = [];
+      let whole = "";
+      for (const node of nodes) {
+        starts.push(whole.length);
+        const small = node.data.toLowerCase();
+        whole += small.length === node.data.length ? small : node.data;
+      }
+      const place = (offset, from) => {
+        let index = from;
+        while (index + 1 < nodes.length && starts[index + 1] <= offset) index += 1;
+        return index;
+      };
+      let index = 0;
+      for (let at = whole.indexOf(wanted); at >= 0 && finds.length < 10000; at = whole.indexOf(wanted, at + wanted.length)) {
+        const range = new Range();
+        index = place(at, index);
+        range.setStart(nodes[index], at - starts[index]);
+        const last = place(at + wanted.length - 1, index);
+        range.setEnd(nodes[last], at + wanted.length - starts[last]);
+        finds.push(range);
+      }
+    }
+    current = Math.min(current, finds.length - 1);
+    show();
+  };
+  const show = () => {
+    CSS.highlights.set("log-found", new Highlight(...finds));
+    CSS.highlights.set("log-now", new Highlight(...(finds[current] ? [finds[current]] : [])));
+    count.textContent = input.value.trim() ? `${current + 1} / ${finds.length}` : "";
+  };
+  const go = (step) => {
+    if (!finds.length) return;
+    current = (current + step + finds.length) % finds.length;
+    const box = finds[current].getBoundingClientRect();
+    const frame = log.getBoundingClientRect();
+    log.scrollTop += box.top - frame.top - frame.height / 2;
+    show();
+  };
+  input.addEventListener("input", () => { current = -1; search(); });
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { input.value = ""; search(); }
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    go(event.shiftKey ? -1 : 1);
+  });
+  logSearch.addEventListener("submit", (event) => { event.preventDefault(); go(1); });
+  new MutationObserver(() => input.value && search()).observe(log, { childList: true });
+}
+
 // --- A token, ready to be copied -----------------------------------------------------------------------------------
 for (const input of document.querySelectorAll("[data-select]")) {
   input.addEventListener("focus", () => input.select());

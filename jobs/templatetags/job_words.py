@@ -1,11 +1,15 @@
 """How jobs are shown: a status with its colour, picture and word; an error with whose fault it is and what to do."""
 
+import math
+
 from django import template
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from jobs.models import ErrorCode, Job, Status
+from jobs.models import ErrorCode, Job, JobAttempt, Status
+from jobs.queries import progress_of
 from leaderboards.templatetags.shown import icon
 
 register = template.Library()
@@ -33,6 +37,59 @@ _WHAT_TO_DO = {
 @register.simple_tag
 def status_chip(status: str) -> SafeString:
     return format_html('<span class="chip {}">{}{}</span>', status, icon(status), Status(status).label)
+
+
+_OUTCOME_ICONS = {JobAttempt.Outcome.LOST: "failed", JobAttempt.Outcome.RELEASED: "again"}
+
+
+@register.simple_tag
+def outcome_chip(outcome: str) -> SafeString:
+    """How an attempt ended, with colour, picture and word."""
+    known = JobAttempt.Outcome(outcome)
+    return format_html(
+        '<span class="chip {}">{}{}</span>', outcome, icon(_OUTCOME_ICONS.get(known, outcome)), known.label
+    )
+
+
+@register.filter
+def attempt_why(attempt: JobAttempt) -> str:
+    """Why an attempt ended, in the reader's language where the platform knows the reason."""
+    if attempt.outcome == JobAttempt.Outcome.LOST:
+        return gettext("Its worker fell silent until its lease was over; the job went to another.")
+    if attempt.outcome == JobAttempt.Outcome.CANCELLED:
+        return gettext("Somebody asked to stop it.")
+    if attempt.outcome == JobAttempt.Outcome.RELEASED:
+        return gettext("The worker gave it back: %(reason)s") % {"reason": attempt.detail}
+    code, colon, message = attempt.detail.partition(": ")
+    if colon and code in ErrorCode.values:
+        return f"{ErrorCode(code).label} {message}"
+    return attempt.detail
+
+
+@register.filter
+def attempt_seconds(attempt: JobAttempt) -> float | None:
+    if attempt.ended_at is None:
+        return None
+    return max(0.0, (attempt.ended_at - attempt.started_at).total_seconds())
+
+
+@register.filter
+def reported_fraction(job: Job) -> float | None:
+    """How far the latest attempt says it is."""
+    progress = progress_of(job)
+    return progress.fraction if progress else None
+
+
+@register.filter
+def percent(fraction: float) -> str:
+    """0.357 as 35%: not more than was done."""
+    return f"{math.floor(fraction * 100 + 1e-9)}%"
+
+
+@register.filter
+def dots(value: float) -> str:
+    """A number as HTML's attributes want it, in every language."""
+    return repr(float(value))
 
 
 @register.filter

@@ -1,0 +1,150 @@
+"""A job's page: where it stands, what it says while it runs, what it left; cancelling it and running it again."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from accounts.refusals import RequestRefused
+from jobs import services
+from jobs.curves import run_charts
+from jobs.log_page import FIRST_BYTES, found_in_log, log_part
+from jobs.models import Job, Status
+from jobs.pages.access import visible_job
+from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
+from jobs.queries import mlflow_ui_link, progress_of, seconds_left, waiting
+
+RELATED = ("progress", "tracking")
+
+
+def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
+    """What moves while a job runs: the timeline and what the run reports."""
+    progress = progress_of(job) if job.status != Status.PENDING else None
+    board = job.leaderboard
+    return {
+        "job": job,
+        "waiting": waiting(job),
+        "progress": progress,
+        "seconds_left": seconds_left(job, progress) if progress else None,
+        "charts": run_charts(progress.curves) if progress else [],
+        "ranking_metric": board.ranking_metric if job.score is not None else None,
+        "mlflow_link": mlflow_ui_link(job),
+        "outbox": getattr(job, "tracking", None),
+        "is_mine": job.user_id == request.user.pk,
+        "can_run_again": job.is_final and services.may_steer(request.user, job),
+        "can_steer": services.may_steer(request.user, job),
+        "again_key": uuid4().hex,
+    }
+
+
+def _left(job: Job) -> dict[str, Any]:
+    """What a run cost and left."""
+    columns = job.leaderboard.metric_list
+    named = {metric.name for metric in columns}
+    pictures = [item for item in job.artifacts if is_picture(item["path"])]
+    files = [item for item in job.artifacts if not is_picture(item["path"])]
+    return {
+        "attempts": job.attempts.all(),
+        "main_metrics": [(metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics],
+        "more_metrics": [(name, value) for name, value in job.metrics.items() if name not in named],
+        "pictures": pictures[:PICTURES_SHOWN],
+        "files": listed(files[:FILES_SHOWN]),
+        "more_files": max(0, len(pictures) - PICTURES_SHOWN) + max(0, len(files) - FILES_SHOWN),
+        "limits": settings.RESOURCE_CLASSES.get(job.resource_class),
+    }
+
+
+@login_required
+@require_safe
+def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """The whole page; `?q=` shows the lines of the log that hold it instead of the log."""
+    found = visible_job(request, job_id, *RELATED)
+    context = {**_moving(request, found), **_left(found)}
+    wanted = request.GET.get("q", "").strip()
+    if wanted:
+        context["found"] = found_in_log(found, wanted)
+    else:
+        context["part"] = log_part(found, most=FIRST_BYTES)
+    return render(request, "jobs/job.html", context)
+
+
+@login_required
+@require_safe
+def job_state(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """What moves on a job's page, for htmx: until its end, and then until MLflow has it. Whoever has `?ended` already
+    shows what the run left."""
+    found = visible_job(request, job_id, *RELATED)
+    is_whole = not (found.is_final and "ended" in request.GET)
+    context = {**_moving(request, found), **(_left(found) if is_whole else {}), "is_partial": is_whole}
+    return render(request, "jobs/_state.html", context)
+
+
+class _Echo:
+    """Hands each line that csv writes straight on."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+@login_required
+@require_safe
+def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
+    """The curves that the run reported as numbers: name, step, value, seconds since its start."""
+    progress = progress_of(visible_job(request, job_id, "progress"))
+    curves = progress.curves if progress else []
+
+    def rows() -> Iterator[str]:
+        writer = csv.writer(_Echo())
+        yield writer.writerow(["name", "step", "value", "seconds"])
+        for curve in curves:
+            for step, value, seconds in curve["points"]:
+                yield writer.writerow([curve["name"], step, value, seconds])
+
+    response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{job_id}-curves.csv"'
+    return response
+
+
+@login_required
+@require_POST
+def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    found = visible_job(request, job_id)
+    try:
+        status = services.cancel_job(found, by=request.user)
+    except RequestRefused as refusal:
+        messages.error(request, refusal.message)
+    else:
+        is_over = status == Status.CANCELLED
+        messages.success(request, _("The job is cancelled.") if is_over else _("The job is being stopped."))
+    return redirect(found)
+
+
+@login_required
+@require_POST
+def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """The same files and config as a new job: within the owner's quota, or by an operator, outside of it."""
+    found = visible_job(request, job_id)
+    try:
+        if found.user_id == request.user.pk:
+            key = request.POST.get("key") or uuid4().hex
+            again, _is_new = services.enqueue_job(
+                request.user,
+                found.submission_id,
+                config=found.config,
+                resource_class=found.resource_class,
+                idempotency_key=key,
+            )
+        else:
+            again = services.rerun_job(found, by=request.user)
+    except RequestRefused as refusal:
+        messages.error(request, refusal.message)
+        return redirect(found)
+    return redirect(again)
