@@ -11,8 +11,8 @@ from leaderboards.charts import nice_ticks
 
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 24
-# More than the pixels can show; it bounds the page.
-DRAWN_POINTS = 120
+# As many as pixels can tell apart; with many charts on a page fewer, which bounds its weight.
+DRAWN_POINTS, FEWER_POINTS, MANY_CHARTS = 120, 60, 12
 MOST_LINES = 8
 
 Points = Sequence[tuple[float, float]]
@@ -109,7 +109,9 @@ class _Scale:
 
 def run_charts(curves: Sequence[Mapping[str, object]]) -> list[CurveChart]:
     """A chart for each curve that a run reported (jobs/progress.py)."""
-    return [draw(str(curve["name"]), {str(curve["name"]): run_points(curve)}) for curve in curves if curve["points"]]
+    most = DRAWN_POINTS if len(curves) <= MANY_CHARTS else FEWER_POINTS
+    named = {str(curve["name"]): run_points(curve) for curve in curves if curve["points"]}
+    return [draw(name, {name: points}, most=most) for name, points in named.items()]
 
 
 def run_points(curve: Mapping[str, object]) -> Points:

@@ -12,7 +12,7 @@ from jobs.queries import read_log
 
 PART_BYTES = 64 * 1024
 # The first part stands in the page itself, which must come fast; the rest follows.
-FIRST_BYTES = 24 * 1024
+FIRST_BYTES = 16 * 1024
 SEARCHED_BYTES = 8 * 1024 * 1024
 FOUND_LINES = 200
 LONGEST_QUERY = 100

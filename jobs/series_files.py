@@ -16,6 +16,7 @@ from jobs.curves import MOST_LINES, CurveChart, Points, draw
 
 MAX_BYTES = 1024 * 1024
 MAX_ROWS = 20_000
+MAX_COLUMNS = 50
 MAX_CHARTS = 24
 MAX_DEPTH = 5
 FEWEST_POINTS = 2
@@ -70,7 +71,7 @@ def _of_csv(text: str) -> Iterator[Named]:
     names = rows.pop(0) if has_names else [str(number + 1) for number in range(len(rows[0]))]
     columns = {
         name.strip() or str(index + 1): [_finite(row[index]) if index < len(row) else None for row in rows]
-        for index, name in enumerate(names)
+        for index, name in enumerate(names[:MAX_COLUMNS])
     }
     yield from _columns(columns)
 
@@ -112,7 +113,7 @@ def _within(value: Any, name: str, depth: int) -> Iterator[Named]:
         yield name or "1", {name or "1": points}
     elif isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         rows = value[:MAX_ROWS]
-        names = list(dict.fromkeys(str(key) for row in rows[:100] for key in row))[:200]
+        names = list(dict.fromkeys(str(key) for row in rows[:100] for key in row))[:MAX_COLUMNS]
         yield from _columns({key: [_finite(row.get(key)) for row in rows] for key in names})
     elif isinstance(value, dict):
         yield from _within_object(value, name, depth)
