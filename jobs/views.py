@@ -18,7 +18,7 @@ from accounts.models import User
 from accounts.refusals import RequestRefused
 from jobs import services
 from jobs.models import Job
-from submissions.forms import RunForm, SubmitForm
+from submissions.forms import RunForm, SubmitForm, earlier_values
 from submissions.models import Submission
 from submissions.services import create_submission, submissions_that_count
 
@@ -32,7 +32,8 @@ class Quota:
     per_hour: int
     active: int
     at_once: int
-    seconds_until_free: int | None
+    seconds_until_free: int | None  # while none is left
+    seconds_until_back: int | None = None  # until the earliest that was used comes back
 
     @property
     def left(self) -> int:
@@ -52,6 +53,7 @@ def quota_used(user: User) -> Quota:
         active=Job.objects.filter(user=user).active().count(),
         at_once=user.job_quota,
         seconds_until_free=services.seconds_until_free(fuller, user.submission_quota) if is_full else None,
+        seconds_until_back=services.seconds_until_free(fuller, max(counts)) if max(counts) and not is_full else None,
     )
 
 
@@ -71,7 +73,10 @@ def one_at_a_time(user: User, key: str) -> Iterator[None]:
 def submit(request: HttpRequest) -> HttpResponse:
     user = request.user
     if request.method != "POST":
-        initial = {"leaderboard": request.GET.get("leaderboard") or None}
+        initial = {
+            "leaderboard": request.GET.get("leaderboard") or None,
+            **earlier_values(user, request.GET.get("from")),
+        }
         return _submit_page(request, SubmitForm(user=user, initial=initial))
     form = SubmitForm(request.POST, request.FILES, user=user)
     if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
@@ -92,6 +97,7 @@ def submit(request: HttpRequest) -> HttpResponse:
                 entrypoint=form.cleaned_data["entrypoint"],
                 config_file=form.cleaned_data["config_file"],
                 leaderboard=form.cleaned_data["leaderboard"].slug,
+                paths=form.cleaned_data["paths"],
             )
         except RequestRefused as refusal:
             form.add_refusal(refusal)
@@ -101,6 +107,8 @@ def submit(request: HttpRequest) -> HttpResponse:
 
 def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> HttpResponse:
     context = {"form": form, "quota": quota_used(request.user), "max_bytes": settings.UPLOAD_MAX_BYTES}
+    newest = Submission.objects.filter(user=request.user).order_by("-created_at")
+    context["latest"] = newest.only("pk").first()
     return render(request, "submissions/submit.html", context, status=status)
 
 

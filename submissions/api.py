@@ -59,6 +59,7 @@ class SubmissionsView(APIView):
             config_file=data.get("config_file") or "config.yaml",
             metadata=data.get("metadata"),
             leaderboard=data.get("leaderboard") or "",
+            paths=data.get("paths"),
         )
         return Response(SubmissionReceipt(submission).data, status=201)
 

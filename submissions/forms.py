@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import yaml
 from django import forms
@@ -13,8 +13,11 @@ from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
 from leaderboards.models import Leaderboard
+from submissions.contents import read_config_file
+from submissions.models import Submission
 
 CONFIG_MAX_CHARACTERS = 64 * 1024
+PATHS_MAX_CHARACTERS = 64 * 1024
 
 
 class FilesInput(forms.ClearableFileInput):
@@ -44,6 +47,26 @@ def parse_config(text: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
     return parsed
+
+
+def config_problem(text: str, name: str) -> str:
+    """Why a config file of that name could not be read, with the line; empty when it can. Nothing is built of it."""
+    try:
+        if name.endswith(".json"):
+            is_mapping = isinstance(json.loads(text or "{}"), dict)
+        else:
+            events = [type(event) for event in yaml.parse(text, Loader=yaml.SafeLoader)]
+            if events.count(yaml.DocumentStartEvent) > 1:
+                return _("Only one document is read: take the lines with --- out.")
+            is_mapping = len(events) == 2 or events[2] is yaml.MappingStartEvent
+    except json.JSONDecodeError as error:
+        return _("Line %(line)d is not JSON: %(problem)s.") % {"line": error.lineno, "problem": error.msg}
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        return _("Line %(line)d is not YAML: %(problem)s.") % {"line": line, "problem": error.problem}
+    except (yaml.YAMLError, RecursionError):
+        return _("This is neither JSON nor YAML.")
+    return "" if is_mapping else _("Must be a mapping: names with values, such as “epochs: 5”.")
 
 
 def _parse_yaml(text: str) -> Any:
@@ -138,7 +161,9 @@ class SubmitForm(RunForm):
         max_length=100,
         help_text=gettext_lazy("Passed to it as --config."),
     )
-    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key"]
+    # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
+    paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)
+    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key", "paths"]
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -151,3 +176,15 @@ class SubmitForm(RunForm):
                 "data-max-files": settings.UPLOAD_MAX_FILES,
             }
         )
+
+
+def earlier_values(user: Any, submission_id: str | None) -> dict[str, str]:
+    """What the form begins with when it goes on from one of the user's submissions; its config file as the overrides."""
+    try:
+        earlier = Submission.objects.filter(user=user, pk=UUID(submission_id or "")).first()
+    except ValueError:
+        return {}
+    if earlier is None:
+        return {}
+    text = read_config_file(earlier) or ""
+    return {"entrypoint": earlier.entrypoint, "config_file": earlier.config_file, "config": text}

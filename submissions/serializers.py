@@ -13,6 +13,11 @@ class SubmissionUpload(serializers.Serializer):
     config_file = serializers.CharField(required=False, default="config.yaml")
     metadata = serializers.CharField(required=False, default="{}", help_text="A JSON object.")
     leaderboard = serializers.CharField(required=False, default="", help_text="Its slug; the default one if left out.")
+    paths = serializers.CharField(
+        required=False,
+        default="",
+        help_text='A JSON list: the path of each file, in the order of the files: "src/a.py".',
+    )
 
 
 class SubmissionReceipt(serializers.ModelSerializer):

@@ -27,7 +27,6 @@ from submissions.archive import (
     ArchiveRefused,
     ManifestEntry,
     archive_kind,
-    check_path,
     inspect_archive,
     write_archive,
 )
@@ -49,8 +48,12 @@ def create_submission(
     config_file: str = "config.yaml",
     metadata: dict[str, Any] | str | None = None,
     leaderboard: str = "",
+    paths: Sequence[str] | str | None = None,
 ) -> Submission:
     """Check the files (several, or one archive), store them as one object and record the submission.
+
+    `paths` gives each file its place in a folder ("src/model.py"), which an upload's own file name cannot: browsers and
+    multipart parsers cut it down to its last part. A list, or the same as JSON.
 
     The record is committed only when the object is stored and its size and SHA-256 are known. A refusal stores nothing.
 
@@ -60,8 +63,9 @@ def create_submission(
     board = _open_leaderboard(user, leaderboard)
     entrypoint, config_file = check_names(entrypoint, config_file)
     parsed = _metadata(metadata)
-    kind = _kind_of(files)
-    with _as_one_file(files, kind) as (content, manifest):
+    names = _names(files, paths)
+    kind = _kind_of(files, names)
+    with _as_one_file(files, names, kind) as (content, manifest):
         root = _root_folder(manifest, entrypoint)
         _check_contents(manifest, root, entrypoint, config_file)
         submission = Submission(
@@ -96,7 +100,25 @@ def _store(submission: Submission, content: StoredContent) -> None:
         raise
 
 
-def _kind_of(files: Sequence[UploadedFile]) -> Submission.Kind:
+def _names(files: Sequence[UploadedFile], paths: Sequence[str] | str | None) -> list[str]:
+    """What each file is called, with its folders where `paths` names them."""
+    if paths is None or paths == "":
+        return [file.name or "" for file in files]
+    try:
+        parsed = json.loads(paths) if isinstance(paths, str) else list(paths)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("bad_paths", _("is not valid JSON (%(why)s)."), field="paths", why=error) from error
+    if not (isinstance(parsed, list) and all(isinstance(path, str) for path in parsed)):
+        raise InvalidInput("bad_paths", _("must be a list of file names."), field="paths")
+    if len(parsed) != len(files):
+        raise InvalidInput(
+            "bad_paths", _("must name every file once: %(count)d names for %(files)d files."), field="paths",
+            count=len(parsed), files=len(files),
+        )  # fmt: skip
+    return parsed
+
+
+def _kind_of(files: Sequence[UploadedFile], names: Sequence[str]) -> Submission.Kind:
     """What the upload is, after a look at names and sizes alone."""
     if not files:
         raise InvalidInput(
@@ -113,14 +135,13 @@ def _kind_of(files: Sequence[UploadedFile]) -> Submission.Kind:
             "too_large", _("at most %(most)d bytes in all, not %(total)d."), field="files",
             most=settings.UPLOAD_MAX_BYTES, total=total,
         )  # fmt: skip
-    for file in files:
-        name = file.name or ""
+    for name in names:
         if not name.lower().endswith(settings.UPLOAD_EXTENSIONS):
             known = " ".join(settings.UPLOAD_EXTENSIONS)
             raise InvalidInput(
                 "bad_extension", _("%(name)r must end in one of %(known)s"), field="files", name=name[:100], known=known
             )
-    archives = [kind for file in files if (kind := archive_kind(file.name or ""))]
+    archives = [kind for name in names if (kind := archive_kind(name))]
     if archives and len(files) > 1:
         raise InvalidInput("bad_archive", _("send one archive alone, or single files, not both."), field="files")
     return Submission.Kind(archives[0]) if archives else Submission.Kind.TAR
@@ -128,7 +149,7 @@ def _kind_of(files: Sequence[UploadedFile]) -> Submission.Kind:
 
 @contextmanager
 def _as_one_file(
-    files: Sequence[UploadedFile], kind: Submission.Kind
+    files: Sequence[UploadedFile], names: Sequence[str], kind: Submission.Kind
 ) -> Iterator[tuple[StoredContent, list[ManifestEntry]]]:
     """The object to store and what is in it: the archive as it came, or the single files packed into one."""
     try:
@@ -140,7 +161,7 @@ def _as_one_file(
         with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="packed-", delete=False) as packed:
             content = StoredContent(packed)
             try:
-                members = ((check_path(file.name or ""), cast(BinaryIO, file.file)) for file in files)
+                members = ((name, cast(BinaryIO, file.file)) for name, file in zip(names, files, strict=True))
                 manifest = write_archive(cast(BinaryIO, content.hashing_writer()), members)
                 yield content, manifest
             finally:

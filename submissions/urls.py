@@ -4,4 +4,8 @@ from django.urls import path
 
 from submissions import views
 
-urlpatterns = [path("submissions/<uuid:submission_id>/", views.submission, name="submission")]
+urlpatterns = [
+    path("submissions/<uuid:submission_id>/", views.submission, name="submission"),
+    path("submissions/<uuid:submission_id>/config/", views.submission_config, name="submission_config"),
+    path("submit/check-config/", views.check_config, name="check_config"),
+]

@@ -38,6 +38,7 @@ __all__ = [
     "check_path",
     "extract_archive",
     "inspect_archive",
+    "read_member",
     "write_archive",
 ]
 
@@ -74,6 +75,28 @@ def extract_archive(
     """
     with filled_folder(destination) as folder:
         return _read(file, kind, limits, folder)
+
+
+def read_member(
+    file: BinaryIO, *, kind: ArchiveKind, path: str, most_bytes: int, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> bytes | None:
+    """The content of one file of the archive, or None when there is no such file or it is longer than `most_bytes`.
+
+    The same bounded pass, which ends where the file does. Raises ArchiveRefused.
+    """
+    budget = Budget(limits)
+    tree = Tree(limits)
+    for member in _members(file, kind, budget):
+        is_it = tree.add(member.name, is_directory=member.is_directory) == path and not member.is_directory
+        found = bytearray()
+        for chunk in _Content(member, budget):
+            if is_it:
+                found += chunk
+                if len(found) > most_bytes:
+                    return None
+        if is_it:
+            return bytes(found)
+    return None
 
 
 def _read(file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None) -> list[ManifestEntry]:

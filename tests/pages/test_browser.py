@@ -15,6 +15,7 @@ from jobs import transitions
 from jobs.models import Job
 from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from submissions.contents import read_config_file
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -79,7 +80,7 @@ def open_page(chromium, live_server):
 
 def choose(page, files):
     chosen = [{"name": name, "mimeType": "text/plain", "buffer": content} for name, content in files.items()]
-    page.set_input_files("[type=file]", chosen)
+    page.set_input_files("[name=files]", chosen)
 
 
 def test_from_a_refused_upload_to_a_result(open_page):
@@ -93,14 +94,21 @@ def test_from_a_refused_upload_to_a_result(open_page):
     choose(page, GOOD)
     page.fill("[name=config]", "epochs: [")
     page.click("[data-send]")
-    expect(page.locator(".why")).to_contain_text("neither JSON nor YAML")
+    expect(page.locator("#id_config_error")).to_contain_text("neither JSON nor YAML")
     assert page.input_value("[name=config]") == "epochs: ["
-    assert page.locator("[type=file]").evaluate("input => input.files.length") == 2
+    assert page.locator("[name=files]").evaluate("input => input.files.length") == 2
 
     page.fill("[name=config]", "epochs: 5")
+    editor = page.locator("#config-text")
+    expect(editor).to_have_value("epochs: 1\n")
+    editor.fill("epochs: 1\nlr: [0.1")
+    expect(page.locator("[data-problem]")).to_contain_text("Line 2 is not YAML")
+    editor.fill("epochs: 1\nlr: 0.1\n")
+    expect(page.locator("[data-problem]")).to_be_empty()
     page.dblclick("[data-send]")
     page.wait_for_url("**/jobs/*/")
     job = Job.objects.get()
+    assert read_config_file(job.submission) == "epochs: 1\nlr: 0.1\n"
     expect(page.locator("#job-state .chip")).to_have_text("pending")
 
     worker = WorkerFactory(resource_classes=["small"])
@@ -136,6 +144,96 @@ def test_from_a_refused_upload_to_a_result(open_page):
 
     page.goto(board.get_absolute_url())
     expect(page.locator("tr.mine .medal")).to_have_text("1")
+
+
+# Drops a folder as a browser would hand it over: entries with readers that give their content in parts.
+DROP = """(files) => {
+  const root = { isFile: false, fullPath: "/mine", children: [] };
+  for (const [path, text] of Object.entries(files)) {
+    let at = root;
+    const parts = path.split("/");
+    for (const part of parts.slice(0, -1)) {
+      const fullPath = `${at.fullPath}/${part}`;
+      let next = at.children.find((child) => child.fullPath === fullPath);
+      if (!next) at.children.push(next = { isFile: false, fullPath, children: [] });
+      at = next;
+    }
+    const file = new File([text], parts.at(-1));
+    at.children.push({ isFile: true, fullPath: `/mine/${path}`, file: (resolve) => resolve(file) });
+  }
+  const give = (entry) => Object.assign(entry, { createReader: () => {
+    const rest = [...entry.children];
+    return { readEntries: (resolve) => resolve(rest.splice(0, 2).map((one) => one.isFile ? one : give(one))) };
+  } });
+  const event = new Event("drop", { bubbles: true, cancelable: true });
+  event.dataTransfer = { items: [{ webkitGetAsEntry: () => give(root) }] };
+  document.querySelector("[data-drop]").dispatchEvent(event);
+}"""
+
+
+def test_a_dropped_folder_is_checked_and_sent_with_its_shape(open_page):
+    LeaderboardFactory(slug="bricks")
+    page = open_page(UserFactory())
+    page.goto("/submit/?leaderboard=bricks")
+    files = {"main.py": "", "config.yaml": "a: 1", "src/a.py": "", "src/b/c.py": "", "README.md": "x", "x.png": "y"}
+    junk = {".git/config": "", "src/__pycache__/a.pyc": "", ".DS_Store": ""}
+    page.evaluate(DROP, {**files, **junk})
+    expect(page.locator("[data-files] li")).to_have_count(6)
+    expect(page.locator("[data-files] .bad")).to_have_count(2)
+    expect(page.locator("[data-summary]")).to_contain_text("6 files")
+    expect(page.locator("[data-summary]")).to_contain_text("2 refused")
+    expect(page.locator("[data-send]")).to_be_disabled()
+
+    page.get_by_role("button", name="Leave out README.md").click()
+    assert page.evaluate("document.activeElement.dataset.path") == "config.yaml"
+    page.get_by_role("button", name="Leave out what is refused").click()
+    expect(page.locator("[data-summary]")).to_contain_text("all will be taken")
+    page.fill("[name=entrypoint]", "src/a.py")
+    expect(page.locator("[data-files] .bad")).to_have_count(1)
+    page.fill("[name=entrypoint]", "main.py")
+    page.click("[data-send]")
+    page.wait_for_url("**/jobs/*/")
+    manifest = Job.objects.get().submission.manifest
+    assert sorted(file["path"] for file in manifest) == ["config.yaml", "main.py", "src/a.py", "src/b/c.py"]
+
+
+def test_a_chosen_folder_and_the_last_config(open_page, tmp_path):
+    LeaderboardFactory(slug="bricks")
+    (tmp_path / "mine" / "src").mkdir(parents=True)
+    for name, text in {"main.py": "", "config.yaml": "epochs: 3\n", "src/a.py": ""}.items():
+        (tmp_path / "mine" / name).write_text(text)
+    page = open_page(UserFactory())
+    page.goto("/submit/?leaderboard=bricks")
+    page.set_input_files("[data-folder-input]", tmp_path / "mine")
+    expect(page.locator("[data-files] li")).to_have_count(3)
+    page.click("[data-send]")
+    page.wait_for_url("**/jobs/*/")
+    manifest = Job.objects.get().submission.manifest
+    assert sorted(file["path"] for file in manifest) == ["config.yaml", "main.py", "src/a.py"]
+
+    page.goto("/submit/")
+    choose(page, GOOD)
+    expect(page.locator("#config-text")).to_have_value("epochs: 1\n")
+    page.click("[data-last-config]")
+    expect(page.locator("#config-text")).to_have_value("epochs: 3\n")
+    page.click("[data-reset]")
+    expect(page.locator("#config-text")).to_have_value("epochs: 1\n")
+
+
+def test_the_upload_says_how_it_goes(open_page, live_server):
+    LeaderboardFactory(slug="bricks")
+    page = open_page(UserFactory())
+    page.goto("/submit/?leaderboard=bricks")
+    choose(page, {**GOOD, "weights.txt": b"0" * 4_000_000})
+    slow = page.context.new_cdp_session(page)
+    slow.send("Network.enable")
+    speed = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1_000_000}
+    slow.send("Network.emulateNetworkConditions", speed)
+    page.click("[data-send]")
+    expect(page.locator("[data-progress-text]")).to_have_text(
+        re.compile(r"[\d.]+ .iB / 3\.8 MiB · [\d.]+ .iB/s · 0:0\d left")
+    )
+    page.wait_for_url("**/jobs/*/")
 
 
 def test_it_works_without_javascript(open_page):

@@ -1,7 +1,9 @@
 """Sending code in by the page: what it starts, what it refuses, and that a double click starts one job."""
 
 import io
+import re
 import tarfile
+import zipfile
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -144,3 +146,112 @@ def test_another_persons_submission_is_not_there(client, owner):
     owner.save(update_fields=["is_staff", "is_superuser"])
     assert client.get(foreign.get_absolute_url()).status_code == 200
     assert client.post(f"{foreign.get_absolute_url()}run/", {"resource_class": "small"}).status_code == 404
+
+
+def test_a_folder_keeps_its_shape(send):
+    files = {"main.py": b"", "config.yaml": b"", "a.py": b"# one", "b.py": b"# two"}
+    send(files, paths='["main.py", "config.yaml", "src/a.py", "src/deep/b.py"]')
+    submission = Submission.objects.get()
+    assert [file["path"] for file in submission.manifest] == ["main.py", "config.yaml", "src/a.py", "src/deep/b.py"]
+
+
+def test_a_folder_around_everything_is_seen_through(send):
+    send({"main.py": b"", "config.yaml": b"a: 1"}, paths='["mine/main.py", "mine/config.yaml"]')
+    assert Submission.objects.get().root_folder == "mine"
+
+
+@pytest.mark.parametrize(
+    ("paths", "told"),
+    [
+        ('["main.py"]', "1 names for 2 files"),
+        ("[1, 2]", "list of file names"),
+        ("{", "not valid JSON"),
+        ('["main.py", "../config.yaml"]', "leads out of its folder"),
+        ('["main.py", "/etc/config.yaml"]', "absolute"),
+        ('["main.py", "MAIN.py"]', "same name twice"),
+        ('["main.py", "main.py/config.yaml"]', "one name"),
+        ('["main.py", "config.exe"]', "must end in one of"),
+        ('["main.py", "a/b.zip"]', "one archive alone"),
+    ],
+)
+def test_paths_are_held_to_the_rules_of_archives(send, paths, told):
+    response = send(paths=paths)
+    assert response.status_code == 400
+    assert told in response.content.decode()
+    assert Submission.objects.count() == 0
+
+
+def test_a_submission_can_begin_with_an_earlier_ones_config(client, send):
+    send({"run.py": b"", "own.yaml": b"epochs: 7\n"}, entrypoint="run.py", config_file="own.yaml")
+    earlier = Submission.objects.get()
+    assert client.get(f"{earlier.get_absolute_url()}config/").content == b"epochs: 7\n"
+    page = client.get("/submit/").content.decode()
+    assert f"?from={earlier.pk}" in page
+    form = client.get(f"/submit/?from={earlier.pk}").context["form"]
+    told = {name: form[name].value() for name in ("entrypoint", "config_file", "config")}
+    assert told == {"entrypoint": "run.py", "config_file": "own.yaml", "config": "epochs: 7\n"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_the_config_of_an_archive_is_read_too(client, send, kind):
+    content = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(content, "w") as archive:
+            archive.writestr("mine/main.py", "")
+            archive.writestr("mine/config.yaml", "a: あ\n")
+    else:
+        with tarfile.open(fileobj=content, mode="w:gz") as archive:
+            for name, text in (("mine/main.py", b""), ("mine/config.yaml", "a: あ\n".encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                archive.addfile(member, io.BytesIO(text))
+    send({f"code.{kind}": content.getvalue()})
+    response = client.get(f"{Submission.objects.get().get_absolute_url()}config/")
+    assert response.content.decode() == "a: あ\n"
+    assert (response["Content-Type"], response["X-Content-Type-Options"]) == ("text/plain; charset=utf-8", "nosniff")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"#" * (64 * 1024 + 1)], ids=["not-utf8", "long"])
+def test_a_config_that_cannot_be_edited_is_not_there(client, send, content):
+    send({"main.py": b"", "config.yaml": content})
+    assert client.get(f"{Submission.objects.get().get_absolute_url()}config/").status_code == 204
+    assert client.get(f"/submit/?from={Submission.objects.get().pk}").context["form"]["config"].value() == ""
+
+
+def test_without_its_files_a_submission_has_no_config_to_begin_with(client, owner):
+    lost = SubmissionFactory(user=owner)
+    assert client.get(f"{lost.get_absolute_url()}config/").status_code == 204
+    assert client.get(f"{SubmissionFactory().get_absolute_url()}config/").status_code == 404
+    assert client.get(f"/submit/?from={SubmissionFactory().pk}").status_code == 200
+    assert client.get("/submit/?from=nonsense").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("config.yaml", "epochs: 5\nnames: [a, b]\n", ""),
+        ("config.yaml", "", ""),
+        ("config.yaml", "# a comment alone", ""),
+        ("config.yaml", "a: &x 1\nb: *x\n", ""),
+        ("config.yaml", "epochs: 5\nnames: [a\nb: 1\n", "Line 3 is not YAML"),
+        ("config.yaml", "\tepochs: 5", "Line 1 is not YAML"),
+        ("config.yaml", "- 1\n- 2", "Must be a mapping"),
+        ("config.yaml", "a: 1\n---\nb: 2", "Only one document"),
+        ("config.yaml", "a: \x00", "This is neither JSON nor YAML"),
+        ("config.json", '{"a": 1}', ""),
+        ("config.json", '{"a": 1,\n}', "Line 2 is not JSON"),
+        ("config.json", "[" * 100_000, "This is neither JSON nor YAML"),
+        ("config.json", "[1]", "Must be a mapping"),
+    ],
+    ids=lambda value: "",
+)
+def test_a_config_is_checked_while_it_is_typed(client, owner, name, text, told):
+    problem = client.post("/submit/check-config/", {"text": text[:65536], "name": name}).json()["problem"]
+    assert problem.startswith(told) and bool(problem) == bool(told)
+
+
+def test_the_quota_says_when_a_submission_comes_back(client, owner, send):
+    assert "One comes back in" not in client.get("/submit/").content.decode()
+    send()
+    page = client.get("/submit/").content.decode()
+    assert re.search(r"One comes back in</dt><dd><strong class=\"number\">(59 min|1 h)", page)
