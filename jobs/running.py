@@ -14,6 +14,7 @@ from django.db import DataError, close_old_connections
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import Limits, Result, RunSpec
+from jobs.gpus import HeldGpus
 from jobs.logs import LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
@@ -36,9 +37,9 @@ STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 class Runner:
     """Runs jobs for one worker process, one at a time, from its main thread."""
 
-    def __init__(self, pulse: Pulse, *, gpus: tuple[int, ...] = (), executor: str = "") -> None:
+    def __init__(self, pulse: Pulse, *, gpus: HeldGpus | None = None, executor: str = "") -> None:
         self._pulse = pulse
-        self._gpus = gpus
+        self._gpus = gpus or HeldGpus([], [])
         self._executor = executor or settings.EXECUTOR
         self._ready: Supervisor | None = None
         self._held: Held | None = None
@@ -136,7 +137,8 @@ class Runner:
             entrypoint=job.submission.entrypoint,
             dataset_dir=_dataset(job.leaderboard.dataset),
             limits=Limits(**limits),
-            gpus=self._gpus,
+            gpus=self._gpus.minors,
+            environment=self._gpus.environment(),
             sandbox_uid=settings.SANDBOX_UID,
             fence_seconds=settings.FENCE_SECONDS,
         )

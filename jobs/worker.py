@@ -24,6 +24,7 @@ from rq.serializers import JSONSerializer
 
 from accounts import log_context
 from jobs import queue, transitions
+from jobs.gpus import HeldGpus
 from jobs.models import Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse
 from jobs.running import Runner, persist
@@ -36,12 +37,12 @@ REGISTER_SECONDS = 30.0
 class WakeUpWorker(SimpleWorker):
     """One process, one job at a time. SIGTERM: finish the job in hand, take no more. Again: give it back now."""
 
-    def __init__(self, queues: Any, *args: Any, gpus: tuple[int, ...] = (), **kwargs: Any) -> None:
+    def __init__(self, queues: Any, *args: Any, gpus: HeldGpus | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("name", f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}")
         kwargs.setdefault("serializer", JSONSerializer)
         kwargs["prepare_for_work"] = False
         super().__init__(queues, *args, **kwargs)
-        self._gpus = gpus
+        self._gpus = gpus or HeldGpus([], [])
         self._is_draining = False
         self._is_waiting = False
         self._registered_at = 0.0
@@ -60,7 +61,10 @@ class WakeUpWorker(SimpleWorker):
         try:
             while not self._must_stop(pulse):
                 self.runner.prepare()
-                if self._run_next():
+                if not self._gpus_are_free():
+                    with contextlib.suppress(_Stopped):
+                        self._wait()
+                elif self._run_next():
                     done += 1
                     if max_jobs is not None and done >= max_jobs:
                         break
@@ -74,6 +78,7 @@ class WakeUpWorker(SimpleWorker):
             pulse.stop()
             pulse.join(2)  # a beat after the sign-off would call this worker back
             self._leave()
+            self._gpus.release()
         return done > 0
 
     def _make_row(self) -> Worker:
@@ -85,7 +90,7 @@ class WakeUpWorker(SimpleWorker):
             resource_classes=self.queue_names(),
             executor=settings.EXECUTOR,
             sandbox_report=self.sandbox_report,
-            gpus=list(self._gpus),
+            gpus=[gpu.as_json() for gpu in self._gpus.gpus],
         )
 
     sandbox_report: list[dict[str, Any]] = []
@@ -95,6 +100,17 @@ class WakeUpWorker(SimpleWorker):
             logger.error("something of the last run could not be killed: this worker takes no further job")
             return True
         return self._is_draining or pulse.drain_requested.is_set()
+
+    def _gpus_are_free(self) -> bool:
+        """Asked before each job: a run of before, or somebody at the machine, may still be on them."""
+        if not self._gpus.gpus:
+            return True
+        is_free = self._gpus.are_free()
+        try:
+            Worker.objects.filter(pk=self.row.pk).update(gpus=[gpu.as_json() for gpu in self._gpus.gpus])
+        except DATABASE_ERRORS:
+            close_old_connections()  # only shown
+        return is_free
 
     def _run_next(self) -> bool:
         try:

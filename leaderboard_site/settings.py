@@ -194,6 +194,8 @@ for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
 EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # or unsafe-local
 ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
+GPU_LOCK_ROOT = Path(env.str("GPU_LOCK_ROOT", str(VAR_DIR / "gpus")))  # shared by all workers of a machine
+GPU_IDLE_MIB = env.int("GPU_IDLE_MIB", 1024)  # more in use counts as somebody's, though no process is seen
 RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(runner_python())
 
 RQ_QUEUES = {

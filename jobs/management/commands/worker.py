@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 from jobs.draining import drain
 from jobs.execution import janitor
 from jobs.execution.preflight import is_tight, probe
+from jobs.gpus import GpuError, HeldGpus
 from jobs.worker import make_worker
 
 logger = logging.getLogger("jobs.worker")
@@ -27,7 +28,12 @@ class Command(BaseCommand):
             "--classes", nargs="+", metavar="CLASS", help=f"Resource classes to serve (default: all: {known})."
         )
         parser.add_argument(
-            "--gpu", type=int, action="append", default=[], metavar="N", help="Give runs this GPU (index)."
+            "--gpu",
+            type=int,
+            action="append",
+            default=[],
+            metavar="N",
+            help="Give runs this GPU (index of nvidia-smi).",
         )
         parser.add_argument("--burst", action="store_true", help="End when no job is due.")
         parser.add_argument("--max-jobs", type=int, metavar="N", help="End after N jobs.")
@@ -57,7 +63,11 @@ class Command(BaseCommand):
                 if not found.contained:
                     logger.error("sandbox: %s: %s", found.what, found.how)
             raise CommandError("The sandbox is open on this machine; no job is taken. See `manage.py check_sandbox`.")
-        worker = make_worker(classes, gpus=tuple(options["gpu"]))
+        try:
+            gpus = HeldGpus.take(tuple(options["gpu"]))
+        except GpuError as error:
+            raise CommandError(str(error))
+        worker = make_worker(classes, gpus=gpus)
         worker.sandbox_report = [dataclasses.asdict(found) for found in report]
         logger.info("worker %s serves %s", worker.name, ", ".join(classes))
         worker.work(burst=options["burst"], max_jobs=options["max_jobs"])
