@@ -68,6 +68,10 @@ bench: ## Measure speed beside a reference peer and the machine's floors: one ta
 	@$(ENVIRONMENTS) local runner bench
 	@$(LOCAL) -m benchmarks $(if $(SHORT),--short) $(ARGS)
 
+multihost: ## A site on many machines made of network namespaces, whose links are slowed and cut (root; four minutes)
+	@$(ENVIRONMENTS) dev mlflow runner
+	@$(DEV) -W ignore -m tests.multihost.drill $(ARGS)
+
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev
 	$(DEV) -m ruff check .
