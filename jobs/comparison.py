@@ -1,10 +1,39 @@
-"""Jobs side by side: which params differ, and how far their metrics are apart."""
+"""Jobs side by side: which params differ, how far their metrics are apart, their curves, their pictures.
+
+Of another person's job that stands on a board, only what the board shows takes part: its metrics there, and its cost.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.curves import CurveChart, draw, run_points
 from jobs.models import Job
+from jobs.queries import progress_of
+
+MOST_CHARTS = 12
+MOST_PICTURES = 12
+# Of each of up to eight lines in a chart.
+LINE_POINTS = 48
+
+
+@dataclass(frozen=True)
+class Side:
+    """A job that takes part; of one that is not `is_open` only what its board shows."""
+
+    job: Job
+    is_open: bool
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        shown = {metric.name for metric in self.job.leaderboard.metric_list}
+        return {name: value for name, value in self.job.metrics.items() if self.is_open or name in shown}
+
+    @property
+    def params(self) -> dict[str, Any]:
+        if not self.is_open:
+            return {}
+        return {**self.job.config, **self.job.params, "resource_class": self.job.resource_class}
 
 
 @dataclass
@@ -28,38 +57,93 @@ class MetricRow:
 
 
 @dataclass
+class PictureRow:
+    path: str
+    jobs: list[Job | None]
+
+
+@dataclass
 class Comparison:
     differing: list[ParamRow]
     same: list[ParamRow]
     metrics: list[MetricRow]
+    charts: list[CurveChart]
+    more_charts: int
+    pictures: list[PictureRow]
+    more_pictures: int
 
 
 MISSING = object()
 
 
-def compared(jobs: Sequence[Job]) -> Comparison:
-    """Params and metrics of two or more jobs; differences are to the first job."""
-    settings = [{**job.config, **job.params, "resource_class": job.resource_class} for job in jobs]
+def compared(sides: Sequence[Side], *, pictures: Sequence[str]) -> Comparison:
+    """Two or more jobs; differences are to the first. `pictures` are the endings of what is shown as a picture."""
+    settings = [side.params for side in sides]
+    charts = _charts(sides)
+    rows = _picture_rows(sides, tuple(pictures))
+    params = _param_rows(sides, settings)
+    return Comparison(
+        differing=[row for row in params if row.differs],
+        same=[row for row in params if not row.differs],
+        metrics=_metric_rows(sides),
+        charts=charts[:MOST_CHARTS],
+        more_charts=max(0, len(charts) - MOST_CHARTS),
+        pictures=rows[:MOST_PICTURES],
+        more_pictures=max(0, len(rows) - MOST_PICTURES),
+    )
+
+
+def _param_rows(sides: Sequence[Side], settings: Sequence[dict[str, Any]]) -> list[ParamRow]:
     names = list(dict.fromkeys(name for values in settings for name in values))
     rows = []
     for name in names:
         values = [values.get(name, MISSING) for values in settings]
         shown = [None if value is MISSING else value for value in values]
-        rows.append(ParamRow(name, shown, any(value != values[0] for value in values[1:])))
-    return Comparison(
-        differing=[row for row in rows if row.differs],
-        same=[row for row in rows if not row.differs],
-        metrics=_metric_rows(jobs),
-    )
+        known = [value for value, side in zip(values, sides, strict=True) if side.is_open]
+        rows.append(ParamRow(name, shown, any(value != known[0] for value in known[1:])))
+    return rows
 
 
-def _metric_rows(jobs: Sequence[Job]) -> list[MetricRow]:
-    known = {metric.name: metric for job in jobs for metric in job.leaderboard.metric_list}
-    measured = dict.fromkeys(name for job in jobs for name in job.metrics)
+def _charts(sides: Sequence[Side]) -> list[CurveChart]:
+    """A chart for each name, a line for each job; a job has the same colour in all."""
+    found: dict[str, dict[int, Any]] = {}
+    for number, side in enumerate(sides):
+        progress = progress_of(side.job) if side.is_open else None
+        for curve in progress.curves if progress else []:
+            if curve["points"]:
+                found.setdefault(curve["name"], {})[number] = run_points(curve)
+    return [
+        draw(
+            name,
+            {str(sides[number].job.pk)[:8]: points for number, points in lines.items()},
+            most=LINE_POINTS,
+            numbers=list(lines),
+        )
+        for name, lines in found.items()
+    ]
+
+
+def _picture_rows(sides: Sequence[Side], endings: tuple[str, ...]) -> list[PictureRow]:
+    """The pictures that two jobs or more have under one name."""
+    found: dict[str, set[int]] = {}
+    for number, side in enumerate(sides):
+        for item in side.job.artifacts if side.is_open else []:
+            if item["path"].lower().endswith(endings):
+                found.setdefault(item["path"], set()).add(number)
+    return [
+        PictureRow(path, [side.job if number in numbers else None for number, side in enumerate(sides)])
+        for path, numbers in found.items()
+        if len(numbers) > 1
+    ]
+
+
+def _metric_rows(sides: Sequence[Side]) -> list[MetricRow]:
+    known = {metric.name: metric for side in sides for metric in side.job.leaderboard.metric_list}
+    measured = dict.fromkeys(name for side in sides for name in side.metrics)
     names = [name for name in known if name in measured] + [name for name in measured if name not in known]
     rows = []
     for name in names:
-        values = [job.metrics.get(name) for job in jobs]
+        values = [side.metrics.get(name) for side in sides]
         present = [value for value in values if value is not None]
         best = None
         if name in known and len(set(present)) > 1:

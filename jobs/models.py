@@ -96,6 +96,15 @@ class JobQuerySet(models.QuerySet["Job"]):
             return self.all()
         return self.filter(user=user) if user.is_authenticated else self.none()
 
+    def shown_on_boards(self, user: AbstractUser | AnonymousUser) -> "JobQuerySet":
+        """The jobs behind the entries of leaderboards that the user may see: only what a board shows of them is for others
+        to see, so nothing else is loaded."""
+        boards = Leaderboard.objects.visible_to(user)
+        return self.filter(entry__leaderboard__in=boards).only(
+            "id", "user", "leaderboard", "status", "metrics", "score", "wall_seconds", "peak_memory_bytes", "created_at",
+            "started_at", "finished_at",
+        )  # fmt: skip
+
     def active(self) -> "JobQuerySet":
         """Pending or running."""
         return self.filter(status__in=ACTIVE)

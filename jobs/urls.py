@@ -22,6 +22,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/artifacts/<path:path>", artifacts.artifact, name="artifact"),
     path("jobs/<uuid:job_id>/view/<path:path>", artifacts.view_file, name="view_file"),
     path("compare/", compare.compare, name="compare"),
+    path("compare/code/", compare.compare_code, name="compare_code"),
     path("mlflow/", mlflow, {"path": ""}, name="mlflow"),
     path("mlflow/<path:path>", mlflow, name="mlflow_part"),
 ]

@@ -1,5 +1,6 @@
-"""Jobs side by side: the params that differ, the metrics."""
+"""Jobs side by side: params that differ, metrics, curves, pictures; and how their code differs."""
 
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -7,26 +8,78 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from jobs.comparison import compared
+from jobs.code_diff import TooLargeToCompare, code_diff
+from jobs.comparison import Side, compared
 from jobs.models import Job
+from jobs.pages.artifacts import PICTURES
+from submissions.models import Submission
 
 MOST_COMPARED = 8
+RECENT_JOBS = 20
+
+
+def _wanted(request: HttpRequest) -> list[UUID]:
+    """The ids of the address in their order, each but once; 404 for what is no id."""
+    try:
+        return list(dict.fromkeys(UUID(text) for text in request.GET.getlist("job")))
+    except ValueError as error:
+        raise Http404 from error
+
+
+def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
+    """One's own jobs whole; of others' those on a board that one may see, as the board shows them. 404 for any else."""
+    related = ("leaderboard", "user")
+    own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission")
+    own = own.defer("submission__manifest", "submission__metadata")
+    found = own.prefetch_related("leaderboard__metrics").in_bulk(wanted)
+    sides = {job_id: Side(job, is_open=True) for job_id, job in found.items()}
+    missing = [job_id for job_id in wanted if job_id not in sides]
+    if missing:
+        others = Job.objects.shown_on_boards(request.user).filter(pk__in=missing)
+        entries = others.select_related(None).prefetch_related("user", "leaderboard__metrics")
+        sides |= {job.pk: Side(job, is_open=False) for job in entries}
+    if any(job_id not in sides for job_id in wanted):
+        raise Http404
+    return [sides[job_id] for job_id in wanted]
 
 
 @login_required
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    """Jobs side by side: the params that differ, and the metrics."""
-    try:
-        wanted = list(dict.fromkeys(UUID(text) for text in request.GET.getlist("job")))
-    except ValueError as error:
-        raise Http404 from error
-    visible = Job.objects.visible_to(request.user).select_related("leaderboard", "user")
-    found = visible.prefetch_related("leaderboard__metrics").in_bulk(wanted[:MOST_COMPARED])
-    if len(found) < len(wanted[:MOST_COMPARED]):
-        raise Http404
-    chosen = [found[job_id] for job_id in wanted[:MOST_COMPARED]]
-    recent = visible.filter(user=request.user).newest_first()[:20] if len(chosen) < 2 else []
-    context = {"jobs": chosen, "table": compared(chosen) if len(chosen) > 1 else None, "recent": recent}
-    context |= {"is_cut": len(wanted) > MOST_COMPARED, "most": MOST_COMPARED}
+    wanted = _wanted(request)
+    sides = _sides(request, wanted[:MOST_COMPARED])
+    context: dict[str, Any] = {"sides": sides, "is_cut": len(wanted) > MOST_COMPARED, "most": MOST_COMPARED}
+    if len(sides) > 1:
+        first = sides[0]
+        others = [side for side in sides[1:] if side.is_open] if first.is_open else []
+        context |= {
+            "table": compared(sides, pictures=list(PICTURES)),
+            "codes": [(side.job, side.job.submission.sha256 == first.job.submission.sha256) for side in others],
+            "has_others": not all(side.is_open for side in sides),
+            "width": len(sides) + 1,
+        }
+    else:
+        mine = Job.objects.filter(user=request.user).select_related("leaderboard").newest_first()
+        context |= {"recent": mine[:RECENT_JOBS], "chosen": [str(job_id) for job_id in wanted]}
     return render(request, "jobs/compare.html", context)
+
+
+@login_required
+@require_safe
+def compare_code(request: HttpRequest) -> HttpResponse:
+    """How the code of the second job differs from that of the first; both submissions must be the viewer's to read."""
+    wanted = _wanted(request)
+    if len(wanted) != 2:
+        raise Http404
+    jobs = Job.objects.visible_to(request.user).in_bulk(wanted)
+    readable = Submission.objects.visible_to(request.user).in_bulk([job.submission_id for job in jobs.values()])
+    try:
+        first, second = (readable[jobs[job_id].submission_id] for job_id in wanted)
+    except KeyError as error:
+        raise Http404 from error
+    context: dict[str, Any] = {"jobs": [jobs[job_id] for job_id in wanted]}
+    try:
+        context["diff"] = code_diff(first, second)
+    except TooLargeToCompare as refusal:
+        context["refusal"] = refusal.message
+    return render(request, "jobs/_code.html" if request.htmx else "jobs/code.html", context)

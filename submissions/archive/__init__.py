@@ -6,7 +6,7 @@ pass with and without writing, so they cannot disagree. Archives inside an archi
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -38,6 +38,7 @@ __all__ = [
     "check_path",
     "extract_archive",
     "inspect_archive",
+    "read_files",
     "read_member",
     "write_archive",
 ]
@@ -84,19 +85,34 @@ def read_member(
 
     The same bounded pass, which ends where the file does. Raises ArchiveRefused.
     """
-    budget = Budget(limits)
-    tree = Tree(limits)
+    return read_files(file, kind=kind, paths={path}, most_bytes=most_bytes, limits=limits).get(path)
+
+
+def read_files(
+    file: BinaryIO, *, kind: ArchiveKind, paths: Set[str], most_bytes: int, limits: ArchiveLimits = DEFAULT_LIMITS
+) -> dict[str, bytes]:
+    """The content of some of the archive's files, without those that are not there or longer than `most_bytes` each.
+
+    The same bounded pass, which ends with the last of them. Raises ArchiveRefused.
+    """
+    budget, tree = Budget(limits), Tree(limits)
+    missing, found = set(paths), {}
     for member in _members(file, kind, budget):
-        is_it = tree.add(member.name, is_directory=member.is_directory) == path and not member.is_directory
-        found = bytearray()
+        path = tree.add(member.name, is_directory=member.is_directory)
+        is_wanted = path in missing and not member.is_directory
+        if is_wanted:
+            missing.discard(str(path))
+        kept = bytearray()
         for chunk in _Content(member, budget):
-            if is_it:
-                found += chunk
-                if len(found) > most_bytes:
-                    return None
-        if is_it:
-            return bytes(found)
-    return None
+            if is_wanted and len(kept) <= most_bytes:
+                kept += chunk
+            if is_wanted and len(kept) > most_bytes and not missing:
+                return found
+        if is_wanted and len(kept) <= most_bytes:
+            found[str(path)] = bytes(kept)
+        if not missing:
+            break
+    return found
 
 
 def _read(file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None) -> list[ManifestEntry]:
