@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.utils.translation import gettext_lazy as _
 
+from accounts import admin_invitations as admin_invitations
 from accounts.admin_base import MachineMadeAdmin, record
 from accounts.models import ApiToken, User
 from accounts.services import revoke_token

@@ -12,6 +12,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from accounts.names import USERNAME_SHAPE
+
 TOKEN_PREFIX = "lb_"  # noqa: S105 - so that a token found in a log or a repository can be told for what it is
 
 
@@ -28,6 +30,8 @@ class User(AbstractUser):
             # The admin's filters: the few among the many.
             models.Index("username", condition=Q(is_staff=True), name="user_staff"),
             models.Index("username", condition=Q(is_active=False), name="user_banned"),
+            # Whether a name, or one that looks like it, is taken.
+            models.Index(USERNAME_SHAPE, name="user_name_shape"),
         ]
 
     @property
@@ -157,6 +161,47 @@ class LoginCounter(models.Model):
     class Meta:
         # The sweep of counters that are over.
         indexes = [models.Index("updated_at", name="login_counter_oldest")]
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def open(self) -> "InvitationQuerySet":
+        """Neither used nor expired, by the database's clock."""
+        return self.filter(used_at=None, expires_at__gt=Now())
+
+
+class Invitation(models.Model):
+    """Lets one person make an account (accounts/signing_up.py). Only its SHA-256 is kept, as of a token."""
+
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    note = models.CharField(_("note"), max_length=200, blank=True, help_text=_("Whom it is for; operators see it."))
+    created_by = models.ForeignKey(
+        User, verbose_name=_("made by"), on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(_("expires at"))
+    used_at = models.DateTimeField(_("used at"), null=True, blank=True)
+    used_by = models.ForeignKey(
+        User, verbose_name=_("used by"), on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("invitation")
+        verbose_name_plural = _("invitations")
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(used_at__isnull=False) | Q(used_by=None), name="invitation_used_by_has_time"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.note or f"#{self.pk}"
+
+
+def new_invitation_secret() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def token_digest(secret: str) -> str:

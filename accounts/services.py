@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import ApiToken, OperatorAction, User, default_lifetime, new_secret, token_digest
 
@@ -17,6 +18,21 @@ def create_token(user: User, *, name: str, lifetime: timedelta | None = None) ->
     expires_at = timezone.now() + (lifetime or default_lifetime())
     token = ApiToken.objects.create(user=user, name=name, digest=token_digest(secret), expires_at=expires_at)
     return token, secret
+
+
+def change_profile(user: User, *, name: str, email: str) -> None:
+    """The name is kept as one: what is a first and what a last name differs from place to place."""
+    user.first_name, user.last_name, user.email = name, "", email
+    user.save(update_fields=["first_name", "last_name", "email"])
+
+
+@sensitive_variables("password")
+def change_password(user: User, password: str, *, end_tokens: bool) -> int:
+    """Set the password, which ends every session of the user's (the caller keeps its own); how many tokens ended too."""
+    with transaction.atomic():
+        user.set_password(password)
+        user.save(update_fields=["password"])
+        return user.api_tokens.active().update(revoked_at=Now()) if end_tokens else 0
 
 
 def revoke_token(token: ApiToken) -> None:

@@ -22,6 +22,7 @@ FIRST_WAIT_SECONDS = 30  # doubled by every further failure
 LONGEST_WAIT_SECONDS = 900
 FORGET_SECONDS = 3600
 SWEEP_ROWS = 100
+TOO_MANY_LOGINS = _("Too many failed logins. Try again in %(seconds)d seconds.")
 
 # Time is the database's. A counter that blocks is not touched: RETURNING gives no row then.
 _COUNT = """
@@ -65,6 +66,12 @@ def check_login(username: str, address: str) -> None:
         _count(_account_digest(username), ACCOUNT_FAILURES)
 
 
+def check_sign_up(address: str) -> None:
+    """Count one more try to sign up from the address; raises QuotaExceeded when there were too many."""
+    sentence = _("Too many tries to sign up. Try again in %(seconds)d seconds.")
+    _count(_address_digest(address, "sign-up"), ADDRESS_FAILURES, "too_many_sign_ups", sentence)
+
+
 def record_failure(username: str, address: str) -> None:
     """The password was wrong: the count stands already. Sweeps counters that are long over."""
     with connection.cursor() as cursor:
@@ -84,7 +91,7 @@ def record_success(username: str, address: str) -> None:
         LoginCounter.objects.filter(digest=_account_digest(username)).delete()
 
 
-def _count(digest: str, limit: int) -> None:
+def _count(digest: str, limit: int, code: str = "too_many_logins", sentence: object = TOO_MANY_LOGINS) -> None:
     given: dict[str, str | int] = {
         "digest": digest, "limit": limit, "first": FIRST_WAIT_SECONDS, "longest": LONGEST_WAIT_SECONDS,
         "forget": FORGET_SECONDS,
@@ -97,8 +104,8 @@ def _count(digest: str, limit: int) -> None:
         row = cursor.fetchone()
     seconds = max(1, math.ceil(row[0])) if row and row[0] else 1
     raise QuotaExceeded(
-        "too_many_logins",
-        _("Too many failed logins. Try again in %(seconds)d seconds."),
+        code,
+        sentence,
         retry_after=seconds,
         seconds=seconds,
     )
@@ -108,15 +115,15 @@ def _account_digest(username: str) -> str:
     return _digest("account", username.casefold())
 
 
-def _address_digest(address: str) -> str:
+def _address_digest(address: str, kind: str = "address") -> str:
     """An IPv6 client owns a whole /64, so that is what counts."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:
-        return _digest("address", address)
+        return _digest(kind, address)
     if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
-        return _digest("address", str(ipaddress.ip_network((known, 64), strict=False)))
-    return _digest("address", str(getattr(known, "ipv4_mapped", None) or known))
+        return _digest(kind, str(ipaddress.ip_network((known, 64), strict=False)))
+    return _digest(kind, str(getattr(known, "ipv4_mapped", None) or known))
 
 
 def _digest(kind: str, value: str) -> str:

@@ -1,16 +1,110 @@
-"""Tokens on pages. Signing in and out are Django's own views."""
+"""Signing up, profile, password and tokens on pages. Signing in and out are Django's own views."""
 
+from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.views import LoginView
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
-from django.views.decorators.debug import sensitive_variables
-from django.views.decorators.http import require_POST
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import services
-from accounts.forms import TokenForm
+from accounts import services, signing_up, throttle
+from accounts.forms import PasswordForm, ProfileForm, SignUpForm, TokenForm
+from accounts.refusals import InvalidInput
+
+
+class SignInView(LoginView):
+    template_name = "accounts/login.html"
+    redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs):
+        is_open = settings.SIGN_UP != signing_up.CLOSED
+        return super().get_context_data(**kwargs, can_sign_up=is_open)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@sensitive_post_parameters("password1", "password2", "invitation")
+def sign_up(request: HttpRequest) -> HttpResponse:
+    """Make an account and be signed in to it. Without a good invitation, where one is needed, nothing else is looked at."""
+    if settings.SIGN_UP == signing_up.CLOSED:
+        raise Http404
+    if request.user.is_authenticated:
+        return redirect("home")
+    by_invitation = settings.SIGN_UP == signing_up.BY_INVITATION
+    if request.method != "POST":
+        form = SignUpForm(by_invitation=by_invitation, initial={"invitation": request.GET.get("invitation", "")[:100]})
+        return render(request, "accounts/sign_up.html", {"form": form})
+    throttle.check_sign_up(throttle.client_address(request))
+    if by_invitation and not signing_up.is_open_invitation(request.POST.get("invitation", "").strip()):
+        kept = {name: request.POST.get(name, "") for name in ("invitation", "username", "name", "email")}
+        context = {"form": SignUpForm(by_invitation=True, initial=kept), "errors": [signing_up.bad_invitation()]}
+        return render(request, "accounts/sign_up.html", context, status=400)
+    form = SignUpForm(request.POST, by_invitation=by_invitation)
+    if form.is_valid():
+        given = form.cleaned_data
+        try:
+            user = signing_up.sign_up(
+                username=given["username"],
+                password=given["password1"],
+                name=given["name"],
+                email=given["email"],
+                invitation=given.get("invitation", ""),
+            )
+        except InvalidInput as refusal:
+            form.add_refusal(refusal)
+        else:
+            login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+            messages.success(request, _("Welcome. Your account is made, and you are signed in."))
+            return redirect("home")
+    return render(request, "accounts/sign_up.html", {"form": form}, status=400)
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def profile(request: HttpRequest) -> HttpResponse:
+    user = request.user
+    form = ProfileForm(request.POST or None, initial={"name": user.get_full_name(), "email": user.email})
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "accounts/profile.html", {"form": form}, status=400 if form.errors else 200)
+    services.change_profile(user, name=form.cleaned_data["name"], email=form.cleaned_data["email"])
+    messages.success(request, _("Your profile is saved."))
+    return redirect("account")
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+@sensitive_post_parameters()
+def password(request: HttpRequest) -> HttpResponse:
+    """Change the password: this session goes on, every other one ends. Wrong old ones are counted like failed logins."""
+    user = request.user
+    if request.method != "POST":
+        return render(request, "accounts/password.html", {"form": PasswordForm(user)})
+    address = throttle.client_address(request)
+    throttle.check_login(user.username, address)
+    form = PasswordForm(user, request.POST)
+    is_valid = form.is_valid()
+    if "old_password" in form.errors:
+        throttle.record_failure(user.username, address)
+    else:
+        throttle.record_success(user.username, address)
+    if not is_valid:
+        return render(request, "accounts/password.html", {"form": form}, status=400)
+    ended = services.change_password(
+        user, form.cleaned_data["new_password1"], end_tokens=form.cleaned_data["end_tokens"]
+    )
+    update_session_auth_hash(request, user)
+    told = _("Your password is changed. You stay signed in here; everywhere else you are signed out.")
+    if ended:
+        told += " " + ngettext("%(count)d token has ended.", "%(count)d tokens have ended.", ended) % {"count": ended}
+    messages.success(request, told)
+    return redirect("account")
 
 
 @login_required

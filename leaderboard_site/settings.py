@@ -279,6 +279,9 @@ LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "home"
 TOKEN_DAYS = env.int("TOKEN_DAYS", 90)
+# Who may make an account by themselves: nobody, who has an invitation of the operators', everybody.
+SIGN_UP = env.str("SIGN_UP", "closed", validate=validate.OneOf(["closed", "invitation", "open"]))
+INVITATION_DAYS = env.int("INVITATION_DAYS", 7)
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", "en")
 LANGUAGES = [("en", "English"), ("ja", "日本語")]

@@ -1,0 +1,33 @@
+"""`manage.py invite`: a link with which one person can make an account."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.signing_up import CLOSED, create_invitation, invitation_link
+
+
+class Command(BaseCommand):
+    help = "Make invitations and print their links, one a line, and nothing else. They cannot be shown again."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--note", default="", help="Whom it is for; operators see it.")
+        parser.add_argument(
+            "--days", type=int, default=settings.INVITATION_DAYS, help="Until it expires (%(default)s)."
+        )
+        parser.add_argument("--count", type=int, default=1, help="How many, at most 1000 (%(default)s).")
+
+    def handle(self, **options: Any) -> None:
+        if settings.SIGN_UP == CLOSED:
+            raise CommandError("SIGN_UP is `closed`: nobody could use an invitation. Set it to `invitation` first.")
+        if not 1 <= options["days"] <= 365:
+            raise CommandError(f"--days: 1 to 365, not {options['days']}.")
+        if not 1 <= options["count"] <= 1000:
+            raise CommandError(f"--count: 1 to 1000, not {options['count']}.")
+        if len(options["note"]) > 200:
+            raise CommandError(f"--note: at most 200 characters, not {len(options['note'])}.")
+        for _number in range(options["count"]):
+            _, secret = create_invitation(by=None, note=options["note"], lifetime=timedelta(days=options["days"]))
+            self.stdout.write(invitation_link(secret))
