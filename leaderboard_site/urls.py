@@ -5,10 +5,12 @@ from django.urls import include, path
 
 from leaderboard_site import errors, health
 from leaderboard_site.metrics.views import metrics
+from leaderboard_site.program import client
 
 urlpatterns = [
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
+    path("client.pyz", client, name="client"),
     path("metrics", metrics, name="metrics"),
     path("api/", include("leaderboard_site.api_urls")),
     path("admin/", admin.site.urls),

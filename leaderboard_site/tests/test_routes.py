@@ -27,7 +27,7 @@ VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 OWNED = {"job_id", "submission_id", "token_id"}
 PUBLIC = {
     "healthz", "readyz", "api-login", "api-leaderboards", "api-leaderboard", "api-entries", "api-schema", "api-docs",
-    "home", "leaderboard", "login", "logout", "sign_up", "set_language", "metrics",
+    "home", "leaderboard", "login", "logout", "sign_up", "set_language", "metrics", "client",
 }  # fmt: skip
 
 
