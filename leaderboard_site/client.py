@@ -195,11 +195,11 @@ class Client:
 
 
 def _refused(error: urllib.error.HTTPError) -> Refused:
-    content = error.read()
     after = error.headers.get("Retry-After", "")
     retry_after = float(after) if after.isdigit() else None
     if error.code in (301, 302, 307, 308):
         return Refused(error.code, "moved", f"The site is at {error.headers.get('Location')}: give that as --url.")
+    content = error.read(100_000)
     try:
         told = json.loads(content)
         return Refused(error.code, told["code"], told["message"], retry_after)

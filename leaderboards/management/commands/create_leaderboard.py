@@ -1,0 +1,94 @@
+"""`manage.py create_leaderboard`: from options, or from a file that `leaderboard SLUG --yaml` wrote."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import CommandError
+
+from accounts.commands import TaughtCommand
+from accounts.refusals import RequestRefused
+from accounts.services import record_action
+from leaderboards.models import Leaderboard, Metric
+from leaderboards.services import create_leaderboard
+from leaderboards.yaml_file import import_leaderboard
+
+
+class Command(TaughtCommand):
+    help = "Make a leaderboard from options or from a YAML file. The first metric ranks."
+    examples = """\
+  manage.py create_leaderboard bottles --title "Bottles" --metric image_auc --metric seconds:lower:s
+  manage.py create_leaderboard --from-yaml bottles.yaml
+  manage.py create_leaderboard bottles-2 --from-yaml bottles.yaml       a copy under another name
+  manage.py create_leaderboard --from-yaml bottles.yaml --replace      bring the one that exists to what the file says
+  manage.py leaderboard bottles --yaml > bottles.yaml                  writes such a file
+"""
+
+    def add_arguments(self, parser):
+        parser.add_argument("slug", nargs="?", default="", help="Its name in addresses.")
+        parser.add_argument("--title", help="Its name for people; the slug if left out.")
+        parser.add_argument("--description", default="", help="Markdown.")
+        parser.add_argument("--dataset", default="", help="A folder below DATASET_ROOT, shown read-only to every run.")
+        parser.add_argument(
+            "--metric", action="append", default=[], metavar="NAME[:lower][:UNIT]", help="May be repeated, in order."
+        )
+        parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, default="public")
+        parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
+        parser.add_argument("--replace", action="store_true", help="With --from-yaml: change the one that exists.")
+        parser.add_argument("--json", action="store_true", help="Print what was made as JSON.")
+
+    def handle(self, **options: Any) -> None:
+        try:
+            leaderboard, is_new = self._import(options) if options["from_yaml"] else self._create(options)
+        except RequestRefused as refusal:
+            raise CommandError(refusal.message) from refusal
+        except ValidationError as error:
+            raise CommandError(
+                "\n".join(f"{name}: {' '.join(told)}" for name, told in error.message_dict.items())
+            ) from error
+        record_action(None, "create_leaderboard" if is_new else "import_leaderboard", [leaderboard])
+        if options["json"]:
+            self.write_json({
+                "slug": leaderboard.slug, "title": leaderboard.title, "created": is_new,
+                "metrics": [metric.name for metric in leaderboard.metrics.all()],
+            })  # fmt: skip
+            return
+        verb = "is made" if is_new else "is changed"
+        self.stdout.write(f"{leaderboard.slug} {verb}: {leaderboard.get_absolute_url()}")
+
+    def _import(self, options: dict[str, Any]) -> tuple[Leaderboard, bool]:
+        name = options["from_yaml"]
+        try:
+            text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CommandError(f"--from-yaml: {name} cannot be read: {error}.") from error
+        return import_leaderboard(text, slug=options["slug"], replace=options["replace"])
+
+    def _create(self, options: dict[str, Any]) -> tuple[Leaderboard, bool]:
+        if not options["slug"]:
+            raise CommandError("slug: give the leaderboard's name, or --from-yaml FILE.")
+        if options["replace"]:
+            raise CommandError("--replace: only with --from-yaml.")
+        if not options["metric"]:
+            raise CommandError("--metric: at least one; the first one ranks.")
+        made = create_leaderboard(
+            slug=options["slug"],
+            title=options["title"] or options["slug"],
+            description=options["description"],
+            dataset=options["dataset"],
+            visibility=options["visibility"],
+            metrics=[_metric(given) for given in options["metric"]],
+        )
+        return made, True
+
+
+def _metric(given: str) -> dict[str, Any]:
+    """`seconds:lower:s` as fields; a name may hold colons of its own, as long as no direction follows one."""
+    name, mark, unit = given.partition(":lower")
+    direction = Metric.Direction.LOWER if mark else Metric.Direction.HIGHER
+    if not mark:
+        name, mark, unit = given.partition(":higher")
+    if mark and unit and not unit.startswith(":"):
+        raise CommandError(f"--metric: NAME, NAME:lower, NAME:lower:UNIT or NAME:higher:UNIT, not {given!r}.")
+    return {"name": name, "direction": direction, "unit": unit.removeprefix(":")}

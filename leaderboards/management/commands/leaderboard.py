@@ -1,0 +1,85 @@
+"""`manage.py leaderboard SLUG`: who stands where, in the terminal, as a file, or the leaderboard itself as YAML."""
+
+import json
+from typing import Any
+
+from django.core.management.base import CommandError
+from rest_framework.utils.encoders import JSONEncoder
+
+from accounts.commands import TaughtCommand
+from accounts.refusals import RequestRefused
+from leaderboards.api import CsvRenderer, chosen_metric
+from leaderboards.models import Leaderboard
+from leaderboards.queries import PAGE_SIZE, ranked_entries
+from leaderboards.serializers import EntryShown
+from leaderboards.yaml_file import export_leaderboard
+
+
+class Command(TaughtCommand):
+    help = "Print a leaderboard: each person's best job, best first. Without a slug, list the leaderboards."
+    examples = """\
+  manage.py leaderboard                                  the leaderboards there are
+  manage.py leaderboard textures                         the first 50 as a table
+  manage.py leaderboard textures --metric seconds --limit 10
+  manage.py leaderboard textures --all --csv > board.csv    as the API gives it
+  manage.py leaderboard textures --yaml > textures.yaml     what it is and how it ranks, for create_leaderboard --from-yaml
+"""
+
+    def add_arguments(self, parser):
+        parser.add_argument("slug", nargs="?", default="")
+        parser.add_argument("--metric", default="", help="Order by this metric instead of the ranking one.")
+        parser.add_argument("--limit", type=int, default=PAGE_SIZE, help="At most so many (%(default)s).")
+        parser.add_argument("--all", action="store_true", help="Every entry.")
+        form = parser.add_mutually_exclusive_group()
+        form.add_argument("--csv", action="store_true", help="As a table for programs.")
+        form.add_argument("--json", action="store_true", help="As JSON.")
+        form.add_argument("--yaml", action="store_true", help="The leaderboard itself, without its entries.")
+
+    def handle(self, **options: Any) -> None:
+        if not options["slug"]:
+            self._list(options)
+            return
+        leaderboard = Leaderboard.objects.filter(slug=options["slug"]).first()
+        if leaderboard is None:
+            raise CommandError(f"There is no leaderboard {options['slug']!r}; `manage.py leaderboard` lists them.")
+        if options["yaml"]:
+            self.stdout.write(export_leaderboard(leaderboard), ending="")
+            return
+        if options["limit"] < 1:
+            raise CommandError(f"--limit: at least 1, not {options['limit']}.")
+        try:
+            metric = chosen_metric(leaderboard, options["metric"])
+        except RequestRefused as refusal:
+            raise CommandError(f"--{refusal.message}") from refusal
+        entries = ranked_entries(leaderboard, metric)
+        rows = EntryShown(entries if options["all"] else entries[: options["limit"]], many=True).data
+        name, direction = (metric.name, metric.direction) if metric else ("", "higher")
+        told = {"leaderboard": leaderboard.slug, "metric": name, "direction": direction, "entries": rows}
+        if options["json"]:
+            self.stdout.write(json.dumps(told, indent=2, ensure_ascii=False, cls=JSONEncoder))
+        elif options["csv"]:
+            self.stdout.write(CsvRenderer().render(told).decode(), ending="")
+        else:
+            self._table(leaderboard, name, rows)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        boards = Leaderboard.objects.order_by("slug")
+        fields = ["slug", "title", "visibility", "takes_submissions"]
+        rows = [[getattr(board, field) for field in fields] for board in boards]
+        if options["json"]:
+            self.write_json([dict(zip(fields, row, strict=True)) for row in rows])
+        else:
+            self.write_table(fields, rows)
+
+    def _table(self, leaderboard: Leaderboard, metric: str, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            self.stdout.write(f"Nobody stands on {leaderboard.slug} yet.")
+            return
+        others = [other.name for other in leaderboard.metric_list if other.name != metric]
+        heads = ["rank", "person", metric or "score", *others, "job", "submitted"]
+        table = [
+            [row["rank"], row["user_id"], row["value"], *(row["metrics"].get(name) for name in others),
+             row["job_id"], str(row["submitted_at"])[:19]]
+            for row in rows
+        ]  # fmt: skip
+        self.write_table(heads, table)

@@ -1,0 +1,238 @@
+"""A leaderboard as one YAML file: what it is and how it ranks, not who stands on it.
+
+    leadersboard: 1
+    slug: textures
+    title: Texture defects
+    metrics:
+    - name: image_auc
+      direction: higher
+
+`export_leaderboard` and `import_leaderboard` are each other's reverse. The fields are the models' own editable ones, so a
+new field is in the file at once; every error names the field, the rule and the value.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import yaml
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils import timezone
+
+from accounts.refusals import Conflict, InvalidInput
+from leaderboards.models import Leaderboard, Metric
+from leaderboards.services import rebuild_entries
+
+VERSION = 1
+VERSION_KEY = "leadersboard"
+LARGEST_BYTES = 1024 * 1024
+MOST_METRICS = 100
+# The position is the place in the list; the leaderboard is the file.
+_LEFT_OUT = {"id", "leaderboard", "position"}
+_KINDS: list[tuple[type[models.Field], tuple[type, ...], str]] = [
+    (models.BooleanField, (bool,), "true or false"),
+    (models.DateTimeField, (datetime,), "a time with its zone, such as 2027-01-31T09:00:00+09:00"),
+    (models.FloatField, (float, int), "a number"),
+    (models.IntegerField, (int,), "a whole number"),
+    (models.CharField, (str,), "text"),
+    (models.TextField, (str,), "text"),
+]
+
+
+class WrongFile(InvalidInput):
+    """The file is not a leaderboard's; `problems` are sentences, one a mistake, each with its field, rule and value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("bad_leaderboard_file", "%(problems)s", problems="\n".join(problems))
+        self.problems = problems
+
+
+class AlreadyThere(Conflict):
+    def __init__(self, slug: str) -> None:
+        sentence = "there is %(slug)s already: replace it, or import the file under another name."
+        super().__init__("leaderboard_exists", sentence, field="slug", slug=slug)
+
+
+def file_fields(model: type[models.Model]) -> list[models.Field]:
+    """The fields of the model that the file holds, in the model's order."""
+    plain = tuple(kind for kind, _, _ in _KINDS)
+    return [
+        field
+        for field in model._meta.concrete_fields
+        if field.editable and field.name not in _LEFT_OUT and isinstance(field, plain)
+    ]
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines as it reads, and metrics indented below their name."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def export_leaderboard(leaderboard: Leaderboard) -> str:
+    """The file's text. What is empty or as the model has it by default is left out of metrics, so that it reads well."""
+    content: dict[str, Any] = {VERSION_KEY: VERSION}
+    content |= {field.name: _plain(field.value_from_object(leaderboard)) for field in file_fields(Leaderboard)}
+    content["metrics"] = [_metric(metric) for metric in leaderboard.metrics.all()]
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    values = {field: _plain(field.value_from_object(metric)) for field in file_fields(Metric)}
+    kept = {"name", "direction"}
+    return {field.name: value for field, value in values.items() if field.name in kept or value not in ("", None)}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value
+
+
+# --- in ------------------------------------------------------------------------------------------------------------
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no name twice, and no aliases, which can make a small file a huge one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not taken")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        if double := next((name for name in names if names.count(name) > 1), None):
+            raise yaml.YAMLError(f"{double!r} stands twice (line {node.start_mark.line + 1} and below)")
+        return super().construct_mapping(node, deep)
+
+
+def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> tuple[Leaderboard, bool]:
+    """The leaderboard that the file describes, and whether it is new. `slug` makes a copy under another name.
+
+    With `replace` one that exists becomes what the file says; entries are computed again when its metrics changed.
+    Raises WrongFile with every mistake in it; AlreadyThere when it exists and `replace` is not given.
+    """
+    values, metrics = read_file(text)
+    if slug:
+        values["slug"] = slug
+    with transaction.atomic():
+        found = Leaderboard.objects.select_for_update().filter(slug=values["slug"]).first()
+        if found is not None and not replace:
+            raise AlreadyThere(values["slug"])
+        leaderboard = found or Leaderboard()
+        before = _ranking(leaderboard) if found else None
+        for field in file_fields(Leaderboard):
+            # What the file does not say becomes what it is for a new one.
+            setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
+        rows = [Metric(leaderboard=leaderboard, position=position, **fields) for position, fields in enumerate(metrics)]
+        _validate(leaderboard, rows)
+        leaderboard.save()
+        _save_metrics(leaderboard, rows)
+        leaderboard = Leaderboard.objects.get(pk=leaderboard.pk)
+        if found and _ranking(leaderboard) != before:
+            rebuild_entries(leaderboard)
+    return leaderboard, found is None
+
+
+def _ranking(leaderboard: Leaderboard) -> tuple[str, str] | None:
+    metric = leaderboard.metrics.first()
+    return (metric.name, metric.direction) if metric else None
+
+
+def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:
+    """Metrics that stay keep their rows."""
+    known = {metric.name: metric.pk for metric in leaderboard.metrics.all()}
+    leaderboard.metrics.exclude(name__in=[row.name for row in rows]).delete()
+    for row in rows:
+        row.leaderboard, row.pk = leaderboard, known.get(row.name)
+        row.save()
+
+
+def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """(fields of the leaderboard, fields of each metric), of the right types. Raises WrongFile."""
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
+        raise WrongFile([f"file: at most {LARGEST_BYTES} bytes."])
+    try:
+        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise WrongFile([f"file: not valid YAML: {' '.join(str(error).split())[:300]}."]) from error
+    if not isinstance(content, dict) or VERSION_KEY not in content:
+        raise WrongFile([f"file: must be a mapping that begins with `{VERSION_KEY}: {VERSION}`."])
+    if content[VERSION_KEY] != VERSION:
+        raise WrongFile(
+            [f"{VERSION_KEY}: must be {VERSION}, the version that this site reads, not {content[VERSION_KEY]!r}."]
+        )
+    problems: list[str] = []
+    given = {name: value for name, value in content.items() if name not in (VERSION_KEY, "metrics")}
+    values = _typed(Leaderboard, given, "", problems)
+    problems += [f"{name}: is missing." for name in ("slug", "title") if name not in content]
+    listed = content.get("metrics") or []
+    if not isinstance(listed, list) or len(listed) > MOST_METRICS:
+        problems.append(f"metrics: must be a list of at most {MOST_METRICS}, not {_short(listed)}.")
+        listed = []
+    metrics = []
+    for position, fields in enumerate(listed):
+        if not isinstance(fields, dict) or "name" not in fields:
+            problems.append(f"metrics[{position}]: must be a mapping with a name, not {_short(fields)}.")
+            continue
+        metrics.append(_typed(Metric, fields, f"metrics[{position}].", problems))
+    names = [str(fields.get("name")) for fields in metrics]
+    problems += [f"metrics: the name {name!r} stands twice." for name in sorted(set(names)) if names.count(name) > 1]
+    if problems:
+        raise WrongFile(problems)
+    return values, metrics
+
+
+def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
+    fields = {field.name: field for field in file_fields(model)}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in fields:
+            problems.append(f"{prefix}{_short(name)}: is no field; known are {', '.join(fields)}.")
+            continue
+        field = fields[name]
+        types, rule = next((types, rule) for kind, types, rule in _KINDS if isinstance(field, kind))
+        if value is None and field.null:
+            values[name] = None
+        elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            problems.append(f"{prefix}{name}: must be {rule}, not {_short(value)}.")
+        elif isinstance(value, datetime) and timezone.is_naive(value):
+            problems.append(f"{prefix}{name}: must be {rule}, not {value.isoformat()} without a zone.")
+        else:
+            values[name] = value
+    return values
+
+
+def _validate(leaderboard: Leaderboard, rows: list[Metric]) -> None:
+    problems = _broken_rules(leaderboard, "", [])
+    for position, row in enumerate(rows):
+        problems += _broken_rules(row, f"metrics[{position}].", ["leaderboard"])
+        if row.minimum is not None and row.maximum is not None and row.minimum > row.maximum:
+            problems.append(f"metrics[{position}].minimum: must not exceed maximum {row.maximum}, not {row.minimum}.")
+    if problems:
+        raise WrongFile(problems)
+
+
+def _broken_rules(row: models.Model, prefix: str, excluded: list[str]) -> list[str]:
+    try:
+        row.full_clean(exclude=excluded, validate_unique=False)
+    except ValidationError as error:
+        return [
+            f"{prefix}{name}: {message} Not {_short(getattr(row, name, None))}."
+            if hasattr(row, name)
+            else f"{prefix or 'file: '}{message}"
+            for name, messages in error.message_dict.items()
+            for message in messages
+        ]
+    return []
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
