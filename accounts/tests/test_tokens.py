@@ -1,5 +1,6 @@
 """Tokens: made for a person, kept as a digest, over when they should be; and the command that prints one."""
 
+import json
 from datetime import timedelta
 from io import StringIO
 
@@ -57,3 +58,11 @@ def test_the_command_refuses_who_is_not_there_and_what_is_over_at_once(arguments
     with pytest.raises(CommandError):
         call_command("create_token", *arguments)
     assert ApiToken.objects.count() == 0
+
+
+def test_the_command_tells_it_as_json():
+    out = StringIO()
+    call_command("create_token", UserFactory(username="ada").username, "--name", "n", "--json", stdout=out)
+    told = json.loads(out.getvalue())
+    assert ApiToken.objects.get().digest == token_digest(told.pop("token"))
+    assert (told["user"], told["name"], set(told)) == ("ada", "n", {"user", "name", "expires_at"})

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import zipfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from django.conf import settings
@@ -259,10 +260,29 @@ def test_a_site_that_restarts_is_waited_for(call, person, monkeypatch):
     assert (code, answers, err.count("trying again")) == (submit.COMPLETED, [], 1)
 
 
-def test_the_token_does_not_follow_a_redirect(call, settings):
-    settings.SECURE_SSL_REDIRECT = True
-    code, _, err = call(*call.files)
-    assert (code, "moved" in err, "https://" in err) == (submit.REFUSED, True, True)
+def test_the_token_does_not_follow_a_redirect(call):
+    asked = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(301)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/other")
+            self.end_headers()
+
+        do_GET = do_POST
+
+        def log_message(self, *given):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        code, _, err = call(*call.files, url=f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (code, "/other: give that as --url" in err, asked) == (submit.REFUSED, True, ["/api/submissions"])
 
 
 # --- as programs ---------------------------------------------------------------------------------------------------

@@ -6,15 +6,19 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
+from accounts.commands import TaughtCommand
 from jobs.execution.preflight import is_tight, probe
 
 
-class Command(BaseCommand):
+class Command(TaughtCommand):
     help = (
         "Try to break out of the sandbox as a submission could, and print what came of it. Exit code 1 when it is open."
     )
+    examples = """\
+  manage.py check_sandbox
+  manage.py check_sandbox --json | jq '.[] | select(.contained | not)'
+"""
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="Print the table as JSON.")

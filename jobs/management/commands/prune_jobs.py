@@ -5,13 +5,18 @@ import json
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from accounts.commands import TaughtCommand
 from jobs.retention import prune_jobs, sweep_orphans
 
 
-class Command(BaseCommand):
+class Command(TaughtCommand):
     help = "Delete jobs that ended long ago, their files, and stored files that nothing refers to. Entries' jobs stay."
+    examples = """\
+  manage.py prune_jobs --dry-run         what would go
+  manage.py prune_jobs --days 30 --json
+"""
 
     def add_arguments(self, parser):
         parser.add_argument("--days", type=int, default=settings.RETENTION_DAYS, help="Older than this (%(default)s).")

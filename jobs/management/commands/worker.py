@@ -5,8 +5,9 @@ import logging
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from accounts.commands import TaughtCommand
 from jobs.draining import drain
 from jobs.execution import janitor
 from jobs.execution.preflight import is_tight, probe
@@ -16,11 +17,17 @@ from jobs.worker import make_worker
 logger = logging.getLogger("jobs.worker")
 
 
-class Command(BaseCommand):
+class Command(TaughtCommand):
     help = (
         "Run jobs on this machine, one at a time, until stopped. Before it takes any it tries to break out of its own "
         "sandbox, and refuses to work if it can. SIGTERM finishes the job in hand and ends; a second one gives it back."
     )
+    examples = """\
+  manage.py worker                      all classes, no GPU
+  manage.py worker --gpu 0 --classes small medium
+  manage.py worker --drain              before an upgrade: they finish their job and stop
+  manage.py worker --drain-now          they give their job back
+"""
 
     def add_arguments(self, parser):
         known = ", ".join(settings.RESOURCE_CLASSES)

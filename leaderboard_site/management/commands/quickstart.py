@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
+from accounts.commands import TaughtCommand
 from accounts.models import User
 from jobs.models import Job
 from leaderboard_site.client import Client, Refused
@@ -34,11 +35,14 @@ METRICS: list[dict[str, Any]] = [
 ]
 
 
-class Command(BaseCommand):
+class Command(TaughtCommand):
     help = (
         "Make an operator, a participant and the demonstration leaderboard with its data, upload a sample submission "
         "over HTTP as the participant would, show its log and its rank. What is there already stays as it is."
     )
+    examples = """\
+  manage.py quickstart --url http://127.0.0.1:8010
+"""
 
     def add_arguments(self, parser):
         parser.add_argument("--url", default=settings.SITE_URL, help="Where the site answers (%(default)s).")
