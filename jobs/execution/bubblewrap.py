@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import cgroup, interpreter, linux, seccomp
 from .launch import Prepared, SandboxError
-from .spec import MIB, RunSpec
+from .spec import MIB, Limits, RunSpec
 
 OLDEST_BWRAP = (0, 8)
 # bwrap itself needs /tmp to be a folder; nothing below the real one is needed once the sources are opened.
@@ -98,8 +98,8 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     try:
         _own_namespace(is_root, uid, gid)
         if is_root:
-            _let_read(spec.code_dir)
-            _let_read(spec.config_path)
+            let_read(spec.code_dir)
+            let_read(spec.config_path)
         stage = Stage()
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
@@ -127,7 +127,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     )  # fmt: skip
 
 
-def _let_read(path: str) -> None:
+def let_read(path: str) -> None:
     """Make files that the worker wrote for this run readable to the user it steps down to. Links are left alone."""
     _grant(path, os.stat(path, follow_symlinks=False))
     for folder, folders, files, descriptor in os.fwalk(path, follow_symlinks=False):
@@ -164,11 +164,19 @@ def _bundled_libraries(bwrap: str, stage: Stage) -> str:
 
 
 def _volumes(stage: Stage, spec: RunSpec, uid: int, gid: int) -> dict[str, int]:
-    limits = spec.limits
+    sizes = volume_sizes(spec.limits)
     return {
-        "output": stage.volume("output", limits.output_bytes, limits.output_inodes, "700", uid, gid, linux.MS_NOEXEC),
-        "tmp": stage.volume("tmp", limits.tmp_bytes, _TMP_INODES, "1777", uid, gid),
-        "shm": stage.volume("shm", max(64 * MIB, limits.tmp_bytes), 1000, "1777", uid, gid, linux.MS_NOEXEC),
+        name: stage.volume(name, size, inodes, mode, uid, gid, flags)
+        for name, (size, inodes, mode, flags) in sizes.items()
+    }
+
+
+def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
+    """(bytes, inodes, mode, mount flags) of each file system that a run may write to."""
+    return {
+        "output": (limits.output_bytes, limits.output_inodes, "700", linux.MS_NOEXEC),
+        "tmp": (limits.tmp_bytes, _TMP_INODES, "1777", 0),
+        "shm": (max(64 * MIB, limits.tmp_bytes), 1000, "1777", linux.MS_NOEXEC),
     }
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,11 @@ class Group:
     # v1: a folder for each controller; v2: the same folder under every controller it has.
     folders: dict[str, Path] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    # Folders of the same name in the hierarchies that set no limit: an engine makes groups in all of them.
+    beside: list[Path] = field(default_factory=list)
+    # Counts what the kernel said of memory having run out, where the counters themselves go with the container.
+    oom_events: int | None = None
+    oom_seen: int = 0
 
     def held(self, controller: str) -> str | None:
         """How a limit of this controller is enforced, for `limits_applied`; None when it is not."""
@@ -40,7 +45,7 @@ class Group:
 
     def members(self) -> set[int]:
         pids: set[int] = set()
-        for folder in self._unique():
+        for folder in self._all():
             with contextlib.suppress(OSError):
                 pids.update(int(line) for line in (folder / "cgroup.procs").read_text().split())
         return pids
@@ -62,7 +67,7 @@ class Group:
 
     def remove(self) -> None:
         """Remove the folders; they must be empty. The kernel may need a moment after the last member's end."""
-        for folder in self._unique():
+        for folder in reversed(self._all()):
             for _ in range(20):
                 try:
                     folder.rmdir()
@@ -75,7 +80,10 @@ class Group:
 
     def oom_kills(self) -> int:
         name = {1: "memory.oom_control", 2: "memory.events"}.get(self.version, "")
-        return self._counter("memory", name, "oom_kill")
+        if self.oom_events is not None:
+            with contextlib.suppress(BlockingIOError):
+                self.oom_seen += os.eventfd_read(self.oom_events)
+        return max(self.oom_seen, self._counter("memory", name, "oom_kill"))
 
     def peak_memory(self) -> int:
         name = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}.get(self.version, "")
@@ -95,6 +103,11 @@ class Group:
     def _unique(self) -> list[Path]:
         return list(dict.fromkeys(self.folders.values()))
 
+    def _all(self) -> list[Path]:
+        """Every folder and what an engine made below it, from the top."""
+        tops = dict.fromkeys([*self._unique(), *self.beside])
+        return [Path(folder) for top in tops for folder, _, _ in os.walk(top)]
+
     def _counter(self, controller: str, name: str, key: str = "") -> int:
         """The number in a file, or after `key` in a file of lines; 0 where the kernel does not have it."""
         if controller not in self.folders:
@@ -110,17 +123,64 @@ class Group:
         return 0
 
 
+def run_name(run_id: str, pid: int, started: int | None) -> str:
+    """What groups and containers of a run are called: it says which supervisor they belong to."""
+    return f"{_PREFIX}{pid}-{started}-{run_id}"
+
+
+def supervisor_of(name: str) -> tuple[int, int] | None:
+    """(pid, start time) of the supervisor that made what has this name; None for names of others."""
+    match = _NAME.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def own_name(run_id: str) -> str:
+    return run_name(run_id, os.getpid(), linux.process_started(os.getpid()))
+
+
 def create(run_id: str, limits: Limits) -> Group:
     """The groups of a run with its limits set; an empty Group where none can be made."""
-    name = f"{_PREFIX}{os.getpid()}-{linux.process_started(os.getpid())}-{run_id}"
-    group = _create_v2(name, limits)
-    return group if group.version else _create_v1(name, limits)
+    group = _create_v2(own_name(run_id), limits, _v2_parents())
+    return group if group.version else _create_v1(own_name(run_id), limits, _v1_parents)
 
 
-def _create_v1(name: str, limits: Limits) -> Group:
+def create_parent(run_id: str, limits: Limits) -> Group:
+    """Groups with the run's limits for a container engine to make its own below: `/NAME` in every hierarchy.
+
+    An engine removes its groups with the container, and their counters with them; ours stay until they were read.
+    """
+    name = own_name(run_id)
+    group = _create_v2(name, limits, (place for place, _, kinds in _hierarchies() if "v2" in kinds))
+    if not group.version:
+        group = _create_v1(name, limits, _v1_tops)
+        _watch_memory(group)
+    group.beside = [place / name for place, _, _ in _hierarchies()]
+    return group
+
+
+def _watch_memory(group: Group) -> None:
+    """In version 1 a kill is counted in the group of the killed alone; but this one is told when its limit was hit."""
+    if "memory" not in group.folders:
+        return
+    folder = group.folders["memory"]
+    events = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    control = os.open(folder / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        (folder / "cgroup.event_control").write_text(f"{events} {control}")
+    except OSError as error:
+        os.close(events)
+        group.missing["memory"] = f"no word when memory runs out: {error}"
+        group.beside.append(group.folders.pop("memory"))
+    else:
+        group.oom_events = events
+    finally:
+        os.close(control)
+
+
+def _create_v1(name: str, limits: Limits, parents: Callable[[str], Iterator[Path]]) -> Group:
     group = Group()
     for controller, settings in _v1_settings(limits).items():
-        for parent in _v1_parents(controller):
+        for parent in parents(controller):
             try:
                 _fill(parent / name, settings)
             except OSError as error:
@@ -147,7 +207,7 @@ def _v1_settings(limits: Limits) -> dict[str, list[tuple[str, str]]]:
     return settings
 
 
-def _create_v2(name: str, limits: Limits) -> Group:
+def _create_v2(name: str, limits: Limits, parents: Iterable[Path]) -> Group:
     settings = {
         "memory": [
             ("memory.max", str(limits.memory_bytes)),
@@ -159,7 +219,7 @@ def _create_v2(name: str, limits: Limits) -> Group:
     }
     if limits.cpus:
         settings["cpu"] = [("cpu.max", f"{int(limits.cpus * _PERIOD_MICROSECONDS)} {_PERIOD_MICROSECONDS}")]
-    for parent in _v2_parents():
+    for parent in parents:
         folder = parent / name
         try:
             offered = (parent / "cgroup.subtree_control").read_text().split()
@@ -222,6 +282,13 @@ def _v1_parents(controller: str) -> Iterator[Path]:
         yield mount_point
 
 
+def _v1_tops(controller: str) -> Iterator[Path]:
+    """The one place that an engine reaches by the same path in every hierarchy."""
+    for mount_point, _, controllers in _hierarchies():
+        if controller in controllers:
+            yield mount_point
+
+
 def _v2_parents() -> Iterator[Path]:
     """Below our own group when it hands controllers down, else beside it: version 2 wants processes in leaves only."""
     for mount_point, own in _own_folder("v2"):
@@ -257,5 +324,5 @@ def _run_groups() -> Iterator[tuple[Path, int, int]]:
     for mount_point, _, _ in _hierarchies():
         for folder, names, _ in os.walk(mount_point):
             for name in names:
-                if match := _NAME.fullmatch(name):
-                    yield Path(folder, name), int(match[1]), int(match[2])
+                if owner := supervisor_of(name):
+                    yield Path(folder, name), *owner

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from . import cgroup, janitor, linux
+from . import cgroup, engine, janitor, linux
 from .bubblewrap import find_bwrap
 from .spec import Result, RunSpec
 
@@ -130,12 +130,18 @@ class Supervisor:
 
     def _died(self) -> Event:
         self._process.wait()
-        self._sweep()
         self.result = Result("sandbox_error", detail=_DIED)
+        self._sweep()
         return self.result.to_event()
 
     def _sweep(self) -> None:
-        """The groups of a supervisor that could not remove them itself."""
+        """Container, mounts and groups of a supervisor that could not remove them itself."""
+        if self.spec is not None and self.spec.container is not None:
+            name = cgroup.run_name(self.spec.run_id, self.pid, self._started_ticks)
+            is_gone = engine.remove(self.spec.container, name)
+            linux.unmount_below(self.spec.run_dir)
+            if self.result is not None:
+                self.result.leftovers = not is_gone
         cgroup.remove_of(self.pid, self._started_ticks)
 
 

@@ -6,7 +6,8 @@ import shutil
 import time
 from pathlib import Path
 
-from . import cgroup, linux
+from . import cgroup, engine, linux
+from .spec import Container
 
 _OWNER = ".owner"
 _UNOWNED_SECONDS = 3600.0
@@ -18,12 +19,15 @@ def mark_as_ours(run_dir: Path) -> None:
     (run_dir / _OWNER).write_text(json.dumps(owner))
 
 
-def clear_stale(runs_root: Path | None = None) -> list[str]:
-    """Remove control groups of dead supervisors and, below `runs_root`, run folders of dead workers; what was removed."""
-    removed = cgroup.remove_stale()
+def clear_stale(runs_root: Path | None = None, container: Container | None = None) -> list[str]:
+    """Remove containers and control groups of dead supervisors and, below `runs_root`, run folders of dead workers; what
+    was removed. Containers only of the engine that is given."""
+    removed = engine.remove_stale(container) if container else []
+    removed += cgroup.remove_stale()
     if runs_root is not None and runs_root.is_dir():
         for folder in sorted(runs_root.iterdir()):
             if folder.is_dir() and not folder.is_symlink() and _is_stale(folder):
+                linux.unmount_below(str(folder))
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
     return removed

@@ -37,14 +37,19 @@ class Prepared:
     uid: int | None = None
     # Exit code of the program, from the wait status of what we started; raises SandboxError when it never ran.
     exit_code: Callable[[int], int] = os.waitstatus_to_exitcode
-    # Ends what is not a descendant of ours (a container); called before waiting for our own.
-    stop: Callable[[], None] = lambda: None
+    # What we start only talks to a container engine: groups and limits are the container's, who must not be in ours.
+    is_client: bool = False
+    # Ends what is not a descendant of ours (a container); called before waiting for our own. False: something is left.
+    stop: Callable[[], bool] = lambda: True
+    # Gives back what was mounted, after everything was read.
+    close: Callable[[], None] = lambda: None
+    pid: int = 0
 
 
 def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> int:
     """Start the program with `log` as its output; its pid. SandboxError tells which step failed."""
     report, failure = os.pipe()
-    entries = group.entry_descriptors()
+    entries = [] if prepared.is_client else group.entry_descriptors()
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -63,6 +68,7 @@ def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> 
     if message:
         os.waitpid(pid, 0)
         raise SandboxError(f"could not start the run: {message.decode(errors='replace')}")
+    prepared.pid = pid
     return pid
 
 
@@ -83,17 +89,18 @@ def _become(
     os.dup2(log, 2)
     for entry in entries:
         os.write(entry, b"0")
-    # When the whole machine runs out of memory the kernel shall take the run, not the worker.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
-        score.write("1000")
-    _set_limits(limits, group)
-    _step_down(prepared, limits, group)
+    if not prepared.is_client:
+        # When the whole machine runs out of memory the kernel shall take the run, not the worker.
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")
+        _set_limits(limits, group)
+        _step_down(prepared, limits, group)
+        linux.forbid_new_privileges()
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
-    linux.forbid_new_privileges()
     linux.die_with(supervisor)
     os.chdir(prepared.working_directory)
-    _keep_only({0, 1, 2, failure, *prepared.descriptors})
+    keep_only({0, 1, 2, failure, *prepared.descriptors})
     for descriptor in prepared.descriptors:
         os.set_inheritable(descriptor, True)
     os.execve(prepared.argv[0], prepared.argv, prepared.environment)
@@ -125,7 +132,7 @@ def _step_down(prepared: Prepared, limits: Limits, group: cgroup.Group) -> None:
     linux.lower_limit(resource.RLIMIT_NPROC, limits.processes)
 
 
-def _keep_only(wanted: set[int]) -> None:
+def keep_only(wanted: set[int]) -> None:
     first = 0
     for descriptor in [*sorted(wanted), 1 << 20]:
         # closerange(0, 0) would close everything: Python passes the end as -1.
@@ -140,15 +147,17 @@ def kill_everything(prepared: Prepared, group: cgroup.Group, statuses: dict[int,
     A sandbox goes on writing for some milliseconds after the process we started is gone. It is over when its pid 1, which
     the kernel reaps after everything in its namespace, has come to us as an orphan and was waited for.
     """
-    with contextlib.suppress(OSError):
-        prepared.stop()
+    try:
+        is_gone = prepared.stop()
+    except OSError:
+        is_gone = False
     deadline = time.monotonic() + KILL_SECONDS
     while True:
         for pid in linux.descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         if reap(statuses):
-            return group.kill()
+            return group.kill() and is_gone
         if time.monotonic() > deadline:
             group.kill(0.5)
             return False

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -33,6 +35,20 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
         options.encode(),
     )
     _checked(_libc.mount(*arguments), f"mount {kind or source} on {target}")
+
+
+def unmount_below(folder: str) -> None:
+    """Take away every file system that is mounted below a folder of ours, the innermost first."""
+    inside = folder.rstrip("/") + "/"
+    for place in reversed(_mount_points()):
+        if place.startswith(inside):
+            _libc.umount2(place.encode(), _MNT_DETACH)
+
+
+def _mount_points() -> list[str]:
+    fields = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    # The kernel writes blanks and backslashes as octal numbers.
+    return [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) for field in fields]
 
 
 def _prctl(option: int, value: int) -> None:
@@ -70,11 +86,16 @@ def enter_user_namespace(uid: int, gid: int, extra: int = 0) -> None:
 
 def lower_limit(which: int, soft: int, hard: int | None = None) -> None:
     """Set an rlimit, never above the present hard limit: raising needs a capability that nobody has here."""
+    resource.setrlimit(which, possible_limit(which, soft, hard))
+
+
+def possible_limit(which: int, soft: int, hard: int | None = None) -> tuple[int, int]:
+    """(soft, hard) as wanted, or as much of it as the present hard limit leaves."""
     ceiling = resource.getrlimit(which)[1]
     hard = soft if hard is None else hard
     if ceiling != resource.RLIM_INFINITY:
         soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(which, (soft, hard))
+    return soft, hard
 
 
 def now() -> float:

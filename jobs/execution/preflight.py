@@ -18,7 +18,7 @@ from typing import Any
 
 from . import probes
 from .client import Supervisor
-from .spec import MIB, Limits, Result, RunSpec
+from .spec import MIB, Container, Limits, Result, RunSpec
 
 _SECRET_NAME = "LEADERSBOARD_PREFLIGHT_SECRET"
 _WAIT_SECONDS = 30.0
@@ -62,6 +62,7 @@ def probe(
     *,
     sandbox_uid: int = RunSpec.sandbox_uid,
     bwrap: str = "",
+    container: Container | None = None,
     start: Callable[[], Supervisor] = Supervisor.start,
 ) -> list[Probe]:
     """Try everything in `_WHAT` inside the executor. Takes a second or two."""
@@ -72,7 +73,7 @@ def probe(
         spec = RunSpec(
             run_id="preflight", executor=executor, python=python, code_dir=str(root / "code"),
             config_path=str(root / "config.yaml"), run_dir="/", limits=PROBE_LIMITS, sandbox_uid=sandbox_uid,
-            bwrap=bwrap, environment={"LEADERSBOARD_PROBE_TARGETS": json.dumps(targets)},
+            bwrap=bwrap, container=container, environment={"LEADERSBOARD_PROBE_TARGETS": json.dumps(targets)},
         )  # fmt: skip
         _write_code(root)
 

@@ -1,4 +1,4 @@
-"""A classic-BPF system call filter for `bwrap --seccomp`, written out here because it is small and a library is one more risk.
+"""A classic-BPF system call filter for `bwrap --seccomp` and containers, written out here because it is small and a library is one more risk.
 
 A deny-list in the manner of Flatpak's: calls that reach other processes' memory, namespaces, mounts, keyrings (which no
 namespace separates), kernel loading and the young, large interfaces (io_uring, bpf, userfaultfd). memfd_create stays open:
@@ -6,9 +6,11 @@ CUDA does not start without it. The numbers are the kernel's, per architecture.
 """
 
 import errno
+import json
 import os
 import platform
 import struct
+from typing import Any
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
@@ -17,6 +19,7 @@ _CALL, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
 
 _AUDIT_X86_64, _AUDIT_AARCH64 = 0xC000003E, 0xC00000B7
 _X32_BIT = 0x40000000
+_LOW_32 = 0xFFFFFFFF
 _CLONE_NEW_ANY = 0x7E020000  # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
@@ -101,6 +104,28 @@ def build_filter(machine: str | None = None) -> bytes:
     program += [(_EQUAL, len(FAMILIES) - index, 0, family) for index, family in enumerate(FAMILIES)]
     program += [(_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT), (_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def engine_profile(machine: str | None = None) -> str:
+    """The same list as a container engine wants it: JSON, calls by name. What libseccomp does not know, it drops."""
+    machine = _supported(machine)
+    refuse: dict[str, Any] = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}
+    rules = [{"names": sorted(_DENIED[machine]), **refuse}]
+    rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS})
+    flags = [1 << bit for bit in range(64) if _CLONE_NEW_ANY >> bit & 1]
+    rules += [{"names": ["clone"], **refuse, "args": [_masked(0, flag, flag)]} for flag in flags]
+    # The kernel reads 32 bits of these; a comparison of 64 could be walked past.
+    rules += [{"names": ["ioctl"], **refuse, "args": [_masked(1, _LOW_32, call)]} for call in (_TIOCSTI, _TIOCLINUX)]
+    family: dict[str, Any] = {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EAFNOSUPPORT}
+    others = [number for number in range(max(FAMILIES)) if number not in FAMILIES]
+    rules += [{**family, "args": [_masked(0, _LOW_32, number)]} for number in others]
+    rules.append({**family, "args": [{"index": 0, "value": max(FAMILIES), "op": "SCMP_CMP_GT"}]})
+    profile = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": [f"SCMP_ARCH_{machine.upper()}"], "syscalls": rules}
+    return json.dumps(profile)
+
+
+def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 
 def filter_descriptor() -> int:

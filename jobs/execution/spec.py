@@ -8,10 +8,16 @@ from typing import Any
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
-EXECUTORS = ("bubblewrap", "unsafe-local")
+EXECUTORS = ("bubblewrap", "container", "unsafe-local")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+# [registry[:port]/]path[:tag][@digest], as podman and docker read it.
+_IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{{1,5}})?/)?{_IMAGE_PART}(?:/{_IMAGE_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?)"
+)
 
 
 class BadSpec(ValueError):
@@ -33,6 +39,34 @@ class Limits:
     tmp_bytes: int = 256 * MIB
     log_kept_bytes: int = 64 * KIB
     log_kill_bytes: int = 16 * MIB
+
+
+def is_image(name: str) -> bool:
+    """Whether this is the name of a container image: never an option, a path or anything else of a command line."""
+    return len(name) <= 255 and _IMAGE.fullmatch(name) is not None
+
+
+@dataclass(frozen=True)
+class Container:
+    """How a container is made, for the executor of that name."""
+
+    # podman or docker: a name on PATH or a path.
+    engine: str
+    image: str
+    # The engine's own options, before `run`: --runtime, --root, --host.
+    options: tuple[str, ...] = ()
+    # The interpreter inside the image.
+    python: str = "python3"
+    # The option of `run` that shows it one GPU.
+    gpu_option: str = "--device=nvidia.com/gpu={index}"
+
+    def check(self) -> None:
+        if not self.engine or self.engine.startswith("-") or "\0" in self.engine:
+            raise BadSpec(f"{self.engine!r} is no container engine")
+        if not is_image(self.image):
+            raise BadSpec(f"{self.image!r} is not the name of a container image")
+        if not self.python or self.python.startswith("-"):
+            raise BadSpec(f"{self.python!r} is no interpreter")
 
 
 @dataclass(frozen=True)
@@ -57,6 +91,8 @@ class RunSpec:
     fence_seconds: float | None = None
     # bwrap of the worker's own environment; empty: `find_bwrap` looks on PATH.
     bwrap: str = ""
+    # Of the container executor alone.
+    container: Container | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -69,6 +105,8 @@ class RunSpec:
             raw["limits"] = Limits(**raw.get("limits", {}))
             raw["gpus"] = tuple(raw.get("gpus", ()))
             raw["read_only_paths"] = tuple(raw.get("read_only_paths", ()))
+            if container := raw.get("container"):
+                raw["container"] = Container(**{**container, "options": tuple(container.get("options", ()))})
             spec = cls(**raw)
         except (ValueError, TypeError, AttributeError) as error:
             raise BadSpec(f"the run's spec cannot be read: {error}") from error
@@ -79,6 +117,10 @@ class RunSpec:
         """Refuse values that would change the meaning of a command line or a path."""
         if self.executor not in EXECUTORS:
             raise BadSpec(f"unknown executor {self.executor!r}")
+        if (self.container is not None) != (self.executor == "container"):
+            raise BadSpec("a container's image belongs to the container executor, and to no other")
+        if self.container is not None:
+            self.container.check()
         if not _RUN_ID.fullmatch(self.run_id):
             raise BadSpec(f"run_id {self.run_id!r} is not a plain name")
         parts = self.entrypoint.split("/")

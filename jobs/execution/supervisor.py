@@ -20,11 +20,11 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, collect, launch, linux, local, seccomp, watchdog
+from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 
-_PREPARE = {"bubblewrap": bubblewrap.prepare, "unsafe-local": local.prepare}
+_PREPARE = {"bubblewrap": bubblewrap.prepare, "container": container.prepare, "unsafe-local": local.prepare}
 _TICK_SECONDS = 0.2
 _READ_BYTES = 64 * 1024
 
@@ -69,6 +69,7 @@ class Run:
         self.folder = os.open(spec.run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self.log = LogFile(self.folder, spec.limits.log_kept_bytes)
         self.group = cgroup.Group()
+        self.prepared = launch.Prepared("", [], {}, -1, {})
         self.started = linux.now()
         self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
         self.first_output: float | None = None
@@ -85,8 +86,9 @@ class Run:
 
     def execute(self) -> Result:
         limits = self.spec.limits
-        self.group = cgroup.create(self.spec.run_id, limits)
-        prepared = _PREPARE[self.spec.executor](self.spec, self.group)
+        make_group = cgroup.create_parent if self.spec.executor == "container" else cgroup.create
+        self.group = make_group(self.spec.run_id, limits)
+        prepared = self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
         applied = {**prepared.applied, **_applied(limits, self.group)}
         reader, writer = os.pipe()
         os.set_blocking(reader, False)
@@ -189,8 +191,8 @@ class Run:
 
     def _conclude(self, pid: int, log: int, prepared: launch.Prepared) -> Result:
         """Kill what is left, then find out why it ended, then read what it left: in this order."""
-        clean = launch.kill_everything(prepared, self.group, self.statuses)
         wall = linux.now() - self.started
+        clean = launch.kill_everything(prepared, self.group, self.statuses)
         # All writers are dead, so this ends; were one left, an empty pipe would end it too.
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(log, _READ_BYTES):
@@ -203,6 +205,7 @@ class Run:
         result.reason, result.detail = self.reason, self.detail
         if clean and result.reason not in ("worker_lost", "fenced"):
             self._collect(prepared, result)
+        prepared.close()
         self.group.remove()
         return result
 
@@ -306,7 +309,8 @@ def main() -> None:
     except (BadSpec, launch.SandboxError, seccomp.UnsupportedMachine, OSError) as error:
         result = Result("sandbox_error", detail=str(error))
         if run is not None:
-            launch.kill_everything(launch.Prepared("", [], {}, -1, {}), run.group, {})
+            launch.kill_everything(run.prepared, run.group, {})
+            run.prepared.close()
             run.group.remove()
     emit(result.to_event())
 

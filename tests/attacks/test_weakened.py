@@ -68,11 +68,11 @@ _HOLES = {
     ),
     "leaked descriptor": (
         (
-            "import os\nkeep = launch._keep_only\n"
+            "import os\nkeep = launch.keep_only\n"
             "def leak(wanted):\n"
             "    keep(wanted)\n"
             "    os.dup2(os.open('/', os.O_RDONLY), 200, inheritable=True)\n"
-            "launch._keep_only = leak\n"
+            "launch.keep_only = leak\n"
         ),
         {"leaked_descriptor"},
     ),
