@@ -53,6 +53,10 @@ def family() -> str:
     return f"{boot}-{os.stat('/proc/self/ns/pid').st_ino}"
 
 
+def has_image(container: Container) -> bool:
+    return _ask(container, "image", "inspect", container.image).returncode == 0
+
+
 def state(container: Container, name: str) -> State | None:
     """How the container is, None when there is none."""
     wanted = "{{.State.Running}} {{.State.StartedAt.Year}} {{.State.ExitCode}}"

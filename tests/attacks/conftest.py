@@ -1,23 +1,31 @@
-"""Hostile submissions against the real sandbox. Nothing here needs Django; everything needs user namespaces and bwrap."""
+"""Hostile submissions against the real sandboxes. Nothing here needs Django.
+
+What asks for the fixture `executor` runs once in each of them: bubblewrap needs user namespaces and bwrap, containers need
+podman (or docker), root, and an image with python3: `CONTAINER_IMAGE`, or the one that docker/runner-image makes.
+"""
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.execution import preflight
+from jobs.execution import engine, preflight
 from jobs.execution.client import Supervisor
-from jobs.execution.spec import KIB, MIB, Limits, Result, RunSpec
+from jobs.execution.spec import KIB, MIB, Container, Limits, Result, RunSpec
 
 LIMITS = Limits(
     wall_seconds=15, cpu_seconds=15, memory_bytes=256 * MIB, processes=64, open_files=256, file_bytes=64 * MIB,
     output_bytes=8 * MIB, output_inodes=200, tmp_bytes=16 * MIB, log_kept_bytes=16 * KIB, log_kill_bytes=MIB,
 )  # fmt: skip
+
+_MAKE_IMAGE = Path(__file__).resolve().parents[2] / "docker" / "runner-image"
 
 # What a hostile program may import: `attempt` turns an attack into a line that the tests look for.
 ATTACK = '''
@@ -61,14 +69,28 @@ class Outcome:
         assert "OPEN" not in self.log
 
 
-def build(folder: Path, code: str, **changes: Any) -> RunSpec:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "executor" in metafunc.fixturenames and not any("executor" in names for names in given):
+        metafunc.parametrize("executor", ["bubblewrap", "container"], scope="session")
+
+
+def container() -> Container:
+    engine = os.environ.get("CONTAINER_ENGINE", "podman")
+    options = tuple(os.environ.get("CONTAINER_ENGINE_OPTIONS", "").split())
+    return Container(engine, os.environ.get("CONTAINER_IMAGE", "localhost/leadersboard-runner:latest"), options)
+
+
+def build(folder: Path, code: str, executor: str = "bubblewrap", **changes: Any) -> RunSpec:
     """A spec for the program `code`, all of its files below `folder`."""
     for name in ("code", "run"):
         (folder / name).mkdir(parents=True, mode=0o700)
     (folder / "code" / "main.py").write_text(code)
     (folder / "code" / "attack.py").write_text(ATTACK)
     (folder / "config.yaml").write_text("seed: 1\n")
-    given: Mapping[str, Any] = {"executor": "bubblewrap", "limits": LIMITS, **changes}
+    given: dict[str, Any] = {"executor": executor, "limits": LIMITS}
+    given |= {"container": container()} if executor == "container" else {}
+    given |= changes
     return RunSpec(
         run_id=folder.name.replace("[", "-").replace("]", "-")[:60],
         python=sys.executable,
@@ -90,21 +112,39 @@ def run(spec: RunSpec, start: Callable[[], Supervisor] = Supervisor.start) -> Ou
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+def sandbox(executor: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Skips, loudly, where this machine has no sandbox to attack."""
-    result = run(build(tmp_path_factory.mktemp("first") / "run", "print('hello')")).result
+    if executor == "container":
+        _make_image()
+    folder = tmp_path_factory.mktemp("first") / "run"
+    result = run(build(folder, "print('hello')", executor)).result
     absent = ("namespaces are not available", "bwrap was not found", "No permissions to creat")
     if result.reason == "sandbox_error" and any(reason in result.detail for reason in absent):
         pytest.skip(f"NO SANDBOX ON THIS MACHINE, NOTHING WAS PROVEN: {result.detail}")
     assert result.succeeded, result
 
 
+def _make_image() -> None:
+    """The image that containers start from, made when it is not there. Skips, loudly, where there are no containers."""
+    wanted = container()
+    missing = "" if os.geteuid() == 0 else "the tests do not run as root"
+    missing = missing or ("" if shutil.which(wanted.engine) else f"{wanted.engine} is not installed")
+    if not missing:
+        state = subprocess.run([*engine.command(wanted), "info"], capture_output=True, text=True, timeout=60)
+        missing = state.stderr.strip()[-300:] if state.returncode else ""
+    if not missing and not engine.has_image(wanted):
+        made = subprocess.run([_MAKE_IMAGE, wanted.image, wanted.engine], capture_output=True, text=True, timeout=300)
+        missing = f"docker/runner-image made no image: {made.stderr.strip()[-300:]}" if made.returncode else ""
+    if missing:
+        pytest.skip(f"NO CONTAINERS ON THIS MACHINE, NOTHING WAS PROVEN OF THEM: {missing}")
+
+
 @pytest.fixture
-def submit(sandbox: None, tmp_path: Path) -> Callable[..., Outcome]:
+def submit(sandbox: None, executor: str, tmp_path: Path) -> Callable[..., Outcome]:
     """Run a program in the sandbox: submit(code, limits=..., dataset_dir=...)."""
 
     def submit(code: str, start: Callable[[], Supervisor] = Supervisor.start, **changes: Any) -> Outcome:
-        return run(build(tmp_path / f"run{len(list(tmp_path.iterdir()))}", code, **changes), start)
+        return run(build(tmp_path / f"run{len(list(tmp_path.iterdir()))}", code, executor, **changes), start)
 
     return submit
 
@@ -120,7 +160,7 @@ def weakened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Callab
         lines = [
             "import sys",
             f"sys.path.append({str(root)!r})",
-            "from jobs.execution import bubblewrap, cgroup, launch, linux, supervisor",
+            "from jobs.execution import bubblewrap, cgroup, container, engine, launch, linux, seccomp, supervisor",
             patch,
             "supervisor.main()",
         ]

@@ -9,10 +9,14 @@ import pytest
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import MIB
 
-from .conftest import LIMITS, Outcome, artifact_names, said
+from .conftest import LIMITS, Outcome, artifact_names, build, said
 
 Submit = Callable[..., Outcome]
-NO_CGROUP = "cgroup.create = lambda run_id, limits: cgroup.Group()"
+NO_CGROUP = "cgroup.create = cgroup.create_parent = lambda run_id, limits: cgroup.Group()"
+# Containers always have a control group: without one there is none (below).
+with_and_without_group = pytest.mark.parametrize(
+    ("executor", "patch"), [("bubblewrap", ""), ("bubblewrap", NO_CGROUP), ("container", "")], scope="session"
+)
 _EATER = """
 import os, sys, time
 for _ in range(4):
@@ -34,6 +38,7 @@ def test_memory_is_limited_over_all_processes(submit: Submit) -> None:
     assert "survived" not in outcome.log
 
 
+@pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
 def test_memory_is_limited_without_a_control_group(
     submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
 ) -> None:
@@ -43,7 +48,16 @@ def test_memory_is_limited_without_a_control_group(
     assert "survived" not in outcome.log
 
 
-@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+@pytest.mark.parametrize("executor", ["container"], scope="session")
+def test_container_without_a_control_group_is_none(
+    submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
+    outcome = submit("print('ran')", weakened(NO_CGROUP))
+    assert outcome.result.reason == "sandbox_error" and not outcome.log
+    assert "no control group for memory and pids" in outcome.result.detail
+
+
+@with_and_without_group
 def test_memory_in_files_that_have_no_name_counts(
     patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
 ) -> None:
@@ -70,7 +84,7 @@ def test_faked_out_of_memory_is_not_believed(submit: Submit) -> None:
     assert outcome.result.detail == "killed by signal 9 (Killed), or exit code 137"
 
 
-@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+@with_and_without_group
 def test_fork_bomb_stops_at_the_limit(
     patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
 ) -> None:
@@ -104,7 +118,7 @@ def test_endless_fork_bomb_ends_with_the_wall_clock(submit: Submit) -> None:
     assert outcome.result.wall_seconds < 6
 
 
-@pytest.mark.parametrize("patch", ["", NO_CGROUP])
+@with_and_without_group
 def test_cpu_time_is_limited(patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]) -> None:
     outcome = submit(
         "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass",
@@ -218,10 +232,8 @@ def test_long_log_keeps_its_end(submit: Submit) -> None:
     assert marker in outcome.log
 
 
-def test_log_can_be_followed_while_the_run_goes_on(submit: Submit, sandbox: None, tmp_path: Path) -> None:
-    from .conftest import build
-
-    spec = build(tmp_path / "live", "import time; print('early'); time.sleep(30)")
+def test_log_can_be_followed_while_the_run_goes_on(sandbox: None, executor: str, tmp_path: Path) -> None:
+    spec = build(tmp_path / "live", "import time; print('early'); time.sleep(30)", executor)
     with Supervisor.start() as supervisor:
         supervisor.run(spec)
         log = Path(spec.run_dir, "log")

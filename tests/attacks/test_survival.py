@@ -42,11 +42,11 @@ if os.path.exists("/sandbox/code/stay"):
 
 @contextmanager
 def _running(
-    folder: Path, start: Callable[[], Supervisor] = Supervisor.start, **changes: object
+    folder: Path, executor: str, start: Callable[[], Supervisor] = Supervisor.start, **changes: object
 ) -> Iterator[tuple[Supervisor, str, RunSpec]]:
     """A run with a daemon, once it is ready: (supervisor, the daemon's marker, spec)."""
     marker = f"daemon-of-{folder.parent.name}-{os.getpid()}"
-    spec = build(folder, _daemon_program(marker), **changes)
+    spec = build(folder, _daemon_program(marker), executor, **changes)
     Path(spec.code_dir, "stay").touch()
     with start() as supervisor:
         supervisor.run(spec)
@@ -88,8 +88,8 @@ def test_kill_all_kills_only_the_run_itself(submit: Submit) -> None:
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "released"])
-def test_kill_command(reason: str, sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run") as (supervisor, marker, spec):
+def test_kill_command(reason: str, sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         supervisor.kill(reason)
         result = supervisor.wait(10)
         assert result and result.reason == reason and not result.leftovers
@@ -97,9 +97,9 @@ def test_kill_command(reason: str, sandbox: None, tmp_path: Path) -> None:
         assert not _groups_of(spec)
 
 
-def test_kill_minus_nine_of_the_supervisor_takes_the_run_along(sandbox: None, tmp_path: Path) -> None:
+def test_kill_minus_nine_of_the_supervisor_takes_the_run_along(sandbox: None, executor: str, tmp_path: Path) -> None:
     mounts = Path("/proc/self/mounts").read_text()
-    with _running(tmp_path / "run") as (supervisor, marker, spec):
+    with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         os.kill(supervisor.pid, signal.SIGKILL)
         result = supervisor.wait(10)
         assert result and (result.reason, result.detail) == ("sandbox_error", "supervisor died")
@@ -108,8 +108,8 @@ def test_kill_minus_nine_of_the_supervisor_takes_the_run_along(sandbox: None, tm
     assert Path("/proc/self/mounts").read_text() == mounts
 
 
-def test_lost_worker_takes_the_run_along(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run") as (supervisor, marker, spec):
+def test_lost_worker_takes_the_run_along(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         assert supervisor._process.stdin
         supervisor._process.stdin.close()
         result = supervisor.wait(10)
@@ -118,15 +118,15 @@ def test_lost_worker_takes_the_run_along(sandbox: None, tmp_path: Path) -> None:
         assert not Path(spec.run_dir, "artifacts").exists()
 
 
-def test_deadman_kills_a_run_that_is_not_extended(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run", fence_seconds=3) as (supervisor, marker, _):
+def test_deadman_kills_a_run_that_is_not_extended(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor, fence_seconds=3) as (supervisor, marker, _):
         result = supervisor.wait(10)
         assert result and result.reason == "fenced"
         assert not processes_with(marker)
 
 
-def test_extended_run_goes_on(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run", fence_seconds=2) as (supervisor, marker, _):
+def test_extended_run_goes_on(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor, fence_seconds=2) as (supervisor, marker, _):
         for _ in range(8):
             supervisor.extend(2)
             time.sleep(0.4)
@@ -134,8 +134,8 @@ def test_extended_run_goes_on(sandbox: None, tmp_path: Path) -> None:
         assert supervisor.result is None and processes_with(marker)
 
 
-def test_frozen_supervisor_is_fenced_before_it_listens_again(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run", fence_seconds=60) as (supervisor, marker, _):
+def test_frozen_supervisor_is_fenced_before_it_listens_again(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor, fence_seconds=60) as (supervisor, marker, _):
         supervisor.extend(1)
         time.sleep(0.3)
         os.kill(supervisor.pid, signal.SIGSTOP)
@@ -148,8 +148,8 @@ def test_frozen_supervisor_is_fenced_before_it_listens_again(sandbox: None, tmp_
         assert not processes_with(marker)
 
 
-def test_signals_of_a_terminal_or_service_do_not_end_the_run(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "run") as (supervisor, marker, _):
+def test_signals_of_a_terminal_or_service_do_not_end_the_run(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "run", executor) as (supervisor, marker, _):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(supervisor.pid, number)
         time.sleep(0.3)
@@ -163,9 +163,9 @@ def test_prestarted_supervisor_that_is_not_needed_goes_away(sandbox: None) -> No
     assert supervisor._process.returncode == 0
 
 
-def test_two_runs_at_once_do_not_see_each_other(sandbox: None, tmp_path: Path) -> None:
-    with _running(tmp_path / "first") as (first, first_marker, _):
-        with _running(tmp_path / "second") as (second, _, _):
+def test_two_runs_at_once_do_not_see_each_other(sandbox: None, executor: str, tmp_path: Path) -> None:
+    with _running(tmp_path / "first", executor) as (first, first_marker, _):
+        with _running(tmp_path / "second", executor) as (second, _, _):
             second.kill()
             assert second.wait(10)
         first.poll(0)

@@ -1,16 +1,19 @@
 """Sandboxes with a hole made on purpose: the preflight must find each. A test that finds nothing here proves nothing elsewhere."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from jobs.execution import janitor, preflight
 from jobs.execution.client import Supervisor
+from jobs.execution.spec import Container
 
-from .conftest import processes_with
+from .conftest import container, processes_with
 
 _WITHOUT = """
 whole = bubblewrap._arguments
@@ -22,7 +25,7 @@ def arguments(*given):
 bubblewrap._arguments = arguments
 """
 _SHARED = ["--unshare-user", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"]
-_HOLES = {
+_BUBBLEWRAP_HOLES = {
     "shared network": (
         _WITHOUT.format(flags=["--unshare-all"], added=[*_SHARED, "--unshare-pid"]),
         {"loopback", "abstract_socket"},
@@ -85,21 +88,57 @@ _HOLES = {
         {"environment"},
     ),
 }
+_CONTAINER_OPTIONS = """
+whole = container._options
+def options(*given):
+    found = whole(*given)
+    {change}
+    return found
+container._options = options
+"""
+_CONTAINER_HOLES = {
+    "host's network": (
+        _CONTAINER_OPTIONS.format(change="found[found.index('--network') + 1] = 'host'"),
+        {"loopback", "abstract_socket"},
+    ),
+    "root with all capabilities": (
+        _CONTAINER_OPTIONS.format(
+            change="found[found.index('--cap-drop')] = '--cap-add'; found[found.index('--user') + 1] = '0:0'"
+        ),
+        {"privileges"},
+    ),
+    "no filter": (
+        "import json\ncontainer.seccomp.build_filter = lambda: bytes([6, 0, 0, 0, 0, 0, 255, 127])\n"
+        "container.seccomp.engine_profile = lambda: json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})",
+        {"user_namespace"},
+    ),
+    "container outside of the groups": (
+        _CONTAINER_OPTIONS.format(change="found[found.index('--cgroup-parent') + 1] = '/leadersboard-weak'"),
+        {"memory", "processes"},
+    ),
+}
+_HOLES = {"bubblewrap": _BUBBLEWRAP_HOLES, "container": _CONTAINER_HOLES}
 
 
 def _clear_survivors() -> None:
-    janitor.clear_stale()
+    janitor.clear_stale(container=container() if os.geteuid() == 0 and shutil.which(container().engine) else None)
     for pid in processes_with("daemon-leadersboard-preflight-"):
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("hole", _HOLES)
+def _container(executor: str) -> Container | None:
+    return container() if executor == "container" else None
+
+
+@pytest.mark.parametrize(
+    ("executor", "hole"), [(executor, hole) for executor, holes in _HOLES.items() for hole in holes], scope="session"
+)
 def test_preflight_finds_the_hole(
-    hole: str, sandbox: None, weakened: Callable[[str], Callable[[], Supervisor]]
+    executor: str, hole: str, sandbox: None, weakened: Callable[[str], Callable[[], Supervisor]]
 ) -> None:
-    patch, names = _HOLES[hole]
+    patch, names = _HOLES[executor][hole]
     try:
-        found = preflight.probe("bubblewrap", sys.executable, start=weakened(patch))
+        found = preflight.probe(executor, sys.executable, container=_container(executor), start=weakened(patch))
     finally:
         _clear_survivors()
     assert {one.name for one in found if not one.contained} >= names, found
@@ -108,18 +147,20 @@ def test_preflight_finds_the_hole(
     assert not preflight.is_tight(found)
 
 
-def test_preflight_holds_in_the_sandbox_as_it_is(sandbox: None) -> None:
-    found = preflight.probe("bubblewrap", sys.executable)
+def test_preflight_holds_in_the_sandbox_as_it_is(sandbox: None, executor: str) -> None:
+    found = preflight.probe(executor, sys.executable, container=_container(executor))
     assert [one for one in found if not one.contained] == []
     assert len(found) == 14
     assert preflight.is_tight(found)
 
 
+@pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
 def test_preflight_finds_the_unsafe_executor_open(sandbox: None) -> None:
     found = preflight.probe("unsafe-local", sys.executable)
     assert {"host_file", "loopback", "output_quota"} <= {one.name for one in found if not one.contained}
 
 
-def test_preflight_fails_closed_when_nothing_runs(sandbox: None) -> None:
-    found = preflight.probe("bubblewrap", sys.executable, bwrap="/nonexistent/bwrap")
+def test_preflight_fails_closed_when_nothing_runs(sandbox: None, executor: str) -> None:
+    broken = replace(container(), image="localhost/there-is-no-such-image") if executor == "container" else None
+    found = preflight.probe(executor, sys.executable, bwrap="/nonexistent/bwrap", container=broken)
     assert not any(one.contained for one in found)
