@@ -44,10 +44,16 @@ class ErrorCode(models.TextChoices):
     CANCELLED = "cancelled", _("Cancelled.")
     WORKER_LOST = "worker_lost", _("The machine that ran it was lost, three times.")
     STORAGE_UNAVAILABLE = "storage_unavailable", _("Stored files could not be reached.")
+    IMAGE_UNUSABLE = "image_unusable", _("The leaderboard’s container image could not be used.")
     INTERNAL = "internal", _("The platform broke.")
 
 
-PLATFORM_FAULTS = (ErrorCode.WORKER_LOST, ErrorCode.STORAGE_UNAVAILABLE, ErrorCode.INTERNAL)
+PLATFORM_FAULTS = (
+    ErrorCode.WORKER_LOST,
+    ErrorCode.STORAGE_UNAVAILABLE,
+    ErrorCode.IMAGE_UNUSABLE,
+    ErrorCode.INTERNAL,
+)
 
 
 class Worker(models.Model):

@@ -94,6 +94,9 @@ def waiting(job: Job) -> Waiting | None:
     if not workers:
         reason = _("No worker for the class %(name)s is there just now.") % {"name": job.resource_class}
         return Waiting(position, reason, None)
+    if job.leaderboard.image and not any(worker.executor == "container" for worker in workers):
+        reason = _("Its leaderboard needs a worker that runs containers, and none is there just now.")
+        return Waiting(position, reason, None)
     start = _expected_start(job.resource_class, position, len(workers))
     if position == 1:
         return Waiting(position, _("It is next."), start)

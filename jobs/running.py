@@ -19,6 +19,7 @@ from jobs.logs import LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse
+from jobs.sandbox import Images, ImageUnusable
 from jobs.transitions import Cost, Evidence
 from jobs.verdict import Failure, judge
 from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
@@ -41,6 +42,7 @@ class Runner:
         self._pulse = pulse
         self._gpus = gpus or HeldGpus([], [])
         self._executor = executor or settings.EXECUTOR
+        self._images = Images()
         self._ready: Supervisor | None = None
         self._held: Held | None = None
         self.is_stopping_now = False
@@ -76,6 +78,10 @@ class Runner:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
             _fail(job, ErrorCode.BAD_ARCHIVE, str(refusal))
+        except ImageUnusable as error:
+            logger.error("job %s: %s", job.pk, error)
+            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            _give_back(job, ErrorCode.IMAGE_UNUSABLE, str(error), delay)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, str(error), delay)
@@ -111,11 +117,12 @@ class Runner:
         self, place: Workspace, job: Job, held: Held, shipper: LogShipper, progress: ProgressShipper
     ) -> Result:
         """Start the run and follow it to its end, its log and progress going to the database meanwhile."""
+        spec = self._spec(place, job)
         self.prepare()
         supervisor, self._ready = self._ready, None
         assert supervisor is not None
         with supervisor:
-            supervisor.run(self._spec(place, job))
+            supervisor.run(spec)
             held.begin(supervisor)
             if self.is_stopping_now:
                 supervisor.kill("released")
@@ -140,6 +147,7 @@ class Runner:
             gpus=self._gpus.minors,
             environment=self._gpus.environment(),
             sandbox_uid=settings.SANDBOX_UID,
+            container=self._images.use(job.leaderboard.image),
             fence_seconds=settings.FENCE_SECONDS,
         )
 

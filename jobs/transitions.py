@@ -40,6 +40,7 @@ WITH heads AS (
       AND leaderboard_id NOT IN (SELECT leaderboard_id FROM leaderboards_pause WHERE leaderboard_id IS NOT NULL)
       AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id IS NULL)
       AND NOT EXISTS (SELECT FROM jobs_worker WHERE id = %(worker)s AND disabled_at IS NOT NULL)
+      AND (%(runs_images)s OR leaderboard_id NOT IN (SELECT id FROM leaderboards_leaderboard WHERE image <> ''))
     ORDER BY user_id, priority, created_at, id
 ), next AS (
     SELECT job.id
@@ -115,9 +116,17 @@ def _final(status: Status) -> dict[str, Any]:
 
 
 @transaction.atomic
-def claim_next(*, worker_id: int, worker_name: str, resource_classes: list[str]) -> Job | None:
-    """pending -> running for the next job in fair order; None when nothing is due."""
-    values: dict[str, Any] = {"classes": resource_classes, "worker": worker_id, "lease": _lease()}
+def claim_next(
+    *, worker_id: int, worker_name: str, resource_classes: list[str], runs_images: bool = False
+) -> Job | None:
+    """pending -> running for the next job in fair order; None when nothing is due. Jobs of leaderboards with an image of
+    their own are left to workers that run images."""
+    values: dict[str, Any] = {
+        "classes": resource_classes,
+        "worker": worker_id,
+        "lease": _lease(),
+        "runs_images": runs_images,
+    }
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_NEXT, values)
         row = cursor.fetchone()

@@ -115,7 +115,10 @@ class WakeUpWorker(SimpleWorker):
     def _run_next(self) -> bool:
         try:
             job = transitions.claim_next(
-                worker_id=self.row.pk, worker_name=self.name, resource_classes=self.queue_names()
+                worker_id=self.row.pk,
+                worker_name=self.name,
+                resource_classes=self.queue_names(),
+                runs_images=settings.EXECUTOR == "container",
             )
         except DATABASE_ERRORS as error:
             logger.warning("the database is away: %s", str(error).strip())

@@ -8,6 +8,7 @@ production site: nothing secret has a default then.
 import ipaddress
 import os
 import secrets
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,12 @@ RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
 for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
     RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
 
-EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # or unsafe-local
+EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # or container, or unsafe-local
+CONTAINER_ENGINE = env.str("CONTAINER_ENGINE", "podman")
+CONTAINER_ENGINE_OPTIONS = shlex.split(env.str("CONTAINER_ENGINE_OPTIONS", ""))
+CONTAINER_IMAGE = env.str("CONTAINER_IMAGE", "localhost/leadersboard-runner:latest")
+CONTAINER_PYTHON = env.str("CONTAINER_PYTHON", "python3")
+CONTAINER_GPU_OPTION = env.str("CONTAINER_GPU_OPTION", "--device=nvidia.com/gpu={index}")
 ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
 GPU_LOCK_ROOT = Path(env.str("GPU_LOCK_ROOT", str(VAR_DIR / "gpus")))  # shared by all workers of a machine

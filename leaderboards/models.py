@@ -11,6 +11,13 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 DEFAULT_SLUG = "default"
+# [registry[:port]/]path[:tag][@digest], as podman and docker read it.
+_IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+image_name = RegexValidator(
+    rf"\A(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{{1,5}})?/)?{_IMAGE_PART}(?:/{_IMAGE_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z",
+    _("The name of a container image: [registry/]name[:tag][@sha256:digest]."),
+)
 metric_name = RegexValidator(r"^[A-Za-z0-9_.:/-]{1,100}$", _("Letters, digits and _ . : / - only, at most 100."))
 
 
@@ -44,6 +51,17 @@ class Leaderboard(models.Model):
         max_length=200,
         blank=True,
         help_text=_("A folder below DATASET_ROOT, shown read-only to every run."),
+    )
+    image = models.CharField(
+        _("container image"),
+        max_length=255,
+        blank=True,
+        db_default="",
+        validators=[image_name],
+        help_text=_(
+            "Runs happen in this image, on workers with EXECUTOR=container alone, which must have it already. "
+            "Empty: on any worker, in its default."
+        ),
     )
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)

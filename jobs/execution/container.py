@@ -58,7 +58,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
             *_options(spec, container, run.name, profile),
             *_binds(spec),
             *_environment(spec),
-            *[container.gpu_option.format(index=index) for index in spec.gpus],
+            *gpu_options(spec, container),
             *_program(spec, container),
         ]
     except (OSError, SandboxError) as error:
@@ -230,6 +230,10 @@ def _environment(spec: RunSpec) -> list[str]:
     """Ours over the image's; where its programs lie, the image knows better."""
     found = {name: value for name, value in bubblewrap.environment(spec).items() if name != "PATH"}
     return [word for name, value in found.items() for word in ("--env", f"{name}={value}")]
+
+
+def gpu_options(spec: RunSpec, container: Container) -> list[str]:
+    return [container.gpu_option.format(index=index) for index in spec.gpus]
 
 
 def _program(spec: RunSpec, container: Container) -> list[str]:

@@ -31,6 +31,7 @@ _WHAT_TO_DO = {
     ErrorCode.CANCELLED: _("Run it again whenever you like."),
     ErrorCode.WORKER_LOST: _("Run it again. If it happens once more, tell the operators."),
     ErrorCode.STORAGE_UNAVAILABLE: _("Run it again in a few minutes."),
+    ErrorCode.IMAGE_UNUSABLE: _("Tell the operators, who set the leaderboard’s image. Run it again afterwards."),
     ErrorCode.INTERNAL: _("Run it again. If it happens once more, tell the operators this job’s id."),
 }
 

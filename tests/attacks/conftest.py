@@ -4,11 +4,13 @@ What asks for the fixture `executor` runs once in each of them: bubblewrap needs
 podman (or docker), root, and an image with python3: `CONTAINER_IMAGE`, or the one that docker/runner-image makes.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,11 +134,18 @@ def _make_image() -> None:
     if not missing:
         state = subprocess.run([*engine.command(wanted), "info"], capture_output=True, text=True, timeout=60)
         missing = state.stderr.strip()[-300:] if state.returncode else ""
-    if not missing and not engine.has_image(wanted):
-        made = subprocess.run([_MAKE_IMAGE, wanted.image, wanted.engine], capture_output=True, text=True, timeout=300)
-        missing = f"docker/runner-image made no image: {made.stderr.strip()[-300:]}" if made.returncode else ""
+    if not missing:
+        with open(Path(tempfile.gettempdir(), "leadersboard-runner-image.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # tests may run in several processes
+            missing = "" if engine.has_image(wanted) else _run_script(wanted)
     if missing:
         pytest.skip(f"NO CONTAINERS ON THIS MACHINE, NOTHING WAS PROVEN OF THEM: {missing}")
+
+
+def _run_script(wanted: Container) -> str:
+    """What went wrong, if anything."""
+    made = subprocess.run([_MAKE_IMAGE, wanted.image, wanted.engine], capture_output=True, text=True, timeout=300)
+    return f"docker/runner-image made no image: {made.stderr.strip()[-300:]}" if made.returncode else ""
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import sys
 from typing import Any
 
 from django.conf import settings
+from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
-from jobs.execution.preflight import is_tight, probe
+from jobs.execution.preflight import is_tight
+from jobs.sandbox import probe_sandbox
 
 
 class Command(TaughtCommand):
@@ -22,9 +24,12 @@ class Command(TaughtCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--json", action="store_true", help="Print the table as JSON.")
+        parser.add_argument("--image", default="", help="Try this container image instead of the default one.")
 
     def handle(self, **options: Any) -> None:
-        report = probe(settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID)
+        if options["image"] and settings.EXECUTOR != "container":
+            raise CommandError(f"--image needs EXECUTOR=container; this site has {settings.EXECUTOR}.")
+        report = probe_sandbox(options["image"])
         if options["json"]:
             self.stdout.write(json.dumps([dataclasses.asdict(found) for found in report], indent=2))
         else:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import subprocess
 from typing import Any
 
 from django.conf import settings
@@ -10,8 +11,10 @@ from django.core.management.base import CommandError
 from accounts.commands import TaughtCommand
 from jobs.draining import drain
 from jobs.execution import janitor
-from jobs.execution.preflight import is_tight, probe
+from jobs.execution.preflight import is_tight
+from jobs.execution.spec import EXECUTORS
 from jobs.gpus import GpuError, HeldGpus
+from jobs.sandbox import container, probe_sandbox
 from jobs.worker import make_worker
 
 logger = logging.getLogger("jobs.worker")
@@ -62,9 +65,9 @@ class Command(TaughtCommand):
             raise CommandError(
                 f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}."
             )
-        refuse_unsafe_executor()
-        janitor.clear_stale(settings.WORK_ROOT)
-        report = probe(settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID)
+        refuse_executor()
+        self._clear_stale()
+        report = probe_sandbox()
         if not is_tight(report) and settings.EXECUTOR != "unsafe-local":
             for found in report:
                 if not found.contained:
@@ -79,6 +82,12 @@ class Command(TaughtCommand):
         logger.info("worker %s serves %s", worker.name, ", ".join(classes))
         worker.work(burst=options["burst"], max_jobs=options["max_jobs"])
 
+    def _clear_stale(self) -> None:
+        try:
+            janitor.clear_stale(settings.WORK_ROOT, container())
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise CommandError(f"What earlier workers left could not be cleared away: {error}.") from error
+
     def _drain(self, *, now: bool) -> None:
         longest = max(limits["wall_seconds"] for limits in settings.RESOURCE_CLASSES.values())
         stopped, left = drain(now=now, wait_seconds=30 if now else longest + 900)
@@ -90,8 +99,10 @@ class Command(TaughtCommand):
             self.stdout.write("No worker runs on this machine.")
 
 
-def refuse_unsafe_executor() -> None:
-    """The executor without isolation needs DEBUG and an explicit setting."""
+def refuse_executor() -> None:
+    """An unknown one; and the one without isolation needs DEBUG and an explicit setting."""
+    if settings.EXECUTOR not in EXECUTORS:
+        raise CommandError(f"EXECUTOR: {settings.EXECUTOR!r} is unknown; known: {', '.join(EXECUTORS)}.")
     if settings.EXECUTOR == "unsafe-local" and not (settings.DEBUG and settings.ALLOW_UNSAFE_EXECUTOR):
         raise CommandError(
             "EXECUTOR=unsafe-local runs strangers' code unprotected: it needs DEBUG=1 and ALLOW_UNSAFE_EXECUTOR=1."

@@ -1,0 +1,52 @@
+"""The sandbox as the settings describe it: which executor, which image, and whether it is tight."""
+
+from django.conf import settings
+
+from jobs.execution.preflight import Probe, is_tight, probe
+from jobs.execution.spec import Container
+
+
+class ImageUnusable(Exception):
+    """The leaderboard's image cannot be used on this worker: the platform's fault."""
+
+
+def container(image: str = "") -> Container | None:
+    """How a container is made of the image, or of the default one; None where runs are not containers."""
+    if settings.EXECUTOR != "container":
+        return None
+    return Container(
+        engine=settings.CONTAINER_ENGINE,
+        image=image or settings.CONTAINER_IMAGE,
+        options=tuple(settings.CONTAINER_ENGINE_OPTIONS),
+        python=settings.CONTAINER_PYTHON,
+        gpu_option=settings.CONTAINER_GPU_OPTION,
+    )
+
+
+def probe_sandbox(image: str = "") -> list[Probe]:
+    """Try to break out of the sandbox that runs get here, in this image or the default one."""
+    return probe(
+        settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, container=container(image)
+    )
+
+
+class Images:
+    """Which images this worker may use: those that its sandbox was seen to be tight with."""
+
+    def __init__(self) -> None:
+        # The worker started with the default one, so it was tried.
+        self._proven = {settings.CONTAINER_IMAGE}
+
+    def use(self, image: str) -> Container | None:
+        """How a run of a leaderboard with this image ("" for none) is made. Raises ImageUnusable."""
+        if image and settings.EXECUTOR != "container":
+            raise ImageUnusable(
+                f"The leaderboard's image {image} needs a worker with EXECUTOR=container; this one has {settings.EXECUTOR}."
+            )
+        if image and image not in self._proven:
+            found = probe_sandbox(image)
+            if not is_tight(found):
+                first = next(one for one in found if not one.contained)
+                raise ImageUnusable(f"The leaderboard's image {image} cannot be used: {first.what}: {first.how}")
+            self._proven.add(image)
+        return container(image)
