@@ -136,13 +136,14 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Container, mounts and groups of a supervisor that could not remove them itself."""
+        cgroup.remove_of(self.pid, self._started_ticks)
         if self.spec is not None and self.spec.container is not None:
             name = cgroup.run_name(self.spec.run_id, self.pid, self._started_ticks)
             is_gone = engine.remove(self.spec.container, name)
             linux.unmount_below(self.spec.run_dir)
+            cgroup.remove_of(self.pid, self._started_ticks)
             if self.result is not None:
                 self.result.leftovers = not is_gone
-        cgroup.remove_of(self.pid, self._started_ticks)
 
 
 _DIED = "supervisor died"

@@ -22,8 +22,10 @@ def mark_as_ours(run_dir: Path) -> None:
 def clear_stale(runs_root: Path | None = None, container: Container | None = None) -> list[str]:
     """Remove containers and control groups of dead supervisors and, below `runs_root`, run folders of dead workers; what
     was removed. Containers only of the engine that is given."""
-    removed = engine.remove_stale(container) if container else []
-    removed += cgroup.remove_stale()
+    # First the kernel, whose word that all are dead can be taken; then the engine, for what it knows of them.
+    removed = cgroup.remove_stale()
+    if container:
+        removed += engine.remove_stale(container) + cgroup.remove_stale()
     if runs_root is not None and runs_root.is_dir():
         for folder in sorted(runs_root.iterdir()):
             if folder.is_dir() and not folder.is_symlink() and _is_stale(folder):
