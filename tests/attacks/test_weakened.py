@@ -113,7 +113,7 @@ _CONTAINER_HOLES = {
         {"user_namespace"},
     ),
     "container outside of the groups": (
-        _CONTAINER_OPTIONS.format(change="found[found.index('--cgroup-parent') + 1] = '/leadersboard-weak'"),
+        _CONTAINER_OPTIONS.format(change="found[found.index('--cgroup-parent') + 1] = '/leadersboard-run-1-1-weak'"),
         {"memory", "processes"},
     ),
 }
