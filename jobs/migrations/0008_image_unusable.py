@@ -7,8 +7,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('jobs', '0005_request_id_and_tally'),
-        ('leaderboards', '0005_leaderboard_image'),
+        ('jobs', '0007_mlflow_run_index'),
+        ('leaderboards', '0005_console'),
         ('submissions', '0001_initial'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

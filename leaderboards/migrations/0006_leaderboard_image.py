@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('leaderboards', '0004_standings_of_the_past'),
+        ('leaderboards', '0005_console'),
     ]
 
     operations = [
