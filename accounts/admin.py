@@ -1,33 +1,117 @@
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts import admin_invitations as admin_invitations
-from accounts.admin_base import MachineMadeAdmin, record
-from accounts.models import ApiToken, User
-from accounts.services import revoke_token
+from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named
+from accounts.models import ApiToken, Operation, OperatorAction, User
+from accounts.operations import ACTIONS
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin):
+class UserAdmin(OperatedAdmin, DjangoUserAdmin):
+    """People. Only a superuser gives rights away: staff who may change people could else make themselves anything."""
+
     fieldsets = (*DjangoUserAdmin.fieldsets, (_("Quotas"), {"fields": ["submissions_per_hour", "concurrent_jobs"]}))  # type: ignore[misc]
     list_display = ["username", "email", "is_staff", "is_active", "last_login"]
-    show_full_result_count = False
+    list_filter = ["is_staff", "is_active"]
+    search_help_text = _("The beginning of a user's name or address, or a user's number.")
+    search_fields = ["username"]
+    ordering = ["username"]
+    RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+    def find(self, text):
+        by_number = [Q(pk=int(text))] if text.isascii() and text.isdigit() and len(text) < 19 else []
+        return [Q(username__startswith=text), Q(email__startswith=text), *by_number]
+
+    def get_readonly_fields(self, request, obj=None):
+        # Quotas and bans have actions, which ask why; the rest is the machine's.
+        own = ["last_login", "date_joined", "is_active", "submissions_per_hour", "concurrent_jobs"]
+        return own if request.user.is_superuser else [*own, *self.RIGHTS]
+
+    def has_change_permission(self, request, obj=None):
+        is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return not is_above and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request, obj=None):
+        is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
+        return not is_above and super().has_delete_permission(request, obj)
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(OperatedAdmin, DjangoGroupAdmin):
+    """What a group's members may do is for superusers to say."""
+
+    def find(self, text):
+        return [Q(name__startswith=text)]
+
+    def has_add_permission(self, request):
+        return request.user.is_superuser
+
+    def has_change_permission(self, request, obj=None):
+        return request.user.is_superuser
+
+    def has_delete_permission(self, request, obj=None):
+        return request.user.is_superuser
 
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(MachineMadeAdmin):
     list_display = ["user", "name", "created_at", "expires_at", "revoked_at"]
     list_select_related = ["user"]
-    search_fields = ["user__username", "name"]
-    actions = ["revoke"]
+    search_fields = ["user"]
+    search_help_text = _("The beginning of a user's name or address.")
+    ordering = ["-created_at", "-id"]
     exclude = ["digest"]
+
+    def find(self, text):
+        return [Q(user__in=people_named(text))]
 
     def get_readonly_fields(self, request, obj=None):
         return ["user", "name", "created_at", "expires_at", "revoked_at"]
 
-    @admin.action(description=_("Revoke"), permissions=["change"])
-    def revoke(self, request, tokens):
-        for token in tokens:
-            revoke_token(token)
-            record(request, token, "revoked")
+
+class ActionFilter(admin.SimpleListFilter):
+    title = _("action")
+    parameter_name = "action"
+
+    def lookups(self, request, model_admin):
+        own = [("add", _("add")), ("change", _("change")), ("delete", _("delete"))]
+        return [*own, *((code, action.label) for code, action in ACTIONS.items())]
+
+    def queryset(self, request, queryset):
+        return queryset.filter(action=self.value()) if self.value() else queryset
+
+
+@admin.register(OperatorAction)
+class OperatorActionAdmin(MachineMadeAdmin):
+    """Who did what, when and why."""
+
+    list_display = ["created_at", "username", "action", "kind", "object_name", "reason"]
+    list_filter = [ActionFilter]
+    search_fields = ["username"]
+    search_help_text = _("An object's id or an operator's name.")
+    ordering = ["-id"]
+
+    def find(self, text):
+        kinds = OperatorAction.KINDS
+        return [Q(username=text), Q(kind__in=kinds, object_id=text)]
+
+
+@admin.register(Operation)
+class OperationAdmin(MachineMadeAdmin):
+    """Actions on many objects: planned, under way, done."""
+
+    list_display = ["created_at", "action", "user", "total", "done", "refused", "state", "finished_at"]
+    list_select_related = ["user"]
+    exclude = ["object_ids"]
+    ordering = ["-created_at"]
+
+    def get_readonly_fields(self, request, obj=None):
+        return [name for name in super().get_readonly_fields(request, obj) if name != "object_ids"]

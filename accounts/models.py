@@ -77,6 +77,12 @@ class ApiToken(models.Model):
 class OperatorAction(models.Model):
     """Who did what to which object, when and why: one row an object, never changed. The one place to read it."""
 
+    # What objects there are, for a search by an id alone.
+    KINDS = (
+        "jobs.job", "jobs.worker", "accounts.user", "accounts.apitoken", "auth.group", "leaderboards.leaderboard",
+        "leaderboards.pause", "submissions.submission",
+    )  # fmt: skip
+
     user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     # Stays when the account goes; "" is the command line.
     username = models.CharField(_("operator"), max_length=150, blank=True)

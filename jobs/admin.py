@@ -1,31 +1,18 @@
 """Jobs for operators: everything visible, nothing of a job's record editable; actions call the same services as the API."""
 
-from typing import Any
-
-from django.contrib import admin, messages
-from django.contrib.admin.models import LogEntry
-from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.contrib import admin
+from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_base import MachineMadeAdmin, record
-from accounts.refusals import RequestRefused
-from jobs.models import Job, JobAttempt, TrackingOutbox, Worker
+import jobs.operations  # noqa: F401 - registers its actions
+from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
+from jobs.log_page import log_part
+from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link
-from jobs.services import cancel_job, rerun_job
-
-
-class AttemptInline(admin.TabularInline):
-    model = JobAttempt
-    extra = 0
-    can_delete = False
-    fields = readonly_fields = ["number", "worker_name", "outcome", "detail", "started_at", "ended_at"]
-
-    def has_add_permission(self, request, obj=None):
-        return False
+from leaderboards.admin import LeaderboardFilter
 
 
 @admin.register(Job)
@@ -41,28 +28,49 @@ class JobAdmin(MachineMadeAdmin):
         "attempt",
         "created_at",
     ]
-    list_filter = ["status", "error_code", "resource_class", "leaderboard"]
+    list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
     list_select_related = ["user", "leaderboard"]
-    search_fields = ["=id", "user__username", "=error_code", "=submission__id"]
-    search_help_text = _("A job's or submission's id, a user's name or an error code.")
-    actions = ["cancel", "run_again"]
-    inlines = [AttemptInline]
+    search_fields = ["id"]
+    search_help_text = _("A job's or submission's id, an error code, or the beginning of a user's name or address.")
+    ordering = ["-created_at", "-id"]
+    change_form_template = "admin/console/job.html"
+
+    def find(self, text):
+        if (one := as_uuid(text)) is not None:
+            return [Q(pk=one), Q(submission=one), Q(rerun_of=one)]
+        if text in ErrorCode.values:
+            return [Q(error_code=text)]
+        return [Q(user__in=people_named(text))]
+
+    def get_queryset(self, request):
+        # A page of rows must not carry each job's list of a thousand files.
+        found = super().get_queryset(request)
+        is_list = request.resolver_match is not None and request.resolver_match.url_name == "jobs_job_changelist"
+        return (
+            found.defer("config", "params", "metrics", "artifacts", "limits_applied", "error_message")
+            if is_list
+            else found
+        )
 
     @admin.display(description=_("links"))
     def links(self, job: Job) -> str:
-        page, submission = (
-            job.get_absolute_url(),
-            reverse("admin:submissions_submission_change", args=[job.submission_id]),
-        )
-        person = reverse("admin:accounts_user_change", args=[job.user_id])
-        mlflow = mlflow_ui_link(job)
-        shown = format_html(
-            '<a href="{}">page and log</a> · <a href="{}">submission</a> · <a href="{}">person</a>',
-            page,
-            submission,
-            person,
-        )
-        return format_html('{} · <a href="{}">MLflow</a>', shown, mlflow) if mlflow else shown
+        addresses = [
+            (job.get_absolute_url(), _("its page")),
+            (reverse("admin:submissions_submission_change", args=[job.submission_id]), _("its submission")),
+            (reverse("admin:accounts_user_change", args=[job.user_id]), _("its person")),
+        ]
+        if mlflow := mlflow_ui_link(job):
+            addresses.append((mlflow, "MLflow"))
+        return format_html_join(" · ", '<a href="{}">{}</a>', addresses)
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj is not None:
+            context["job"] = obj
+            context["attempts"] = obj.attempts.order_by("number")[:100]
+            context["part"] = log_part(obj)
+            context["disqualification"] = getattr(obj, "disqualification", None)
+            context["reruns"] = obj.reruns.order_by("created_at")[:20]
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         return ["links", *(str(field.name) for field in Job._meta.fields)]
@@ -70,65 +78,74 @@ class JobAdmin(MachineMadeAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         return self.get_fields(request, obj)
 
-    @admin.action(description=_("Cancel"), permissions=["change"])
-    def cancel(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._each(request, jobs, _("cancelled"), lambda job: cancel_job(job, by=request.user))
-
-    @admin.action(description=_("Run again, behind new work"), permissions=["change"])
-    def run_again(self, request: HttpRequest, jobs: QuerySet[Job]) -> None:
-        self._each(request, jobs, _("run again"), lambda job: rerun_job(job, by=request.user))
-
-    def _each(self, request: HttpRequest, jobs: QuerySet[Job], verb: Any, act: Any) -> None:
-        done, refused = 0, []
-        for job in jobs[:1000]:
-            try:
-                act(job)
-            except RequestRefused as refusal:
-                refused.append(f"{job.pk}: {refusal.message}")
-                continue
-            done += 1
-            record(request, job, str(verb))
-        if done:
-            self.message_user(request, _("%(count)s jobs: %(verb)s.") % {"count": done, "verb": verb})
-        for line in refused[:10]:
-            self.message_user(request, line, messages.WARNING)
-
 
 @admin.register(JobAttempt)
 class JobAttemptAdmin(MachineMadeAdmin):
-    list_display = ["job", "number", "worker_name", "outcome", "started_at", "ended_at"]
+    list_display = ["job_id", "number", "worker_name", "outcome", "started_at", "ended_at"]
     list_filter = ["outcome"]
-    search_fields = ["=job__id", "=worker_name"]
+    search_fields = ["job"]
+    search_help_text = _("A job's id or a worker's name.")
     ordering = ["-id"]
+
+    def find(self, text):
+        job = as_uuid(text)
+        return [Q(job=job)] if job else [Q(worker_name=text)]
 
 
 @admin.register(Worker)
 class WorkerAdmin(MachineMadeAdmin):
-    list_display = ["name", "state", "hostname", "pid", "executor", "heartbeat_at", "drain_requested_at"]
+    list_display = [
+        "name",
+        "state",
+        "hostname",
+        "executor",
+        "holds",
+        "heartbeat_at",
+        "disabled_at",
+        "drain_requested_at",
+    ]
     list_filter = ["state"]
-    search_fields = ["name", "hostname"]
-    actions = ["drain"]
+    search_fields = ["name"]
+    search_help_text = _("A worker's name, or the beginning of it.")
+    ordering = ["-heartbeat_at"]
 
-    @admin.action(description=_("Drain: finish the job in hand, then stop"), permissions=["change"])
-    def drain(self, request: HttpRequest, workers: QuerySet[Worker]) -> None:
-        for worker in workers.filter(stopped_at=None):
-            Worker.objects.filter(pk=worker.pk).update(drain_requested_at=Now())
-            record(request, worker, "drain requested")
-        self.message_user(request, _("They stop when their job in hand has ended."))
+    def find(self, text):
+        return [Q(name__startswith=text)]
+
+    @admin.display(description=_("limits that hold"))
+    def holds(self, worker: Worker) -> str:
+        found = worker.sandbox_report
+        return f"{sum(bool(one.get('contained')) for one in found)} / {len(found)}"
+
+    @admin.display(description=_("what its probe of its sandbox found"))
+    def report(self, worker: Worker) -> str:
+        return format_html(
+            "<ul>{}</ul>",
+            format_html_join(
+                "",
+                "<li>{} <strong>{}</strong>: {}</li>",
+                (
+                    ("✓" if one.get("contained") else "✗", one.get("what"), one.get("how"))
+                    for one in worker.sandbox_report
+                ),
+            ),
+        )
+
+    def get_fields(self, request, obj=None):
+        names = [field.name for field in Worker._meta.fields]
+        return ["report" if name == "sandbox_report" else name for name in names]
+
+    def get_readonly_fields(self, request, obj=None):
+        return self.get_fields(request, obj)
 
 
 @admin.register(TrackingOutbox)
 class TrackingOutboxAdmin(MachineMadeAdmin):
-    list_display = ["job", "tries", "next_try_at", "last_error", "created_at"]
-    search_fields = ["=job__id"]
+    list_display = ["job_id", "tries", "next_try_at", "last_error", "created_at"]
+    search_fields = ["job"]
+    search_help_text = _("A job's id.")
+    ordering = ["created_at"]
 
-
-@admin.register(LogEntry)
-class LogEntryAdmin(MachineMadeAdmin):
-    """Who did what, and when."""
-
-    list_display = ["action_time", "user", "content_type", "object_repr", "change_message"]
-    list_filter = ["action_flag"]
-    search_fields = ["=object_id", "user__username"]
-    list_select_related = ["user", "content_type"]
-    ordering = ["-id"]
+    def find(self, text):
+        job = as_uuid(text)
+        return [Q(pk=job)] if job else []

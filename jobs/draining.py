@@ -25,20 +25,20 @@ def drain(*, now: bool, wait_seconds: float) -> tuple[list[Worker], list[Worker]
 
     `now` has them give their job back instead of finishing it; it costs nobody anything and runs again elsewhere.
     """
-    workers = [worker for worker in local_workers() if _is_worker(worker.pid)]
+    workers = [worker for worker in local_workers() if is_worker(worker.pid)]
     for repetition in range(2 if now else 1):
         if repetition:
             time.sleep(0.5)  # the second signal must not melt into the first
         for worker in workers:
             _terminate(worker.pid)
     deadline = time.monotonic() + wait_seconds
-    while time.monotonic() < deadline and any(_is_worker(worker.pid) for worker in workers):
+    while time.monotonic() < deadline and any(is_worker(worker.pid) for worker in workers):
         time.sleep(0.2)
-    left = [worker for worker in workers if _is_worker(worker.pid)]
+    left = [worker for worker in workers if is_worker(worker.pid)]
     return [worker for worker in workers if worker not in left], left
 
 
-def _is_worker(pid: int) -> bool:
+def is_worker(pid: int) -> bool:
     """Whether the process is one of ours: a number alone may be anybody's by now."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

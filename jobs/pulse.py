@@ -7,6 +7,7 @@ cut off, or stuck in a call. So a run ends before its lease does, and nobody els
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from django.db.models.functions import Now
 from accounts import log_context
 from jobs import transitions
 from jobs.execution.client import Supervisor
+from jobs.machine import machine_state
 from jobs.models import Worker
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,8 @@ class Pulse(threading.Thread):
         self._nudge = threading.Event()
         self.held: Held | None = None
         self.drain_requested = threading.Event()
+        self.stop_requested = threading.Event()
+        self.on_stop: Callable[[], None] = lambda: None  # gives the job in hand back
 
     def run(self) -> None:
         while not self._stopping.is_set():
@@ -113,10 +117,14 @@ class Pulse(threading.Thread):
                 logger.warning("job %s attempt %s is no longer ours", held.job_id, held.attempt)
                 held.lose()
         rows = Worker.objects.filter(pk=self._worker_id)
-        rows.update(heartbeat_at=Now())
-        state, drain_requested_at = rows.values_list("state", "drain_requested_at").get()
+        rows.update(heartbeat_at=Now(), machine=machine_state())
+        asked = rows.values_list("state", "drain_requested_at", "stop_requested_at").get()
+        state, drain_requested_at, stop_requested_at = asked
         if drain_requested_at is not None:
             self.drain_requested.set()
+        if stop_requested_at is not None and not self.stop_requested.is_set():
+            self.stop_requested.set()
+            self.on_stop()
         if state == Worker.State.STOPPED and not self._stopping.is_set():
             # Silent for so long that it was taken for gone.
             state = Worker.State.RUNNING if held is not None else Worker.State.IDLE

@@ -110,14 +110,19 @@ def _position(job: Job) -> int | None:
     return int(row[0]) if row else None
 
 
-def _expected_start(resource_class: str, position: int | None, workers: int) -> datetime | None:
-    """From the median run time of the latest ends of the class; None when there were none."""
+def usual_seconds(resource_class: str) -> float | None:
+    """The median run time of the latest ends of the class; None when there were none."""
     ends = Job.objects.filter(resource_class=resource_class, finished_at__isnull=False, started_at__isnull=False)
     times = ends.order_by("-finished_at").values_list("started_at", "finished_at")[:RECENT_ENDS]
     seconds = [(end - start).total_seconds() for start, end in times if start and end and start <= end]
-    if not seconds or position is None:
+    return median(seconds) if seconds else None
+
+
+def _expected_start(resource_class: str, position: int | None, workers: int) -> datetime | None:
+    """From the usual run time of the class; None when nobody knows it."""
+    usual, now = usual_seconds(resource_class), timezone.now()
+    if usual is None or position is None:
         return None
-    usual, now = median(seconds), timezone.now()
     running = Job.objects.filter(status=Status.RUNNING, resource_class=resource_class).values_list(
         "started_at", flat=True
     )

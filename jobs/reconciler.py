@@ -7,15 +7,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
+import jobs.operations  # noqa: F401 - the actions that operations.run_due carries out
+from accounts import operations
 from jobs import queue, tracking, transitions
+from jobs.dependencies import CHECKS, check, count_ends, record_outage
 from jobs.models import FINAL, Job, JobLogChunk, Status, Worker
 from jobs.pulse import DATABASE_ERRORS
 from jobs.retention import prune_jobs, sweep_orphans
@@ -28,6 +33,9 @@ BATCH = 500
 PRUNE_SECONDS = 3600.0
 PUBLISH_SECONDS = 1.0
 TALLY_SECONDS = 5.0
+COUNT_SECONDS = 15.0
+CHECK_SECONDS = 10.0
+OPERATE_SECONDS = 0.5
 RETRY_SECONDS = 60.0
 
 
@@ -112,11 +120,19 @@ class Reconciler:
         self.is_leader = False
         self._watching_since: float | None = None
         self._last_pass = 0.0
+        self._away_since: datetime | None = None
         # MLflow may hang and a sweep of all stored files takes its time: each has a thread and a connection of its own.
         self._threads = [
             threading.Thread(target=self._every, args=(PUBLISH_SECONDS, tracking.publish_due), daemon=True),
             threading.Thread(target=self._every, args=(PRUNE_SECONDS, _prune), daemon=True),
             threading.Thread(target=self._every, args=(TALLY_SECONDS, tally_endings), daemon=True),
+            threading.Thread(target=self._every, args=(COUNT_SECONDS, count_ends), daemon=True),
+            threading.Thread(target=self._every, args=(OPERATE_SECONDS, operations.run_due), daemon=True),
+            # One that hangs must not keep the others from being seen.
+            *(
+                threading.Thread(target=self._every, args=(CHECK_SECONDS, partial(check, name)), daemon=True)
+                for name in CHECKS
+            ),
         ]
 
     def run(self) -> None:
@@ -125,10 +141,14 @@ class Reconciler:
         while not self.stopping.is_set():
             try:
                 self._pass()
+                if self.is_leader and self._away_since is not None:
+                    record_outage(self._away_since)
+                    self._away_since = None
             except DATABASE_ERRORS as error:
                 logger.warning("the database is away: %s", str(error).strip())
                 self.is_leader = False
                 self._watching_since = None
+                self._away_since = self._away_since or timezone.now()
                 connection.close()
             except Exception:  # the outermost edge: jobs hang on this loop, and the next pass tries again
                 logger.exception("reconciling")
@@ -174,4 +194,5 @@ class Reconciler:
 
 def _prune() -> None:
     prune_jobs()
+    operations.sweep_old()
     sweep_orphans()

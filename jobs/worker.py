@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import time
+from datetime import datetime
 from typing import Any, cast
 
 import redis.exceptions
@@ -24,7 +25,9 @@ from rq.serializers import JSONSerializer
 
 from accounts import log_context
 from jobs import queue, transitions
+from jobs.draining import is_worker
 from jobs.gpus import HeldGpus
+from jobs.machine import machine_state
 from jobs.models import Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse
 from jobs.running import Runner, persist
@@ -56,6 +59,7 @@ class WakeUpWorker(SimpleWorker):
         self.runner = Runner(pulse, gpus=self._gpus)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        pulse.on_stop = self.runner.stop_now
         pulse.start()
         done = 0
         try:
@@ -91,7 +95,19 @@ class WakeUpWorker(SimpleWorker):
             executor=settings.EXECUTOR,
             sandbox_report=self.sandbox_report,
             gpus=[gpu.as_json() for gpu in self._gpus.gpus],
+            disabled_at=self._was_disabled_at(),
+            machine=machine_state(),
         )
+
+    def _was_disabled_at(self) -> datetime | None:
+        """A worker that is started in the place of a disabled one, with its machine, GPUs and classes, is disabled too."""
+        own = {gpu.uuid for gpu in self._gpus.gpus}
+        for row in Worker.objects.filter(hostname=socket.gethostname()).order_by("-pk")[:20]:
+            is_same = {card.get("uuid") for card in row.gpus} == own and row.resource_classes == self.queue_names()
+            is_alive = row.stopped_at is None and row.pid != os.getpid() and is_worker(row.pid)
+            if is_same and not is_alive:
+                return row.disabled_at
+        return None
 
     sandbox_report: list[dict[str, Any]] = []
 

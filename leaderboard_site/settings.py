@@ -177,6 +177,8 @@ POLL_SECONDS = env.float("POLL_SECONDS", 5)  # a worker looks by itself that oft
 MAX_LOSSES = 3
 MAX_RELEASES = 6
 RETENTION_DAYS = env.int("RETENTION_DAYS", 90)
+QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", 600)  # no job should wait longer for its first start
+TRACKING_STUCK_SECONDS = env.float("TRACKING_STUCK_SECONDS", 3600)
 TRACKING_BACKOFF_SECONDS = env.float("TRACKING_BACKOFF_SECONDS", 300)
 
 GIB = 1024**3
@@ -213,7 +215,7 @@ RQ_SHOW_ADMIN_LINK = False
 
 # --- Django --------------------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "leaderboard_site.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -1,9 +1,10 @@
 from django.contrib import admin
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_base import MachineMadeAdmin, record
-from leaderboards.models import Baseline, Entry, Leaderboard, Metric
-from leaderboards.services import rebuild_entries
+import leaderboards.operations  # noqa: F401 - registers its actions
+from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, as_uuid, people_named
+from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 
 
 class MetricInline(admin.TabularInline):
@@ -18,27 +19,62 @@ class BaselineInline(admin.TabularInline):
     raw_id_fields = ["user"]
 
 
-@admin.register(Leaderboard)
-class LeaderboardAdmin(admin.ModelAdmin):
-    list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at"]
-    list_filter = ["visibility", "takes_submissions"]
-    search_fields = ["title", "slug"]
-    prepopulated_fields = {"slug": ["title"]}
-    inlines = [MetricInline, BaselineInline]
-    actions = ["rebuild"]
+class LeaderboardFilter(FewFilter):
+    title = _("leaderboard")
+    parameter_name = "leaderboard"
+    field = "leaderboard"
 
-    @admin.action(description=_("Rebuild entries from the completed jobs"), permissions=["change"])
-    def rebuild(self, request, leaderboards):
-        for leaderboard in leaderboards:
-            count = rebuild_entries(leaderboard)
-            record(request, leaderboard, f"entries rebuilt: {count}")
-            self.message_user(request, f"{leaderboard}: {count}")
+    def choose_from(self):
+        return Leaderboard.objects.order_by("title", "id").only("id", "title")
+
+
+@admin.register(Leaderboard)
+class LeaderboardAdmin(OperatedAdmin):
+    list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at", "is_paused"]
+    list_select_related = ["pause"]
+    search_fields = ["title"]
+    search_help_text = _("The beginning of a title or a slug.")
+    prepopulated_fields = {"slug": ["title"]}
+    ordering = ["title", "id"]
+    inlines = [MetricInline, BaselineInline]
+
+    @admin.display(description=_("paused"), boolean=True)
+    def is_paused(self, leaderboard: Leaderboard) -> bool:
+        return getattr(leaderboard, "pause", None) is not None
+
+    def find(self, text):
+        return [Q(title__startswith=text), Q(slug__startswith=text)]
 
 
 @admin.register(Entry)
 class EntryAdmin(MachineMadeAdmin):
-    list_display = ["leaderboard", "user", "score", "job", "submitted_at"]
-    list_filter = ["leaderboard"]
-    list_select_related = ["leaderboard", "user", "job"]
-    search_fields = ["user__username", "=job__id"]
+    list_display = ["leaderboard", "user", "score", "job_id", "submitted_at"]
+    list_filter = [LeaderboardFilter]
+    list_select_related = ["leaderboard", "user"]
+    search_fields = ["user"]
+    search_help_text = _("A job's id, or the beginning of a user's name or address.")
+    ordering = ["-id"]
+
+    def find(self, text):
+        job = as_uuid(text)
+        return [Q(job=job)] if job else [Q(user__in=people_named(text))]
+
+
+@admin.register(Disqualification)
+class DisqualificationAdmin(MachineMadeAdmin):
+    list_display = ["created_at", "job_id", "reason", "by"]
+    list_select_related = ["by"]
+    search_fields = ["job"]
+    search_help_text = _("A job's id.")
+    ordering = ["-created_at"]
+
+    def find(self, text):
+        job = as_uuid(text)
+        return [Q(job=job)] if job else []
+
+
+@admin.register(Pause)
+class PauseAdmin(MachineMadeAdmin):
+    list_display = ["__str__", "reason", "by", "created_at"]
+    list_select_related = ["leaderboard", "by"]
     ordering = ["-id"]

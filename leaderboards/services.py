@@ -1,5 +1,6 @@
 """Writes about leaderboards: who stands where."""
 
+import itertools
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -162,3 +163,22 @@ def create_leaderboard(*, slug: str, title: str, metrics: list[dict[str, Any]], 
         row.full_clean()
         row.save()
     return leaderboard
+
+
+@transaction.atomic
+def copy_leaderboard(leaderboard: Leaderboard) -> Leaderboard:
+    """A new leaderboard that measures the same: hidden and closed, without jobs, entries or baselines."""
+    taken = set(Leaderboard.objects.filter(slug__startswith=leaderboard.slug[:40]).values_list("slug", flat=True))
+    slug = next(name for number in itertools.count(2) if (name := f"{leaderboard.slug[:40]}-{number}") not in taken)
+    own = {"id", "slug", "visibility", "takes_submissions", "created_at"}
+    fields = {field.attname: getattr(leaderboard, field.attname) for field in Leaderboard._meta.concrete_fields}
+    made = Leaderboard.objects.create(
+        **{name: value for name, value in fields.items() if name not in own},
+        slug=slug,
+        visibility=Leaderboard.Visibility.HIDDEN,
+        takes_submissions=False,
+    )
+    for metric in leaderboard.metrics.all():
+        metric.pk, metric.leaderboard = None, made
+        metric.save(force_insert=True)
+    return made

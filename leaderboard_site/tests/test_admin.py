@@ -2,11 +2,10 @@
 
 import pytest
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 
 from accounts.tests.factories import ApiTokenFactory, UserFactory
-from jobs.models import Job, JobAttempt, Status
+from jobs.models import JobAttempt, Status
 from jobs.tests.factories import JobAttemptFactory, JobFactory, WorkerFactory
 
 pytestmark = pytest.mark.django_db
@@ -42,26 +41,6 @@ def test_job_form_changes_nothing(client, operator):
     client.post(address, {"score": "0.99", "status": "failed", "attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0})
     job.refresh_from_db()
     assert (job.score, job.status) == (0.5, Status.COMPLETED)
-
-
-def test_cancel_action_cancels_and_is_recorded(client, operator):
-    job, done = JobFactory(), JobFactory(status=Status.COMPLETED)
-    chosen = {"action": "cancel", "_selected_action": [str(job.pk), str(done.pk)]}
-    answer = client.post(reverse("admin:jobs_job_changelist"), chosen, follow=True)
-    job.refresh_from_db()
-    assert job.status == Status.CANCELLED
-    assert job.cancel_requested_by == operator
-    assert b"already ended" in answer.content
-    assert list(LogEntry.objects.values_list("user_id", "object_id", "change_message")) == [
-        (operator.pk, str(job.pk), "cancelled")
-    ]
-
-
-def test_run_again_makes_a_job_behind_new_work(client, operator):
-    done = JobFactory(status=Status.FAILED)
-    client.post(reverse("admin:jobs_job_changelist"), {"action": "run_again", "_selected_action": [str(done.pk)]})
-    again = Job.objects.get(rerun_of=done)
-    assert (again.status, again.priority, again.user) == (Status.PENDING, 1, done.user)
 
 
 def test_staff_without_permissions_sees_nothing(client):

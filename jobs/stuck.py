@@ -1,0 +1,163 @@
+"""Jobs that do not move though they should: the list must be empty, and each kind can be mended by one call.
+
+Each query reads a partial index or the newest jobs alone, so that it costs the same however many jobs there are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from accounts.models import User
+from accounts.refusals import InvalidInput
+from accounts.services import record_action
+from jobs import queue, steering, transitions
+from jobs.models import Job, Status, TrackingOutbox
+from leaderboards.services import rebuild_entries
+
+SHOWN = 20
+# How many of the newest completed jobs are looked at for a missing entry or run.
+LOOKED_AT = 1000
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """One job that does not move, since when, and what kind of trouble it is."""
+
+    kind: "Kind"
+    job: Job
+    since: datetime | None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to be stuck: how it is found, what mends it, and what the button says."""
+
+    code: str
+    label: Any
+    remedy: Any
+    find: Callable[[], QuerySet[Job]]
+    since: str
+    mend: Callable[[Job, User], None]
+
+
+def _ago(seconds: float) -> Any:
+    return Now() - timedelta(seconds=seconds)
+
+
+def _lease_over() -> QuerySet[Job]:
+    grace = settings.RECONCILE_SECONDS * 6 + settings.SETTLE_SECONDS
+    return Job.objects.filter(status=Status.RUNNING, lease_until__lt=_ago(grace)).order_by("lease_until")
+
+
+def _uncalled() -> QuerySet[Job]:
+    late = settings.REPUSH_SECONDS * 3
+    due = Job.objects.filter(status=Status.PENDING, available_at__lt=_ago(late))
+    return due.filter(Q(pushed_at=None) | Q(pushed_at__lt=_ago(late))).order_by("pushed_at")
+
+
+def _not_stopping() -> QuerySet[Job]:
+    late = settings.HEARTBEAT_SECONDS * 3 + 60
+    running = Job.objects.filter(status=Status.RUNNING, lease_until__isnull=False)
+    return running.filter(cancel_requested_at__lt=_ago(late)).order_by("cancel_requested_at")
+
+
+def _behind() -> QuerySet[Job]:
+    late = TrackingOutbox.objects.filter(created_at__lt=_ago(settings.TRACKING_STUCK_SECONDS)).order_by("created_at")
+    return Job.objects.filter(pk__in=list(late.values_list("pk", flat=True)[:SHOWN]))
+
+
+_LOST = """
+SELECT job.id FROM (
+    SELECT id, leaderboard_id, user_id, score, run_id FROM jobs_job WHERE status = 'completed'
+    ORDER BY created_at DESC, id DESC LIMIT %(looked_at)s
+) job WHERE {condition} LIMIT %(shown)s
+"""
+_WITHOUT_ENTRY = """
+job.score IS NOT NULL AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)
+AND NOT EXISTS (SELECT FROM leaderboards_entry entry
+                WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
+AND EXISTS (SELECT FROM leaderboards_metric metric WHERE metric.leaderboard_id = job.leaderboard_id)
+"""
+_WITHOUT_RUN = "job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)"
+
+
+def _newest_completed(condition: str) -> QuerySet[Job]:
+    with connection.cursor() as cursor:
+        cursor.execute(_LOST.format(condition=condition), {"looked_at": LOOKED_AT, "shown": SHOWN})
+        return Job.objects.filter(pk__in=[row[0] for row in cursor.fetchall()]).order_by("finished_at")
+
+
+def _requeue(job: Job, by: User) -> None:
+    transitions.requeue_lost(job.pk, attempt=job.attempt)
+
+
+def _call(job: Job, by: User) -> None:
+    if queue.push(job.pk, job.resource_class):
+        transitions.mark_pushed([job.pk])
+
+
+def _stop_its_worker(job: Job, by: User) -> None:
+    if job.worker is not None:
+        steering.stop(job.worker)
+
+
+def _rebuild(job: Job, by: User) -> None:
+    rebuild_entries(job.leaderboard, user_id=job.user_id)
+
+
+def _send_now(job: Job, by: User) -> None:
+    TrackingOutbox.objects.filter(pk=job.pk).update(next_try_at=Now())
+
+
+def _send_again(job: Job, by: User) -> None:
+    TrackingOutbox.objects.get_or_create(job=job)
+
+
+KINDS = {
+    kind.code: kind
+    for kind in (
+        Kind("lease_over", _("runs, though its lease is over"), _("Take it back"), _lease_over, "lease_until", _requeue),
+        Kind("uncalled", _("waits, and no worker was called"), _("Call a worker"), _uncalled, "created_at", _call),
+        Kind(
+            "not_stopping", _("was cancelled, and still runs"), _("Stop its worker"), _not_stopping,
+            "cancel_requested_at", _stop_its_worker,
+        ),
+        Kind(
+            "without_entry", _("completed, and its person stands nowhere"), _("Rebuild the entry"),
+            lambda: _newest_completed(_WITHOUT_ENTRY), "finished_at", _rebuild,
+        ),
+        Kind(
+            "without_run", _("completed, and nobody sends it to MLflow"), _("Send it"),
+            lambda: _newest_completed(_WITHOUT_RUN), "finished_at", _send_again,
+        ),
+        Kind("behind", _("MLflow does not have it for long"), _("Try now"), _behind, "finished_at", _send_now),
+    )
+}  # fmt: skip
+
+
+def stuck_jobs() -> list[Stuck]:
+    """Everything that is stuck, at most SHOWN of a kind."""
+    return [
+        Stuck(kind, job, getattr(job, kind.since))
+        for kind in KINDS.values()
+        for job in kind.find().select_related("user", "leaderboard", "worker").defer(*HEAVY)[:SHOWN]
+    ]
+
+
+HEAVY = ("config", "params", "metrics", "artifacts", "error_message", "limits_applied")
+
+
+def mend(code: str, job: Job, *, by: User) -> None:
+    """Do what the kind's button says, and record it. What is not stuck any more is left as it is by the guards."""
+    kind = KINDS.get(code)
+    if kind is None:
+        raise InvalidInput("unknown_kind", _("There is no such kind of trouble."))
+    kind.mend(job, by)
+    record_action(by, f"mend_{code}", [job], reason=f"{kind.label} → {kind.remedy}")

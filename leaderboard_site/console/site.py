@@ -1,0 +1,35 @@
+"""The admin's own addresses, beside those of its models."""
+
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.urls import URLPattern, path
+from django.utils.translation import gettext_lazy as _
+
+
+class ConsoleSite(AdminSite):
+    site_header = site_title = "LeadersBoard"
+    index_title = _("Operations")
+    index_template = "admin/console/index.html"
+    site_url = "/"
+
+    def get_urls(self) -> list[Any]:
+        # Imported here: the views need the models, which are not there yet when the admin's app is made.
+        from leaderboard_site.console import views
+
+        own: list[URLPattern] = [
+            path("status/", self.admin_view(views.status), name="status"),
+            path("status/part/", self.admin_view(views.status_part), name="status_part"),
+            path("status/mend/", self.admin_view(views.mend), name="status_mend"),
+            path("queue/", self.admin_view(views.queue_switch), name="queue_switch"),
+            path("operations/plan/", self.admin_view(views.plan), name="operation_plan"),
+            path("operations/<uuid:operation_id>/", self.admin_view(views.operation), name="operation"),
+            path("operations/<uuid:operation_id>/part/", self.admin_view(views.operation_part), name="operation_part"),
+        ]
+        return own + super().get_urls()
+
+    def index(self, request, extra_context=None):
+        from accounts.models import OperatorAction
+
+        recent = OperatorAction.objects.filter(user=request.user)[:10]
+        return super().index(request, {"recent_actions": recent, **(extra_context or {})})
