@@ -24,7 +24,7 @@ SELECT class, (SELECT count(*) FROM (
            SELECT FROM jobs_job WHERE status = 'pending' AND resource_class = class LIMIT %(cap)s) capped),
        (SELECT created_at FROM jobs_job WHERE status = 'pending' AND resource_class = class
         ORDER BY created_at LIMIT 1)
-FROM unnest(%(classes)s) class
+FROM unnest(%(classes)s::text[]) class
 """
 
 
