@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django import forms
 from django.apps import apps
-from django.db import models, transaction
+from django.db import transaction
 from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
@@ -61,7 +61,7 @@ class Action:
         """What will happen and how long it will take, in sentences; bounded work for any number of objects."""
         return []
 
-    def apply(self, obj: models.Model, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         raise NotImplementedError
 
 

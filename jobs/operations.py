@@ -65,7 +65,7 @@ class CancelJob(JobAction):
             }
         ]
 
-    def apply(self, obj: Job, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         services.cancel_job(obj, by=by, reason=reason)
 
 
@@ -98,7 +98,7 @@ class RerunJob(JobAction):
                 )
         return lines
 
-    def apply(self, obj: Job, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         services.rerun_job(obj, by=by, reason=reason)
 
 
@@ -119,7 +119,7 @@ class DisqualifyJob(JobAction):
             _("The reason is shown to the person, on the job's page."),
         ]
 
-    def apply(self, obj: Job, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         if obj.status != Status.COMPLETED:
             raise Conflict("not_completed", gettext_lazy("Only a completed job can be disqualified."))
         disqualify(obj.leaderboard, user_id=obj.user_id, job_id=obj.pk, reason=reason, by=by)

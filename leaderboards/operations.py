@@ -10,7 +10,7 @@ from accounts.models import User
 from accounts.operations import Action, register
 from accounts.services import record_action
 from leaderboards import services
-from leaderboards.models import Entry, Leaderboard
+from leaderboards.models import Entry
 
 
 @register
@@ -64,7 +64,7 @@ class RebuildEntries(Action):
             % {"count": standing}
         ]
 
-    def apply(self, obj: Leaderboard, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         count = services.rebuild_entries(obj)
         record_action(by, self.code, [obj], reason=reason, details={"entries": count})
 
@@ -79,6 +79,6 @@ class CopyLeaderboard(Action):
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("Everything that defines it is copied; jobs and entries are not. Open the copy when it is ready.")]
 
-    def apply(self, obj: Leaderboard, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         made = services.copy_leaderboard(obj)
         record_action(by, self.code, [obj, made], reason=reason, details={"from": obj.slug, "to": made.slug})

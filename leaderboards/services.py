@@ -111,7 +111,9 @@ def disqualify(leaderboard: Leaderboard, *, user_id: int, job_id: UUID, reason: 
 
     The entry's row is locked by the rebuild, so a job that completes meanwhile is either seen or compared afterwards.
     """
-    _, is_new = Disqualification.objects.get_or_create(job_id=job_id, defaults={"reason": _required(reason), "by": by})
+    _made, is_new = Disqualification.objects.get_or_create(
+        job_id=job_id, defaults={"reason": _required(reason), "by": by}
+    )
     if not is_new:
         raise Conflict("already_disqualified", _("The job is disqualified already."))
     rebuild_entries(leaderboard, user_id=user_id)

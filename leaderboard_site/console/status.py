@@ -162,7 +162,8 @@ def backlog() -> dict[str, Any]:
         "cap": CAP,
         "oldest": oldest[0] if oldest else None,
         "error": oldest[1] if oldest else "",
-        "is_late": bool(oldest) and (timezone.now() - oldest[0]).total_seconds() > settings.TRACKING_STUCK_SECONDS,
+        "is_late": oldest is not None
+        and (timezone.now() - oldest[0]).total_seconds() > settings.TRACKING_STUCK_SECONDS,
     }
 
 

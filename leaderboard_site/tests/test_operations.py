@@ -491,3 +491,14 @@ def test_staff_who_may_change_people_cannot_raise_themselves():
     assert (answer.status_code, above.username != "mine") == (403, True)
     password = reverse("admin:auth_user_password_change", args=[above.pk])
     assert client.post(password, {"password1": "a-new-password-1", "password2": "a-new-password-1"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "code", ["disqualify_job", "pause_leaderboard", "resume_leaderboard", "disable_worker", "enable_worker"]
+)
+def test_what_holds_already_is_refused_in_words(operator, code):
+    client, _ = operator
+    target = completed(LeaderboardFactory(), UserFactory(), 0.5) if code == "disqualify_job" else subject(code)
+    first, second = carry_out(client, target, code), carry_out(client, target, code)
+    assert (first.done, second.done, second.refused) == (1, 0, 1)
+    assert "already" in second.refusals[0] or "not" in second.refusals[0]
