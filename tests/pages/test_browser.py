@@ -1,36 +1,21 @@
 """The pages in a real Chromium: what moves by itself, what is kept, and that it all works without JavaScript."""
 
-import os
 import re
-import shutil
 from uuid import uuid4
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
-from accounts.tests.factories import PASSWORD, UserFactory
+from accounts.tests.factories import UserFactory
 from jobs import transitions
 from jobs.models import Job
 from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.contents import read_config_file
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here"),
-    pytest.mark.django_db(transaction=True, serialized_rollback=True),
-]
-SWITCHES = [
-    "no-sandbox",
-    "disable-gpu",
-    "disable-quic",
-    "no-first-run",
-    "disable-background-networking",
-    "disable-sync",
-]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
 # The elements that stick out of the window, but for those inside of something that scrolls by itself.
 TOO_WIDE = """() => {
   const edge = document.documentElement.clientWidth;
@@ -39,43 +24,6 @@ TOO_WIDE = """() => {
     .map((one) => `${one.tagName}.${one.className} ${one.getBoundingClientRect().right}`);
 }"""
 GOOD = {"main.py": b"print(1)", "config.yaml": b"epochs: 1\n"}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    # Playwright's loop runs in this thread, which Django takes for asynchronous code.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{switch}" for switch in SWITCHES])
-        yield browser
-        browser.close()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-
-
-@pytest.fixture
-def open_page(chromium, live_server):
-    """A signed-in page; what goes wrong in it, or leaves for another host, fails the test at its end."""
-    contexts, complaints = [], []
-
-    def open_page(user, **options):
-        context = chromium.new_context(base_url=live_server.url, locale="en-US", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
-        page.on("request", lambda sent: None if sent.url.startswith(live_server.url) else complaints.append(sent.url))
-        page.goto("/login/")
-        page.fill("[name=username]", user.username)
-        page.fill("[name=password]", PASSWORD)
-        page.press("[name=password]", "Enter")
-        expect(page.locator(".person")).to_be_visible()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def choose(page, files):

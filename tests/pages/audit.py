@@ -1,0 +1,33 @@
+"""What is measured of a page in a real browser: accessibility, weight, steadiness."""
+
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+
+# WCAG 2.2 AA, and the rules that axe counts as good practice.
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+MOST_BYTES = 150_000
+MOST_SHIFT = 0.01
+# Everything but pictures, as it came over the wire; of what the cache gave, what it would have cost.
+WEIGHT = """() => performance.getEntries()
+  .filter((entry) => ["navigation", "resource"].includes(entry.entryType) && entry.initiatorType !== "img")
+  .reduce((sum, entry) => sum + Math.max(entry.transferSize, entry.encodedBodySize), 0)"""
+SHIFT = """() => new Promise((resolve) => {
+  let sum = 0;
+  new PerformanceObserver((list) => { for (const entry of list.getEntries()) sum += entry.value; })
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => resolve(sum), 150);
+})"""
+
+
+def accessibility(page: Any) -> list[str]:
+    """What axe finds: the rule, how many places, and the first of them."""
+    found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]}).response["violations"]
+    return [f"{one['id']} x{len(one['nodes'])}: {one['nodes'][0]['html'][:160]}" for one in found]
+
+
+def cost(page: Any) -> list[str]:
+    """A page that is too heavy, or whose parts jump while it loads."""
+    weight, shift = page.evaluate(WEIGHT), page.evaluate(SHIFT)
+    told = [f"{weight} bytes"] if weight > MOST_BYTES else []
+    return told + ([f"layout shift {shift:.3f}"] if shift > MOST_SHIFT else [])

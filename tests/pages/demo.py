@@ -1,0 +1,212 @@
+"""A site as it looks after some weeks of use: boards, people, jobs in every status. For screenshots and checks of pages."""
+
+import math
+import random
+import struct
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+from django.utils import timezone
+
+from accounts.models import User
+from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.models import ErrorCode, Job, JobProgress
+from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory
+from leaderboards.models import Leaderboard
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from submissions.archive import write_archive
+from submissions.models import Submission
+from submissions.tests.factories import SubmissionFactory
+
+PEOPLE = [
+    "hanako", "ada.lovelace", "k-nakamura", "chen-wei", "m.curie", "fatima", "sato-lab", "o.heaviside", "t-suzuki",
+    "noether", "turing-fan", "rin",
+]  # fmt: skip
+METRICS = [
+    {"name": "image_auc", "label": "Image AUROC"},
+    {"name": "pixel_auc", "label": "Pixel AUROC"},
+    {"name": "aupro", "label": "AUPRO"},
+    {"name": "seconds", "label": "Seconds", "unit": "s", "direction": "lower"},
+]
+ABOUT = """Find the defects in **real textures** (brick, grass, gravel) with synthetic defects.
+
+- Train on good pictures alone; the test has both.
+- The score is the image AUROC over all three categories.
+- No network; the data set lies in `$DATASET_DIR`, read-only.
+"""
+LOG = "\n".join(
+    ["\x1b[1mPatchCore\x1b[0m on brick, grass, gravel", "device: cuda:0, 60 training pictures a category"]
+    + [f"epoch {n:2d}  loss {1.4 * math.exp(-n / 9):.4f}  \x1b[32mval auc {0.7 + 0.26 * (1 - math.exp(-n / 7)):.4f}\x1b[0m" for n in range(1, 41)]
+    + ["\x1b[33mwarning: coreset kept 2 % of 61440 patches\x1b[0m", "done in 74.2 s"]
+) + "\n"  # fmt: skip
+
+
+@dataclass
+class Demo:
+    user: User
+    board: Leaderboard
+    completed: Job
+    other: Job
+    running: Job
+    failed: Job
+    pending: Job
+
+    def pages(self) -> dict[str, str]:
+        """Every page that somebody signed in can see, by a name for its file."""
+        return {
+            "home": "/",
+            "leaderboard": self.board.get_absolute_url(),
+            "submit": f"/submit/?leaderboard={self.board.slug}",
+            "jobs": "/jobs/",
+            "submissions": "/submissions/",
+            "job-completed": self.completed.get_absolute_url(),
+            "job-running": self.running.get_absolute_url(),
+            "job-failed": self.failed.get_absolute_url(),
+            "job-pending": self.pending.get_absolute_url(),
+            "job-files": f"{self.completed.get_absolute_url()}artifacts/",
+            "submission": self.completed.submission.get_absolute_url(),
+            "compare": f"/compare/?job={self.completed.pk}&job={self.other.pk}",
+            "compare-choose": "/compare/",
+            "account": "/account/",
+            "profile": "/account/profile/",
+            "password": "/account/password/",
+            "not-found": "/nowhere/",
+        }
+
+    PUBLIC = {"login": "/login/", "sign-up": "/sign-up/"}
+
+
+def picture(seed: int, size: int = 128) -> bytes:
+    """A PNG of waves with a hot spot, such as an anomaly map is."""
+    rng = random.Random(seed)
+    x0, y0 = rng.uniform(30, 100), rng.uniform(30, 100)
+    rows = bytearray()
+    for y in range(size):
+        rows.append(0)
+        for x in range(size):
+            heat = math.exp(-((x - x0) ** 2 + (y - y0) ** 2) / 350)
+            base = 70 + 25 * math.sin(x / 6 + seed) * math.cos(y / 7)
+            rows += bytes((min(255, int(base + 190 * heat)), int(base), int(max(0, base + 40 - 90 * heat))))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(rows))) + chunk(b"IEND", b"")
+    )
+
+
+def keep(content: bytes) -> str:
+    return storages["artifacts"].save(f"demo/{uuid4()}", ContentFile(content))
+
+
+def curves(offset: float = 0.0) -> list[dict[str, Any]]:
+    steps = range(1, 41)
+    return [
+        {"name": "train/loss", "points": [[n, round(1.4 * math.exp(-n / 9) + 0.05, 4), n * 1.8] for n in steps]},
+        {"name": "val/auc", "points": [[n, round(0.7 + (0.26 - offset) * (1 - math.exp(-n / 7)), 4), n * 1.8] for n in steps]},
+    ]  # fmt: skip
+
+
+def submission(user: User, board: Leaderboard, config: str, days_ago: float) -> Submission:
+    """With its files really stored, so that pages that read them have something to read."""
+    import io
+
+    made = SubmissionFactory.build(user=user, leaderboard=board)
+    code = f"import argparse\n\n# {user.username}\nprint('fit')\n".encode()
+    target = io.BytesIO()
+    files = {"main.py": code, "config.yaml": config.encode(), "src/model.py": b"class Model:\n    pass\n"}
+    manifest = write_archive(target, [(name, io.BytesIO(content)) for name, content in files.items()])
+    made.object_name = storages["submissions"].save(f"{made.id}.tar", ContentFile(target.getvalue()))
+    made.manifest = [{"path": entry.path, "bytes": entry.bytes} for entry in manifest]
+    made.size_bytes = len(target.getvalue())
+    made.created_at = timezone.now() - timedelta(days=days_ago)
+    made.save(force_insert=True)
+    return made
+
+
+def completed(user: User, board: Leaderboard, score: float, days_ago: float, seed: int, **given: Any) -> Job:
+    config = f"model: patchcore\nbackbone: resnet18\ncoreset: {0.01 * (1 + seed % 5):.2f}\nseed: {seed}\n"
+    sent = submission(user, board, config, days_ago)
+    metrics = {
+        "image_auc": score,
+        "pixel_auc": min(0.999, score + 0.012),
+        "aupro": score - 0.06,
+        "seconds": 40 + 9.3 * seed,
+    }
+    wall = 42 + 9 * (seed % 7)
+    log = keep(LOG.encode())
+    return JobFactory(
+        user=user, leaderboard=board, submission=sent, status="completed", score=score, metrics=metrics,
+        params={"model": "patchcore", "backbone": "resnet18", "coreset": 0.01 * (1 + seed % 5), "seed": seed},
+        created_at=sent.created_at, wall_seconds=wall, peak_memory_bytes=(900 + 130 * (seed % 9)) * 1024**2,
+        log_name=log, **given,
+    )  # fmt: skip
+
+
+def make_demo() -> Demo:
+    rng = random.Random(7)
+    board = LeaderboardFactory(
+        slug="textures", title="Textures: brick, grass, gravel", description=ABOUT, metrics=METRICS
+    )
+    wood = LeaderboardFactory(slug="wood-ja", title="木目の欠陥検出チャレンジ 2026", metrics=METRICS[:2])
+    LeaderboardFactory(slug="screws", title="Screws and bolts", metrics=METRICS[:1])
+    people = {name: UserFactory(username=name) for name in PEOPLE}
+    user = people["hanako"]
+    user.first_name, user.email = "山田 花子", "hanako@example.com"
+    user.save(update_fields=["first_name", "email"])
+    for number, name in enumerate(PEOPLE[1:]):
+        job = completed(
+            people[name],
+            board,
+            round(0.971 - 0.019 * number + rng.uniform(-0.004, 0.004), 4),
+            0.4 + 1.7 * number,
+            number,
+        )
+        EntryFactory(leaderboard=board, job=job, score=job.score)
+        if number < 4:
+            JobFactory(user=people[name], leaderboard=wood, status="running") if number == 0 else None
+            EntryFactory(
+                leaderboard=wood,
+                job=completed(people[name], wood, 0.9 - 0.03 * number, number, number),
+                score=0.9 - 0.03 * number,
+            )
+    other = completed(user, board, 0.9312, 3, 4)
+    files = {f"maps/{kind}.png": picture(number) for number, kind in enumerate(["brick", "grass", "gravel"])}
+    files["curve.csv"] = b"epoch,loss\n" + b"".join(b"%d,%f\n" % (n, math.exp(-n / 9)) for n in range(1, 40))
+    files["model.txt"] = b"weights" * 500
+    artifacts = [{"path": path, "bytes": len(data), "sha256": "", "name": keep(data)} for path, data in files.items()]
+    best = completed(user, board, 0.9587, 0.1, 2, artifacts=artifacts)
+    EntryFactory(leaderboard=board, job=best, score=best.score)
+    for job, offset in ((best, 0.0), (other, 0.04)):
+        JobProgress.objects.create(
+            job=job, attempt=1, fraction=1, message="", curves=curves(offset), fraction_at=timezone.now()
+        )
+        JobAttemptFactory(job=job, worker_name="gpu-1/0", outcome="completed", ended_at=job.finished_at)
+    now = timezone.now()
+    sent = submission(user, board, "model: padim\nbackbone: wide_resnet50\n", 0)
+    failed = JobFactory(
+        user=user, leaderboard=board, submission=sent, status="failed", error_code=ErrorCode.OUT_OF_MEMORY,
+        error_message="The run used 4.0 GiB of memory; class small allows 4 GiB.", log_name=keep(LOG[:900].encode()),
+        created_at=now - timedelta(hours=5),
+    )  # fmt: skip
+    running = JobFactory(
+        user=user, leaderboard=board, submission=sent, status="running",
+        created_at=now - timedelta(seconds=80), started_at=now - timedelta(seconds=70),
+    )  # fmt: skip
+    LogChunkFactory(job=running, content=LOG[:1400].encode())
+    JobProgress.objects.create(
+        job=running, attempt=1, fraction=0.45, message="epoch 18 of 40", curves=[{**one, "points": one["points"][:18]} for one in curves()],
+        fraction_at=now,
+    )  # fmt: skip
+    pending = JobFactory(user=user, leaderboard=board, submission=sent)
+    JobFactory(user=user, leaderboard=wood, status="cancelled", created_at=now - timedelta(days=1))
+    ApiTokenFactory(user=user, name="laptop")
+    ApiTokenFactory(user=user, name="CI")
+    return Demo(user, board, best, other, running, failed, pending)

@@ -1,0 +1,128 @@
+"""What must be right on every page: for everyone's eyes and hands, light and steady, in both languages."""
+
+import pytest
+from playwright.sync_api import expect
+
+from accounts.tests.factories import PASSWORD, UserFactory
+from jobs.models import Job, Status
+from jobs.tests.factories import JobFactory
+from leaderboards.tests.factories import LeaderboardFactory
+from tests.pages.audit import accessibility, cost
+from tests.pages.demo import Demo, make_demo
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+LOOKS = {"en-US": [("light", 1280), ("dark", 390)], "ja-JP": [("light", 390)]}
+
+
+@pytest.mark.parametrize("language", ["en-US", "ja-JP"])
+def test_every_page_is_accessible_light_and_steady(open_page, settings, language):
+    """`make screenshots` looks at every page in all eight looks; here in three of them."""
+    settings.SIGN_UP = "open"
+    demo = make_demo()
+    found = {}
+    for user, pages in ((demo.user, demo.pages()), (None, Demo.PUBLIC)):
+        page = open_page(user, locale=language, reduced_motion="reduce", viewport={"width": 1280, "height": 900})
+        for name, url in pages.items():
+            page.goto(url)
+            assert page.locator("html").get_attribute("lang") == language[:2]
+            complaints = cost(page)
+            for scheme, width in LOOKS[language]:
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+                page.set_viewport_size({"width": width, "height": 900})
+                complaints += [f"{scheme} {width}: {one}" for one in accessibility(page)]
+            page.set_viewport_size({"width": 1280, "height": 900})
+            if complaints:
+                found[name] = complaints
+    assert found == {}
+
+
+FOCUS = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  const box = one.getBoundingClientRect();
+  return { seen: one === document.body || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0),
+           what: one.outerHTML.slice(0, 120) };
+}"""
+
+
+def tab_to(page, selector, most=80):
+    """Go there as somebody without a mouse does, seeing at each step where the focus is."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(FOCUS)
+        assert focus["seen"], f"the focus cannot be seen on {focus['what']}"
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached with the keyboard on {page.url}")
+
+
+def test_the_whole_story_without_a_mouse(open_page, tmp_path):
+    user = UserFactory()
+    LeaderboardFactory(slug="bricks")
+    for name in ("main.py", "config.yaml"):
+        (tmp_path / name).write_text("")
+    page = open_page(None)
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.goto("/submit/?leaderboard=bricks")
+    assert page.evaluate("document.activeElement.name") == "username"
+    page.keyboard.type(user.username)
+    tab_to(page, "[name=password]")
+    page.keyboard.type(PASSWORD)
+    page.keyboard.press("Enter")
+
+    for _ in range(2):
+        expect(page.locator("[data-drop]")).to_be_visible()
+        tab_to(page, "[name=files]")
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files([tmp_path / "main.py", tmp_path / "config.yaml"])
+        expect(page.locator("[data-summary]")).to_contain_text("all will be taken")
+        tab_to(page, "[data-send]")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/jobs/*/")
+        tab_to(page, "#cancel")
+        page.keyboard.press("Enter")
+        expect(page.locator(".notes")).to_contain_text("cancelled")
+        page.goto("/submit/?leaderboard=bricks")
+    assert [job.status for job in Job.objects.all()] == [Status.CANCELLED] * 2
+
+    tab_to(page, "a[href='/jobs/']")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/jobs/")
+    for number in range(2):
+        tab_to(page, f"#pick-{Job.objects.order_by('-created_at')[number].pk}")
+        page.keyboard.press("Space")
+    tab_to(page, "#compare")
+    page.keyboard.press("Enter")
+    expect(page.locator("table.compare").first).to_be_visible()
+
+
+def test_nothing_moves_for_those_who_asked_for_less(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    for motion, moves in (("reduce", False), ("no-preference", True)):
+        page = open_page(user, reduced_motion=motion)
+        page.goto("/jobs/")
+        assert bool(page.evaluate("document.getAnimations().length")) == moves
+        page.goto(job.get_absolute_url())
+        assert bool(page.evaluate("document.getAnimations().length")) == moves
+
+
+def test_a_swap_keeps_what_was_typed_the_focus_and_the_place(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    page = open_page(user, viewport={"width": 1280, "height": 500})
+    page.goto(job.get_absolute_url())
+    page.fill("#log-query", "not sent yet")
+    page.evaluate("window.scrollTo(0, 200)")
+    place = page.evaluate("window.scrollY")
+    with page.expect_response("**/state/**"):
+        pass
+    with page.expect_response("**/state/**"):
+        pass
+    assert page.input_value("#log-query") == "not sent yet"
+    assert page.evaluate("document.activeElement.id") == "log-query"
+    assert place > 0 and page.evaluate("window.scrollY") == place
