@@ -77,7 +77,7 @@ def test_the_whole_story_without_a_mouse(open_page, tmp_path):
         expect(page.locator("[data-drop]")).to_be_visible()
         tab_to(page, "[name=files]")
         with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
+            page.keyboard.press("Space")
         chooser.value.set_files([tmp_path / "main.py", tmp_path / "config.yaml"])
         expect(page.locator("[data-summary]")).to_contain_text("all will be taken")
         tab_to(page, "[data-send]")
