@@ -15,8 +15,8 @@ from rest_framework.views import APIView
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
 from jobs.models import Job, Status
-from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, read_log, waiting
-from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus
+from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left, waiting
+from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus, ProgressShown
 from jobs.services import cancel_job, enqueue_job
 from submissions.api import NewestFirst
 
@@ -120,17 +120,38 @@ class JobLogsView(APIView):
         )
 
 
+class JobProgressView(APIView):
+    @extend_schema(responses={200: ProgressShown, **refusals(401, 404, 503)}, operation_id="get_job_progress")
+    def get(self, request: Request, job_id: UUID) -> Response:
+        """How far the run says it is, and its curves so far; they stay after the end."""
+        job = _own(request, job_id, "progress")
+        progress = progress_of(job)
+        return Response(
+            {
+                "job_id": job.id,
+                "status": job.status,
+                "fraction": progress.fraction if progress else None,
+                "message": progress.message if progress else "",
+                "reported_at": progress.updated_at if progress else None,
+                "seconds_left": seconds_left(job, progress) if progress else None,
+                "ignored": progress.ignored if progress else 0,
+                "curves": progress.curves if progress else [],
+            }
+        )
+
+
 class JobResultsView(APIView):
     @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 503)}, operation_id="get_job_results")
     def get(self, request: Request, job_id: UUID) -> Response:
         """What the run left. `run_id` and the links are null until MLflow has the run."""
-        job = _own(request, job_id)
+        job = _own(request, job_id, "progress")
         if not job.is_final:
             raise Conflict(
                 "not_final",
                 _("The job is %(status)s; its results are there when it has ended."),
                 status=Status(job.status).label,
             )
+        progress = progress_of(job)
         return Response(
             {
                 "job_id": job.id,
@@ -139,6 +160,7 @@ class JobResultsView(APIView):
                 "params": job.params,
                 "metrics": job.metrics,
                 "score": job.score,
+                "curves": progress.curves if progress else [],
                 "artifacts": [{key: item[key] for key in ("path", "bytes", "sha256")} for item in job.artifacts],
                 "mlflow_ui_link": mlflow_ui_link(job) or None,
                 "mlflow_rest_link": mlflow_rest_link(job) or None,

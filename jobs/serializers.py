@@ -84,6 +84,24 @@ class JobStatus(serializers.Serializer):
     waiting = WaitingShown(required=False, help_text="Only while pending.")
 
 
+class CurveShown(serializers.Serializer):
+    name = serializers.CharField()
+    points = serializers.ListField(
+        child=serializers.ListField(child=serializers.FloatField()), help_text="[step, value, seconds since the start]"
+    )
+
+
+class ProgressShown(serializers.Serializer):
+    job_id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=Status.values)
+    fraction = serializers.FloatField(allow_null=True, help_text="0 to 1; null until the run says so.")
+    message = serializers.CharField()
+    reported_at = serializers.DateTimeField(allow_null=True)
+    seconds_left = serializers.FloatField(allow_null=True, help_text="At the pace so far; only while it runs.")
+    ignored = serializers.IntegerField(help_text="Reported values that broke a rule.")
+    curves = CurveShown(many=True)
+
+
 class ArtifactShown(serializers.Serializer):
     path = serializers.CharField()
     bytes = serializers.IntegerField()
@@ -97,6 +115,7 @@ class JobResults(serializers.Serializer):
     params = serializers.DictField()
     metrics = serializers.DictField(child=serializers.FloatField())
     score = serializers.FloatField(allow_null=True)
+    curves = CurveShown(many=True)
     artifacts = ArtifactShown(many=True)
     mlflow_ui_link = serializers.CharField(allow_null=True)
     mlflow_rest_link = serializers.CharField(allow_null=True)

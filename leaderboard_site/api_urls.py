@@ -18,6 +18,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="api-job"),
     path("jobs/<uuid:job_id>/status", jobs.JobStatusView.as_view(), name="api-job-status"),
     path("jobs/<uuid:job_id>/logs", jobs.JobLogsView.as_view(), name="api-job-logs"),
+    path("jobs/<uuid:job_id>/progress", jobs.JobProgressView.as_view(), name="api-job-progress"),
     path("jobs/<uuid:job_id>/results", jobs.JobResultsView.as_view(), name="api-job-results"),
     path("jobs/<uuid:job_id>/artifacts/<path:path>", jobs.JobArtifactView.as_view(), name="api-job-artifact"),
     path("jobs/<uuid:job_id>/cancel", jobs.JobCancelView.as_view(), name="api-job-cancel"),

@@ -69,6 +69,12 @@ def progress(fraction: float, message: str) -> None:
     print(f"::progress {fraction:.2f} {message}", flush=True)
 
 
+def report(step: int, metrics: dict[str, float]) -> None:
+    """Points of curves, for the log and for programs: `::metric step=1 category/image_auc=0.94`."""
+    values = " ".join(f"category/{name}={value:.6g}" for name, value in metrics.items() if np.isfinite(value))
+    print(f"::metric step={step} {values}", flush=True)
+
+
 def read_config(path: Path, own: dict[str, Any]) -> dict[str, Any]:
     """The example's defaults, and over them the file's settings. An unknown name is a mistake."""
     given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -154,6 +160,7 @@ def run_categories(names: list[str], root: Path, size: int, make: Callable[[], D
         values = "  ".join(f"{key} {value:.4f}" for key, value in result.evaluation.metrics.items())
         timing = ", ".join(f"{key} {value:.1f} s" for key, value in result.seconds.items())
         print(f"{name:<12} {values}  ({timing})", flush=True)
+        report(number, result.evaluation.metrics | {f"{key}_seconds": value for key, value in result.seconds.items()})
         yield result
 
 

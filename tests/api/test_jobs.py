@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 
 from accounts.tests.factories import UserFactory
 from jobs import queue
-from jobs.models import Job, Status
+from jobs.models import Job, JobProgress, Status
 from jobs.services import rerun_job
 from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.tests.factories import LeaderboardFactory
@@ -440,12 +440,41 @@ def test_results_of_a_completed_job(api, user, settings):
         200,
         {
             "job_id": str(job.pk), "status": "completed", "run_id": "r1", "params": {"k": 1},
-            "metrics": {"image_auc": 0.9, "seconds": 10.0}, "score": 0.9,
+            "metrics": {"image_auc": 0.9, "seconds": 10.0}, "score": 0.9, "curves": [],
             "artifacts": [{"path": "図/a.txt", "bytes": 1, "sha256": "0" * 64}],
             "mlflow_ui_link": f"{settings.MLFLOW_PUBLIC_URL}/#/experiments/7/runs/r1",
             "mlflow_rest_link": f"{settings.MLFLOW_PUBLIC_URL}/api/2.0/mlflow/runs/get?run_id=r1",
         },
     )  # fmt: skip
+
+
+def test_progress_and_curves_while_it_runs_and_after(api, user):
+    started = timezone.now() - timedelta(seconds=100)
+    job = JobFactory(user=user, status="running", started_at=started)
+    url = f"/api/jobs/{job.pk}/progress"
+    nothing = {"fraction": None, "message": "", "reported_at": None, "seconds_left": None, "ignored": 0, "curves": []}
+    assert told(api.get(url)) == (200, {"job_id": str(job.pk), "status": "running", **nothing})
+    curves = [{"name": "loss", "points": [[0, 1.0, 0.5], [1, 0.5, 1.0]]}]
+    moment = timezone.now()
+    fields = {
+        "fraction": 0.25,
+        "fraction_at": moment,
+        "message": "a",
+        "ignored": 2,
+        "curves": curves,
+        "updated_at": moment,
+    }
+    JobProgress.objects.create(job=job, attempt=1, **fields)
+    answer = api.get(url).json()
+    assert answer.pop("seconds_left") == pytest.approx(300, abs=30)
+    assert answer == {
+        "job_id": str(job.pk), "status": "running", "fraction": 0.25, "message": "a", "ignored": 2, "curves": curves,
+        "reported_at": as_json(moment),
+    }  # fmt: skip
+    done = JobFactory(user=user, status="failed")
+    JobProgress.objects.update(job=done)
+    answers = [api.get(f"/api/jobs/{done.pk}/{call}").json() for call in ("progress", "results")]
+    assert ([answer["curves"] for answer in answers], answers[0]["seconds_left"]) == ([curves, curves], None)
 
 
 def test_results_before_mlflow_has_them(api, user):
@@ -490,7 +519,7 @@ def test_a_running_job_is_asked_to_stop(api, user):
 # --- Foreign ids ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["", "/status", "/logs", "/results", "/artifacts/a.txt"])
+@pytest.mark.parametrize("path", ["", "/status", "/logs", "/progress", "/results", "/artifacts/a.txt"])
 def test_a_foreign_job_is_not_there(api, path):
     artifacts = [{"path": "a.txt", "name": "a", "bytes": 1, "sha256": "0" * 64}]
     foreign = JobFactory(status="completed", artifacts=artifacts)

@@ -82,6 +82,16 @@ def test_progress_rises_from_0_to_1(ran: Run, name: str) -> None:
 
 
 @every_example
+def test_each_category_is_a_point_of_the_curves(ran: Run, name: str) -> None:
+    lines = re.findall(r"^::metric step=(\d+) (.+)$", ran.log, re.MULTILINE)
+    assert [int(step) for step, _ in lines] == [0, 1, 2]
+    names = [f"category/{key}" for key in (*MAIN_METRICS, "fit_seconds", "test_seconds")]
+    assert [[pair.partition("=")[0] for pair in pairs.split()] for _, pairs in lines] == [names] * 3
+    values = dict(pair.split("=") for pair in lines[0][1].split())
+    assert float(values["category/image_auc"]) == pytest.approx(ran.metrics["brick_image_auc"], abs=1e-5)
+
+
+@every_example
 def test_log_is_short_and_free_of_warnings(ran: Run, name: str) -> None:
     assert len(ran.log.splitlines()) < 40
     assert "Warning" not in ran.log
