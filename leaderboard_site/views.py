@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.contrib.auth.decorators import login_required
-from django.db.models import Count, Max, OuterRef, Subquery
+from django.db.models import Count, Exists, OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from accounts.forms import TokenForm
 from jobs.models import Job, Status
 from jobs.views import quota_used
-from leaderboards.models import Entry, Leaderboard
+from leaderboards.models import Baseline, Entry, Leaderboard, Standing
 
 BOARDS_SHOWN = 100
 
@@ -30,14 +30,16 @@ class BoardCard:
 
 
 def board_cards(user) -> list[BoardCard]:
-    """Every leaderboard that the user can see, in five queries however many there are."""
-    entries = Entry.objects.filter(leaderboard=OuterRef("pk"))
+    """Every leaderboard that the user can see, in five queries however many there are. Baselines lead none."""
+    marked = Baseline.objects.filter(leaderboard=OuterRef("leaderboard_id"), user=OuterRef("user_id"))
+    entries = Entry.objects.filter(~Exists(marked), leaderboard=OuterRef("pk"))
     highest = entries.order_by("-score", "submitted_at", "id").values("pk")[:1]
     lowest = entries.order_by("score", "submitted_at", "id").values("pk")[:1]
+    latest = Standing.objects.filter(leaderboard=OuterRef("pk")).order_by("-began_at").values("began_at")[:1]
     boards = list(
         Leaderboard.objects.visible_to(user)
         .prefetch_related("metrics")
-        .annotate(highest=Subquery(highest), lowest=Subquery(lowest))[:BOARDS_SHOWN]
+        .annotate(highest=Subquery(highest), lowest=Subquery(lowest), latest=Subquery(latest))[:BOARDS_SHOWN]
     )
     leading = {
         board.pk: board.highest if board.ranking_metric.higher_is_better else board.lowest
@@ -45,16 +47,16 @@ def board_cards(user) -> list[BoardCard]:
         if board.ranking_metric
     }
     leaders = Entry.objects.select_related("user").in_bulk([pk for pk in leading.values() if pk])
-    counted = Entry.objects.filter(leaderboard__in=boards).values("leaderboard_id").order_by()
-    people = {row["leaderboard_id"]: row for row in counted.annotate(people=Count("id"), latest=Max("updated_at"))}
+    counted = Entry.objects.filter(~Exists(marked), leaderboard__in=boards).values("leaderboard_id").order_by()
+    people = {row["leaderboard_id"]: row["people"] for row in counted.annotate(people=Count("id"))}
     active = Job.objects.filter(leaderboard__in=boards).active().values("leaderboard_id", "status").order_by()
     at_work = {(row["leaderboard_id"], row["status"]): row["jobs"] for row in active.annotate(jobs=Count("id"))}
     return [
         BoardCard(
             board=board,
             leader=leaders.get(leading.get(board.pk)),
-            people=people.get(board.pk, {}).get("people", 0),
-            latest=people.get(board.pk, {}).get("latest"),
+            people=people.get(board.pk, 0),
+            latest=board.latest,
             running=at_work.get((board.pk, Status.RUNNING), 0),
             pending=at_work.get((board.pk, Status.PENDING), 0),
         )
@@ -64,7 +66,10 @@ def board_cards(user) -> list[BoardCard]:
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "home.html", {"cards": board_cards(request.user)})
+    cards = board_cards(request.user)
+    return render(
+        request, "home.html", {"cards": cards, "is_moving": any(card.running or card.pending for card in cards)}
+    )
 
 
 @login_required

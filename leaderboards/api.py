@@ -17,9 +17,13 @@ from rest_framework.views import APIView
 
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
+from leaderboards.export import inert_cell
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, ranked_entries
+from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Ranking
+from leaderboards.selection import selection
 from leaderboards.serializers import EntriesShown, EntryShown, LeaderboardShown
+
+STR = OpenApiTypes.STR
 
 
 class CsvRenderer(BaseRenderer):
@@ -39,11 +43,6 @@ class CsvRenderer(BaseRenderer):
             cells = [row["rank"], row["user_id"], row["score"], *values, row["job_id"], row["submitted_at"]]
             writer.writerow([inert_cell(cell) for cell in [*cells, row["wall_seconds"]]])
         return out.getvalue().encode()
-
-
-def inert_cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
 
 
 class LeaderboardsView(APIView):
@@ -72,13 +71,17 @@ class EntriesView(APIView):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter(
-                "metric", OpenApiTypes.STR, description="Order by this metric; the ranking one if left out."
-            ),
+            OpenApiParameter("metric", STR, description="Order by this metric; the ranking one if left out."),
+            OpenApiParameter("q", STR, description="Only people whose name has this in it."),
+            OpenApiParameter("of", STR, description="The metric that `min` and `max` bound; `metric` if left out."),
+            OpenApiParameter("min", OpenApiTypes.DOUBLE, description="The least value kept."),
+            OpenApiParameter("max", OpenApiTypes.DOUBLE, description="The largest value kept."),
+            OpenApiParameter("as_of", OpenApiTypes.DATE, description="The board at the end of this day."),
+            OpenApiParameter("after", STR, description="Where to go on: `next` of the answer before."),
             OpenApiParameter(
                 "limit", OpenApiTypes.INT, description=f"At most {LARGEST_PAGE}; {PAGE_SIZE} if left out."
             ),
-            OpenApiParameter("format", OpenApiTypes.STR, enum=["json", "csv"]),
+            OpenApiParameter("format", STR, enum=["json", "csv"]),
         ],
         responses={
             (200, "application/json"): EntriesShown,
@@ -91,31 +94,18 @@ class EntriesView(APIView):
         """Who stands where: each person's best job, best first."""
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
-        metric = chosen_metric(board, request.query_params.get("metric", ""))
-        limit = page_limit(request.query_params.get("limit", ""))
-        rows = ranked_entries(board, metric)[:limit]
+        selected = selection(board, request.query_params)
+        page = Ranking(selected).page(page_limit(request.query_params.get("limit", "")))
+        metric = selected.metric
         answer = {
             "leaderboard": board.slug,
-            "metric": "",
-            "direction": "higher",
-            "entries": EntryShown(rows, many=True).data,
+            "metric": metric.name if metric else "",
+            "direction": metric.direction if metric else Metric.Direction.HIGHER.value,
+            "as_of": selected.as_of,
+            "next": str(page.following) if page.following else None,
+            "entries": EntryShown(page.rows, many=True).data,
         }
-        if metric is not None:
-            answer |= {"metric": metric.name, "direction": metric.direction}
         return Response(answer)
-
-
-def chosen_metric(board: Leaderboard, name: str) -> Metric | None:
-    """The board's metric of that name, the ranking one for no name; InvalidInput for an unknown name."""
-    if not name:
-        return board.ranking_metric
-    for metric in board.metric_list:
-        if metric.name == name:
-            return metric
-    known = ", ".join(metric.name for metric in board.metric_list)
-    raise InvalidInput(
-        "bad_metric", _("must be one of %(known)s, not %(name)r."), field="metric", known=known, name=name[:100]
-    )
 
 
 def page_limit(text: str) -> int:

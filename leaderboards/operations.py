@@ -82,3 +82,33 @@ class CopyLeaderboard(Action):
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         made = services.copy_leaderboard(obj)
         record_action(by, self.code, [obj, made], reason=reason, details={"from": obj.slug, "to": made.slug})
+
+
+@register
+class MarkBaseline(Action):
+    code = "mark_baseline"
+    label = gettext_lazy("Mark as baseline")
+    model = "leaderboards.entry"
+    permission = "leaderboards.change_leaderboard"
+
+    def effects(self, ids: Sequence[Any]) -> list[str]:
+        return [_("It stays in its place, marked and without a rank; those behind it move up by one.")]
+
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+        services.mark_baseline(obj.leaderboard, user_id=obj.user_id)
+        record_action(by, self.code, [obj], reason=reason)
+
+
+@register
+class UnmarkBaseline(Action):
+    code = "unmark_baseline"
+    label = gettext_lazy("Baseline no more")
+    model = "leaderboards.entry"
+    permission = "leaderboards.change_leaderboard"
+
+    def effects(self, ids: Sequence[Any]) -> list[str]:
+        return [_("It takes a rank again.")]
+
+    def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
+        services.unmark_baseline(obj.leaderboard, user_id=obj.user_id)
+        record_action(by, self.code, [obj], reason=reason)

@@ -16,23 +16,36 @@ class LeaderboardShown(serializers.ModelSerializer):
 
     class Meta:
         model = Leaderboard
-        fields = ["slug", "title", "description", "dataset", "opens_at", "closes_at", "takes_submissions", "metrics"]
+        fields = [
+            "slug",
+            "title",
+            "description",
+            "rules",
+            "dataset",
+            "opens_at",
+            "closes_at",
+            "takes_submissions",
+            "metrics",
+        ]
 
 
 class EntryShown(serializers.Serializer):
-    rank = serializers.IntegerField(help_text="Equal values share a rank.")
-    user_id = serializers.CharField(source="user.username")
+    rank = serializers.IntegerField(allow_null=True, help_text="Equal values share a rank; null for a baseline.")
+    user_id = serializers.CharField(source="username")
+    is_baseline = serializers.BooleanField()
     value = serializers.FloatField(help_text="Of the metric that the list is ordered by.")
     score = serializers.FloatField(help_text="Of the ranking metric.")
-    metrics = serializers.DictField(child=serializers.FloatField(), source="job.metrics")
-    job_id = serializers.UUIDField()
+    metrics = serializers.DictField(child=serializers.FloatField())
+    job_id = serializers.UUIDField(allow_null=True, help_text="Null where retention has deleted a past entry's job.")
     submitted_at = serializers.DateTimeField()
-    wall_seconds = serializers.FloatField(source="job.wall_seconds", allow_null=True)
-    peak_memory_bytes = serializers.IntegerField(source="job.peak_memory_bytes", allow_null=True)
+    wall_seconds = serializers.FloatField(allow_null=True)
+    peak_memory_bytes = serializers.IntegerField(allow_null=True)
 
 
 class EntriesShown(serializers.Serializer):
     leaderboard = serializers.CharField()
     metric = serializers.CharField()
     direction = serializers.ChoiceField(choices=Metric.Direction.values)
+    as_of = serializers.DateField(allow_null=True)
+    next = serializers.CharField(allow_null=True, help_text="Give it as `after` for the rows that follow.")
     entries = EntryShown(many=True)

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.utils.translation import gettext_lazy as _
 
@@ -84,11 +83,13 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
 
 @transaction.atomic
 def mark_baseline(leaderboard: Leaderboard, *, user_id: int, label: str = "") -> Baseline:
-    """Make a person's entry a reference to beat, which takes no rank; ValidationError when the board has its most."""
+    """Make a person's entry a reference to beat, which takes no rank; Conflict when the board has its most."""
     Leaderboard.objects.select_for_update().get(pk=leaderboard.pk)  # so that two at once are counted
     others = leaderboard.baselines.exclude(user_id=user_id)
     if others.count() >= Baseline.MOST:
-        raise ValidationError(_("At most %(most)d baselines on one leaderboard.") % {"most": Baseline.MOST})
+        raise Conflict(
+            "too_many_baselines", _("At most %(most)d baselines on one leaderboard."), most=Baseline.MOST
+        )
     return Baseline.objects.update_or_create(
         leaderboard=leaderboard, user_id=user_id, defaults={"label": label} if label else {}
     )[0]

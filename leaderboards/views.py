@@ -1,103 +1,173 @@
-"""The page of a leaderboard: who stands where. It reads entries alone, never all jobs."""
+"""The pages of a leaderboard: who stands where, how that changed, the same as a file, and a badge."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import replace
 from typing import Any
 
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Count
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.decorators.http import require_safe
 
+from accounts.refusals import InvalidInput
+from leaderboards.badge import badge_svg, badge_text
+from leaderboards.changes import changes, records, steps_of
 from leaderboards.charts import cost_chart, progress_chart
-from leaderboards.models import Entry, Leaderboard, Metric
-from leaderboards.queries import PAGE_SIZE, ranked_entries
+from leaderboards.export import FORMATS, export
+from leaderboards.models import Leaderboard
+from leaderboards.queries import PAGE_SIZE, Page, Ranking, Row
+from leaderboards.selection import MOST_COLUMNS, Selection, selection
 
 CHARTED = 200
-LAST_PAGE = 10_000
-# A page of rows must not carry each job's list of a thousand files.
-UNSEEN = ("job__artifacts", "job__params", "job__config", "job__limits_applied", "job__error_message")
+CHARTED_PEOPLE = 8
+BADGE_SECONDS = 300
+# What another choice of columns starts anew.
+NOT_KEPT = {"column", "after", "before", "near"}
 
 
-@dataclass
-class Row:
-    """One person's line: the entry with its `rank` and `value`, and the cells in the order of the metrics."""
-
-    entry: Entry
-    cells: list[tuple[Metric, float | None]]
-    tries: int
-    is_mine: bool
-    can_open: bool
+def board_of(request: HttpRequest, slug: str) -> Leaderboard:
+    boards = Leaderboard.objects.visible_to(request.user).select_related("pause").prefetch_related("metrics")
+    return get_object_or_404(boards, slug=slug)
 
 
-def rows(board: Leaderboard, entries: list[Entry], user: Any) -> list[Row]:
-    """The entries as lines, with how many runs each person has completed: one query for all of them."""
-    people = [entry.user_id for entry in entries]
-    completed = board.jobs.filter(user__in=people, status="completed").values("user_id").order_by()
-    tries = {row["user_id"]: row["tries"] for row in completed.annotate(tries=Count("id"))} if people else {}
-    sees_all = user.is_staff and user.has_perm("jobs.view_job")
-    return [
-        Row(
-            entry=entry,
-            cells=[(metric, entry.job.metrics.get(metric.name)) for metric in board.metric_list],
-            tries=tries.get(entry.user_id, 1),
-            is_mine=entry.user_id == user.pk,
-            can_open=entry.user_id == user.pk or sees_all,
-        )
-        for entry in entries
-    ]
-
-
-def own_entry(board: Leaderboard, metric: Metric | None, user: Any) -> Entry | None:
-    """The user's entry with its rank by the metric: counted, because a filtered window would rank it first."""
-    mine = (
-        ranked_entries(board, metric).defer(*UNSEEN).filter(user=user).first()
-        if user.is_authenticated and metric
-        else None
-    )
-    if mine is not None:
-        better = {"value__gt" if metric.higher_is_better else "value__lt": mine.value}
-        mine.rank = ranked_entries(board, metric).filter(**better).count() + 1
-    return mine
-
-
-def page_number(text: str) -> int:
-    if not text:
-        return 1
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= LAST_PAGE):
-        raise Http404
-    return int(text)
+def runs_of(board: Leaderboard, rows: list[Row]) -> dict[int, int]:
+    """How many runs each of the people has completed: one query for all of them."""
+    if not rows:
+        return {}
+    completed = board.jobs.filter(user__in=[row.user_id for row in rows], status="completed")
+    counted = completed.values("user_id").order_by().annotate(runs=Count("id"))
+    return {found["user_id"]: found["runs"] for found in counted}
 
 
 @require_safe
 def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
-    boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
-    board = get_object_or_404(boards.select_related("pause"), slug=slug)
-    by_name = {metric.name: metric for metric in board.metric_list}
-    name = request.GET.get("metric", "")
-    if name and name not in by_name:
-        raise Http404
-    metric = by_name.get(name) or board.ranking_metric
-    page = page_number(request.GET.get("page", ""))
-    start = (page - 1) * PAGE_SIZE
-    ranked = ranked_entries(board, metric).defer(*UNSEEN)
-    found = list(ranked[start : start + PAGE_SIZE + 1])
-    shown = found[:PAGE_SIZE]
-    mine = None
-    if request.user.is_authenticated and all(entry.user_id != request.user.pk for entry in shown):
-        mine = own_entry(board, metric, request.user)
-    lines = rows(board, shown + ([mine] if mine else []), request.user)
-    charted = shown if page == 1 and len(found) <= PAGE_SIZE else list(ranked[:CHARTED])
-    context = {
+    """The board; for htmx only the part that a changed filter, order or page changes."""
+    board = board_of(request, slug)
+    is_part = bool(getattr(request, "htmx", False))
+    context: dict[str, Any] = {
         "board": board,
-        "metric": metric,
-        "lines": lines[: len(shown)],
-        "mine": lines[len(shown)] if mine else None,
-        "page": page,
-        "previous_page": page - 1 if page > 1 else None,
-        "next_page": page + 1 if len(found) > PAGE_SIZE else None,
         "paused": getattr(board, "pause", None),
+        "sees_all": request.user.is_staff and request.user.has_perm("jobs.view_job"),
         "is_open": Leaderboard.objects.open().filter(pk=board.pk).exists(),
-        "progress": progress_chart(charted, metric) if metric else None,
-        "cost": cost_chart(charted, metric) if metric else None,
+        "badge": settings.SITE_URL.rstrip("/") + reverse("leaderboard_badge", args=[board.slug]),
+        "address": settings.SITE_URL.rstrip("/") + board.get_absolute_url(),
+        "today": timezone.localdate(),
+        "most_columns": MOST_COLUMNS,
+        "kept": [(name, value) for name, value in request.GET.items() if value and name not in NOT_KEPT],
     }
-    return render(request, "leaderboards/leaderboard.html", context)
+    status = 200
+    try:
+        selected = selection(board, request.GET)
+    except InvalidInput as refused:
+        # The form keeps what was typed, and says what is wrong with it.
+        selected = selection(board, QueryDict())
+        context |= {"selected": selected, "metric": selected.metric, "wrong": refused.message}
+        status = 400
+    else:
+        context |= ranking_context(request, selected)
+    template = "leaderboards/_ranking.html" if is_part else "leaderboards/leaderboard.html"
+    response = render(request, template, context, status=status)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def ranking_context(request: HttpRequest, selected: Selection) -> dict[str, Any]:
+    """The rows of a page with the user's own, which stays in sight wherever it stands."""
+    ranking = Ranking(selected)
+    mine = None
+    if request.user.is_authenticated and request.GET.get("near") == "me" and (mine := ranking.row_of(request.user.pk)):
+        selected = replace(selected, search="", least=None, most=None, before=None, after=ranking.place_above(mine))
+        ranking.selected = selected
+    page = ranking.page()
+    if request.user.is_authenticated and mine is None:
+        here = [row for row in page.rows if row.user_id == request.user.pk]
+        mine = here[0] if here else ranking.row_of(request.user.pk)
+    return {
+        "selected": selected,
+        "metric": selected.metric,
+        "page": page,
+        "mine": mine,
+        "is_mine_here": mine is not None and any(row.user_id == mine.user_id for row in page.rows),
+        "runs": None if ranking.is_past else runs_of(selected.board, page.rows),
+        "has_pages": bool(page.previous or page.following),
+        "first_rank": next((row.rank for row in page.rows if row.rank), None),
+        "last_rank": next((row.rank for row in reversed(page.rows) if row.rank), None),
+    }
+
+
+@require_safe
+def leaderboard_history(request: HttpRequest, slug: str) -> HttpResponse:
+    """What changed this week and the charts, which the board's page fetches when they come into sight."""
+    board = board_of(request, slug)
+    selected = selection(board, request.GET)
+    selected = Selection(board, selected.metric)
+    ranking = Ranking(selected)
+    page = ranking.page(CHARTED)
+    context = {"board": board, "metric": selected.metric, "changes": changes(board)}
+    if selected.metric is not None:
+        context |= charts_context(request, ranking, page)
+    template = "leaderboards/_history.html" if getattr(request, "htmx", False) else "leaderboards/history.html"
+    response = render(request, template, context)
+    patch_vary_headers(response, ["HX-Request"])
+    return response
+
+
+def charts_context(request: HttpRequest, ranking: Ranking, page: Page) -> dict[str, Any]:
+    board, metric = ranking.selected.board, ranking.selected.metric
+    best = [row for row in page.rows if not row.is_baseline]
+    if metric != board.ranking_metric:
+        best = [
+            row for row in Ranking(Selection(board, board.ranking_metric)).page(PAGE_SIZE).rows if not row.is_baseline
+        ]
+    people = [row.user_id for row in best[:CHARTED_PEOPLE]]
+    if request.user.is_authenticated and request.user.pk not in (*people, *ranking.labels):
+        people.append(request.user.pk)
+    steps = steps_of(board, people)
+    references = page.baselines if metric == board.ranking_metric else []
+    return {
+        "ranking_metric": board.ranking_metric,
+        "progress": progress_chart(records(board), steps, references, timezone.now()),
+        "cost": cost_chart(page.rows, metric),
+    }
+
+
+@require_safe
+def leaderboard_export(request: HttpRequest, slug: str, kind: str) -> HttpResponseBase:
+    """The rows of this address of the board's page as a file: filtered, ordered and dated as there, all pages."""
+    board = board_of(request, slug)
+    if kind not in FORMATS:
+        raise Http404
+    selected = selection(board, request.GET)
+    name = f"{board.slug}-{selected.as_of}" if selected.as_of else board.slug
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"', "Cache-Control": "no-store"}
+    return StreamingHttpResponse(export(selected, kind), content_type=FORMATS[kind], headers=headers)
+
+
+@require_safe
+def leaderboard_badge(request: HttpRequest, slug: str) -> HttpResponseBase:
+    """A small SVG to embed elsewhere: the leader, or with `?user=` where that person stands."""
+    boards = Leaderboard.objects.prefetch_related("metrics").filter(slug=slug)
+    # A public board's badge is the same for everybody: its session is not even looked at, so that caches may keep it.
+    board = boards.visible_to(AnonymousUser()).first()
+    is_public = board is not None
+    if board is None:
+        board = get_object_or_404(boards.visible_to(request.user))
+    text = badge_text(board, request.GET.get("user", "").replace("\0", "") or None)
+    if text is None:
+        raise Http404
+    content = badge_svg(board.title, text)
+    etag = f'"{hashlib.sha256(content.encode()).hexdigest()[:32]}"'
+    scope = "public" if is_public else "private"
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"{scope}, max-age={BADGE_SECONDS}",
+        # A picture of a public board may stand on any site.
+        "Cross-Origin-Resource-Policy": "cross-origin" if is_public else "same-origin",
+    }
+    response = HttpResponse(content, content_type="image/svg+xml; charset=utf-8", headers=headers)
+    return get_conditional_response(request, etag=etag, response=response)

@@ -4,7 +4,7 @@
 // --- Lists and logs that refresh by themselves ---------------------------------------------------------------------
 // Nobody looks at a hidden tab: its lists are not fetched (a log's chain goes on, or it would end).
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const moves = event.target.id === "job-list" || event.target.id === "job-state";
+  const moves = ["job-list", "job-state", "boards"].includes(event.target.id);
   if (document.hidden && moves) event.preventDefault();
 });
 

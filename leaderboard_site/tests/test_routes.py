@@ -28,6 +28,7 @@ OWNED = {"job_id", "submission_id", "token_id"}
 PUBLIC = {
     "healthz", "readyz", "api-login", "api-leaderboards", "api-leaderboard", "api-entries", "api-schema", "api-docs",
     "home", "leaderboard", "login", "logout", "sign_up", "set_language", "metrics", "client",
+    "leaderboard_history", "leaderboard_badge", "leaderboard_export",
 }  # fmt: skip
 
 
@@ -65,6 +66,7 @@ def given(owner):
     token = ApiTokenFactory(user=owner, name=MARK)
     return {
         "job_id": job.pk, "submission_id": submission.pk, "token_id": token.pk, "path": "a.txt", "slug": "hidden-board",
+        "kind": "csv",
     }  # fmt: skip
 
 

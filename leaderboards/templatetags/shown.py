@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,7 @@ _ICONS = {
     "down": '<path d="M12 5v14m0 0 6-6m-6 6-6-6"/>',
     "file": '<path d="M13.5 3.5H6.5A1.5 1.5 0 0 0 5 5v14a1.5 1.5 0 0 0 1.5 1.5h11A1.5 1.5 0 0 0 19 19V9zm0 0V9H19"/>',
     "board": '<path d="M4 20v-7h5v7m0 0V5h6v15m0 0v-10h5v10M2.5 20h19"/>',
+    "flag": '<path d="M6 21V4m0 .5h11l-2.5 4 2.5 4H6"/>',
     "stop": '<rect x="6.5" y="6.5" width="11" height="11" rx="1.5"/>',
 }
 
@@ -173,3 +175,21 @@ def query(context: dict[str, Any], **changes: Any) -> str:
         else:
             parameters[name] = str(value)
     return f"?{parameters.urlencode()}"
+
+
+@register.filter
+def value_of(values: dict[Any, Any], key: Any) -> Any:
+    """A dictionary's value, or None."""
+    return values.get(key)
+
+
+@register.simple_tag
+def labels(**words: str) -> dict[str, str]:
+    """Words that are looked up once and shown in many rows."""
+    return words
+
+
+@register.filter
+def plain_label(text: str) -> str:
+    """Words as the text of a Markdown link: without what would end or change it."""
+    return re.sub(r"[\\`*_\[\]<>!\r\n]", " ", text).strip()

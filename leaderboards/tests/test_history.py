@@ -5,9 +5,9 @@ from importlib import import_module
 
 import pytest
 from django.apps import apps
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
+from accounts.refusals import Conflict
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
 from leaderboards.models import Baseline, Entry, Metric, Standing
@@ -168,7 +168,7 @@ def test_a_board_has_a_bounded_number_of_baselines():
         mark_baseline(board, user_id=user.pk)
     assert str(mark_baseline(board, user_id=users[0].pk, label="PaDiM")) == "PaDiM"
     mark_baseline(board, user_id=users[0].pk)
-    with pytest.raises(ValidationError, match="At most 20"):
+    with pytest.raises(Conflict, match="At most 20"):
         mark_baseline(board, user_id=UserFactory().pk)
     assert (unmark_baseline(board, user_id=users[0].pk), unmark_baseline(board, user_id=users[0].pk)) == (True, False)
     assert board.baselines.count() == Baseline.MOST - 1

@@ -60,7 +60,7 @@ def test_ranks_are_shared_and_the_next_one_skipped():
     for score in (0.9, 0.5, 0.9, 0.1):
         EntryFactory(leaderboard=board, score=score)
     EntryFactory(score=1.0)
-    assert [(entry.rank, entry.score) for entry in ranked_entries(board)] == [(1, 0.9), (1, 0.9), (3, 0.5), (4, 0.1)]
+    assert [(row.rank, row.score) for row in ranked_entries(board)] == [(1, 0.9), (1, 0.9), (3, 0.5), (4, 0.1)]
 
 
 @pytest.mark.parametrize("direction", ["higher", "lower"])

@@ -42,7 +42,7 @@ def test_one_board_with_its_metrics_in_order(nobody, board):
     assert (answer.status_code, answer.json()) == (
         200,
         {
-            "slug": "textures", "title": "Textures", "description": "", "dataset": "", "opens_at": None,
+            "slug": "textures", "title": "Textures", "description": "", "rules": "", "dataset": "", "opens_at": None,
             "closes_at": None, "takes_submissions": True,
             "metrics": [
                 {**empty, "name": "image_auc", "label": "Image AUROC"},
@@ -66,7 +66,7 @@ def test_entries_best_first_with_shared_ranks(nobody, board):
     names = [entry.user.username for entry in made]
     assert shown == [(1, names[2], 0.9), (1, names[1], 0.9), (3, names[3], 0.7), (4, names[0], 0.5)]
     assert answer["entries"][0] == {
-        "rank": 1, "user_id": names[2], "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
+        "rank": 1, "user_id": names[2], "is_baseline": False, "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
         "job_id": str(made[2].job_id), "submitted_at": made[2].submitted_at.isoformat().replace("+00:00", "Z"),
         "wall_seconds": None, "peak_memory_bytes": None,
     }  # fmt: skip
@@ -106,14 +106,16 @@ def test_a_limit_within_bounds(nobody, board, limit, rows):
 def test_a_board_without_metrics_has_no_entries(nobody):
     LeaderboardFactory(slug="bare", metrics=[])
     answer = nobody.get("/api/leaderboards/bare/entries").json()
-    assert answer == {"leaderboard": "bare", "metric": "", "direction": "higher", "entries": []}
+    assert answer == {
+        "leaderboard": "bare", "metric": "", "direction": "higher", "as_of": None, "next": None, "entries": [],
+    }  # fmt: skip
 
 
 def test_the_same_queries_at_1_and_30_rows(nobody, board, django_assert_num_queries):
     for rows in (1, 30):
         for _ in range(rows - board.entries.count()):
             EntryFactory(leaderboard=board)
-        with django_assert_num_queries(3):  # board, metrics, entries
+        with django_assert_num_queries(4):  # board, metrics, baselines, entries
             assert len(nobody.get("/api/leaderboards/textures/entries").json()["entries"]) == rows
     for boards in (2, 30):
         while len(nobody.get("/api/leaderboards").json()) < boards:

@@ -31,6 +31,7 @@ def test_no_words_outside_of_a_translation(path):
         "LeadersBoard",
         "MLflow",
         "CSV",
+        "JSON",
         "SHA",
         "doctype",
         "s",
@@ -112,5 +113,5 @@ def test_nothing_is_missing_in_the_catalogue(texts):
 
 
 def test_the_stylesheet_and_script_reach_for_no_other_host():
-    for name in ("site.css", "site.js"):
+    for name in ("site.css", "site.js", "board.js"):
         assert not re.search(r"https?://|url\(|eval\(|innerHTML", (ROOT / "static" / name).read_text())

@@ -1,0 +1,68 @@
+"""A board's rows as a file: exactly what the page shows by the same address, all pages of it, streamed."""
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from leaderboards.queries import Ranking, Row
+from leaderboards.selection import Selection
+
+FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+
+
+class _Line:
+    """What csv.writer writes to: hands each line back."""
+
+    def write(self, line: str) -> str:
+        return line
+
+
+def inert_cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r\n" and value else value
+
+
+def _head(selected: Selection) -> dict[str, Any]:
+    return {
+        "leaderboard": selected.board.slug,
+        "metric": selected.metric.name if selected.metric else "",
+        "direction": selected.metric.direction if selected.metric else "higher",
+        "as_of": selected.as_of.isoformat() if selected.as_of else None,
+    }
+
+
+def _record(row: Row, names: list[str]) -> dict[str, Any]:
+    return {
+        "rank": row.rank,
+        "user_id": row.username,
+        "baseline": row.name if row.is_baseline else None,
+        "metrics": {name: row.metrics.get(name) for name in names},
+        "wall_seconds": row.wall_seconds,
+        "peak_memory_bytes": row.peak_memory_bytes,
+        "submitted_at": row.submitted_at.isoformat().replace("+00:00", "Z"),
+        "job_id": str(row.job_id) if row.job_id else None,
+    }
+
+
+def export(selected: Selection, kind: str) -> Iterator[str]:
+    """The file in pieces; `kind` is a key of FORMATS."""
+    names = [metric.name for metric in selected.columns]
+    records = (_record(row, names) for row in Ranking(selected).stream())
+    return _csv(records, names) if kind == "csv" else _json(_head(selected), records)
+
+
+def _csv(records: Iterator[dict[str, Any]], names: list[str]) -> Iterator[str]:
+    writer = csv.writer(_Line())
+    costs = ["wall_seconds", "peak_memory_bytes", "submitted_at", "job_id"]
+    yield writer.writerow(["rank", "user_id", "baseline", *map(inert_cell, names), *costs])
+    for record in records:
+        cells = [record["rank"], record["user_id"], record["baseline"], *record["metrics"].values()]
+        yield writer.writerow([inert_cell(cell) for cell in [*cells, *(record[name] for name in costs)]])
+
+
+def _json(head: dict[str, Any], records: Iterator[dict[str, Any]]) -> Iterator[str]:
+    yield json.dumps(head)[:-1] + ', "entries": ['
+    for index, record in enumerate(records):
+        yield ("," if index else "") + "\n" + json.dumps(record, ensure_ascii=False)
+    yield "\n]}\n"
