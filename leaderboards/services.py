@@ -87,9 +87,7 @@ def mark_baseline(leaderboard: Leaderboard, *, user_id: int, label: str = "") ->
     Leaderboard.objects.select_for_update().get(pk=leaderboard.pk)  # so that two at once are counted
     others = leaderboard.baselines.exclude(user_id=user_id)
     if others.count() >= Baseline.MOST:
-        raise Conflict(
-            "too_many_baselines", _("At most %(most)d baselines on one leaderboard."), most=Baseline.MOST
-        )
+        raise Conflict("too_many_baselines", _("At most %(most)d baselines on one leaderboard."), most=Baseline.MOST)
     return Baseline.objects.update_or_create(
         leaderboard=leaderboard, user_id=user_id, defaults={"label": label} if label else {}
     )[0]
