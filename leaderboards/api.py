@@ -19,7 +19,7 @@ from accounts.refusals import InvalidInput
 from accounts.schema import refusals
 from leaderboards.export import inert_cell
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Ranking
+from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Page, Ranking
 from leaderboards.selection import selection
 from leaderboards.serializers import EntriesShown, EntryShown, LeaderboardShown
 
@@ -94,18 +94,21 @@ class EntriesView(APIView):
         """Who stands where: each person's best job, best first."""
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
-        selected = selection(board, request.query_params)
-        page = Ranking(selected).page(page_limit(request.query_params.get("limit", "")))
-        metric = selected.metric
-        answer = {
-            "leaderboard": board.slug,
-            "metric": metric.name if metric else "",
-            "direction": metric.direction if metric else Metric.Direction.HIGHER.value,
-            "as_of": selected.as_of,
-            "next": str(page.following) if page.following else None,
-            "entries": EntryShown(page.rows, many=True).data,
-        }
-        return Response(answer)
+        ranking = Ranking(selection(board, request.query_params))
+        return Response(told(ranking, ranking.page(page_limit(request.query_params.get("limit", "")))))
+
+
+def told(ranking: Ranking, page: Page) -> dict[str, Any]:
+    """The rows of a page as programs get them."""
+    selected, metric = ranking.selected, ranking.selected.metric
+    return {
+        "leaderboard": selected.board.slug,
+        "metric": metric.name if metric else "",
+        "direction": metric.direction if metric else Metric.Direction.HIGHER.value,
+        "as_of": selected.as_of,
+        "next": str(page.following) if page.following else None,
+        "entries": EntryShown(page.rows, many=True).data,
+    }
 
 
 def page_limit(text: str) -> int:

@@ -287,8 +287,3 @@ def _standing_rows(board: Leaderboard, until: datetime | None) -> QuerySet[Any]:
         return Entry.objects.filter(leaderboard=board)
     held = Q(ended_at=None) | Q(ended_at__gte=until)
     return Standing.objects.filter(held, leaderboard=board, began_at__lt=until)
-
-
-def ranked_entries(board: Leaderboard, metric: Metric | None = None, limit: int = PAGE_SIZE) -> list[Row]:
-    """The best of a board by the metric (default: the ranking one), with their ranks."""
-    return Ranking(Selection(board, metric or board.ranking_metric)).page(limit).rows

@@ -63,7 +63,7 @@ def recorded():
 def subject(code):
     """An object that the action can be done to."""
     board = LeaderboardFactory()
-    if code == "disqualify_entry":
+    if code in ("disqualify_entry", "mark_baseline", "unmark_baseline"):
         return EntryFactory(leaderboard=board)
     if code == "reinstate_job":
         job = JobFactory(status="completed", score=0.5)
@@ -88,8 +88,8 @@ CODES = sorted(operations.ACTIONS)
 def test_the_actions_that_operators_need_are_there():
     assert CODES == [
         "ban_user", "cancel_job", "change_quota", "copy_leaderboard", "disable_worker", "disqualify_entry",
-        "disqualify_job", "drain_worker", "enable_worker", "pause_leaderboard", "rebuild_entries", "reinstate_job",
-        "rerun_job", "resume_leaderboard", "revoke_token", "stop_worker", "unban_user",
+        "disqualify_job", "drain_worker", "enable_worker", "mark_baseline", "pause_leaderboard", "rebuild_entries", "reinstate_job",
+        "rerun_job", "resume_leaderboard", "revoke_token", "stop_worker", "unban_user", "unmark_baseline",
     ]  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from django.utils import timezone
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
 from leaderboards.models import Entry, Standing
-from leaderboards.queries import ranked_entries
+from leaderboards.queries import Ranking
+from leaderboards.selection import Selection
 from leaderboards.services import create_leaderboard, rebuild_entries, record_score
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
@@ -60,7 +61,12 @@ def test_ranks_are_shared_and_the_next_one_skipped():
     for score in (0.9, 0.5, 0.9, 0.1):
         EntryFactory(leaderboard=board, score=score)
     EntryFactory(score=1.0)
-    assert [(row.rank, row.score) for row in ranked_entries(board)] == [(1, 0.9), (1, 0.9), (3, 0.5), (4, 0.1)]
+    assert [(row.rank, row.score) for row in Ranking(Selection(board, board.ranking_metric)).page().rows] == [
+        (1, 0.9),
+        (1, 0.9),
+        (3, 0.5),
+        (4, 0.1),
+    ]
 
 
 @pytest.mark.parametrize("direction", ["higher", "lower"])

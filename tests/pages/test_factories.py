@@ -5,7 +5,8 @@ import pytest
 from accounts.tests.factories import ApiTokenFactory
 from jobs.models import Status
 from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory
-from leaderboards.queries import ranked_entries
+from leaderboards.queries import Ranking
+from leaderboards.selection import Selection
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +23,10 @@ def test_a_job_of_each_status_can_be_made(status):
 def test_an_entry_stands_on_its_board():
     board = LeaderboardFactory()
     entries = [EntryFactory(leaderboard=board, score=score) for score in (0.5, 0.9)]
-    assert [entry.pk for entry in ranked_entries(board)] == [entries[1].pk, entries[0].pk]
+    assert [entry.pk for entry in Ranking(Selection(board, board.ranking_metric)).page().rows] == [
+        entries[1].pk,
+        entries[0].pk,
+    ]
     assert entries[0].job.score == 0.5
 
 

@@ -8,10 +8,10 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from accounts.commands import TaughtCommand
 from accounts.refusals import RequestRefused
-from leaderboards.api import CsvRenderer, chosen_metric
+from leaderboards.api import CsvRenderer, told
 from leaderboards.models import Leaderboard
-from leaderboards.queries import PAGE_SIZE, ranked_entries
-from leaderboards.serializers import EntryShown
+from leaderboards.queries import PAGE_SIZE, Page, Ranking
+from leaderboards.selection import Selection, chosen_metric
 from leaderboards.yaml_file import export_leaderboard
 
 
@@ -48,19 +48,17 @@ class Command(TaughtCommand):
         if options["limit"] < 1:
             raise CommandError(f"--limit: at least 1, not {options['limit']}.")
         try:
-            metric = chosen_metric(leaderboard, options["metric"])
+            metric = chosen_metric(leaderboard, "metric", options["metric"]) or leaderboard.ranking_metric
         except RequestRefused as refusal:
             raise CommandError(f"--{refusal.message}") from refusal
-        entries = ranked_entries(leaderboard, metric)
-        rows = EntryShown(entries if options["all"] else entries[: options["limit"]], many=True).data
-        name, direction = (metric.name, metric.direction) if metric else ("", "higher")
-        told = {"leaderboard": leaderboard.slug, "metric": name, "direction": direction, "entries": rows}
+        ranking = Ranking(Selection(leaderboard, metric))
+        answer = told(ranking, Page(list(ranking.stream())) if options["all"] else ranking.page(options["limit"]))
         if options["json"]:
-            self.stdout.write(json.dumps(told, indent=2, ensure_ascii=False, cls=JSONEncoder))
+            self.stdout.write(json.dumps(answer, indent=2, ensure_ascii=False, cls=JSONEncoder))
         elif options["csv"]:
-            self.stdout.write(CsvRenderer().render(told).decode(), ending="")
+            self.stdout.write(CsvRenderer().render(answer).decode(), ending="")
         else:
-            self._table(leaderboard, name, rows)
+            self._table(leaderboard, answer["metric"], answer["entries"])
 
     def _list(self, options: dict[str, Any]) -> None:
         boards = Leaderboard.objects.order_by("slug")
