@@ -20,8 +20,8 @@ SELECT 'person' || n, '!', '', '', '', false, false, true, now() FROM generate_s
 """
 _BOARDS = """
 WITH boards AS (
-    INSERT INTO leaderboards_leaderboard (slug, title, description, dataset, visibility, takes_submissions, requires_score)
-    SELECT 'board' || n, 'Board ' || n, '', '', 'public', true, true FROM generate_series(1, %(boards)s) n RETURNING id
+    INSERT INTO leaderboards_leaderboard (slug, title, description, rules, dataset, visibility, takes_submissions, requires_score)
+    SELECT 'board' || n, 'Board ' || n, '', '', '', 'public', true, true FROM generate_series(1, %(boards)s) n RETURNING id
 )
 INSERT INTO leaderboards_metric (leaderboard_id, name, label, unit, direction, position)
 SELECT id, 'image_auc', '', '', 'higher', 0 FROM boards

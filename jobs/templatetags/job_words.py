@@ -41,6 +41,12 @@ def status_chip(status: str) -> SafeString:
     return format_html('<span class="chip {}">{}{}</span>', status, icon(status), Status(status).label)
 
 
+@register.simple_tag
+def status_word(status: str) -> str:
+    """The status in the reader's language."""
+    return str(Status(status).label)
+
+
 _OUTCOME_ICONS = {JobAttempt.Outcome.LOST: "failed", JobAttempt.Outcome.RELEASED: "again"}
 
 
