@@ -72,6 +72,10 @@ multihost: ## A site on many machines made of network namespaces, whose links ar
 	@$(ENVIRONMENTS) dev mlflow runner
 	@$(DEV) -W ignore -m tests.multihost.drill $(ARGS)
 
+screenshots: ## Every page in eight looks into var/screenshots, checked with axe (ONLY=job: those pages alone; needs Chromium)
+	@$(ENVIRONMENTS) dev
+	@$(DEV) -W ignore -m tests.pages.screenshots $(if $(ONLY),--only $(ONLY))
+
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev
 	$(DEV) -m ruff check .

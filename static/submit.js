@@ -154,7 +154,7 @@ function prepare(form, state) {
   folderInput.addEventListener("change", () => {
     choose([...folderInput.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
   });
-  find("folder").hidden = false;
+  find("folder").disabled = false;
   find("folder").addEventListener("click", () => folderInput.click());
   find("leave-all").addEventListener("click", () => leaveOut([...state.bad]));
   entrypoint.addEventListener("input", check);
