@@ -76,6 +76,10 @@ screenshots: ## Every page in eight looks into var/screenshots, checked with axe
 	@$(ENVIRONMENTS) dev
 	@$(DEV) -W ignore -m tests.pages.screenshots $(if $(ONLY),--only $(ONLY))
 
+restore-drill: ## A site with data backed up, destroyed, restored and compared byte for byte (two minutes)
+	@$(ENVIRONMENTS) dev mlflow runner
+	@$(DEV) -W ignore -m tests.restore.drill
+
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev
 	$(DEV) -m ruff check .

@@ -102,6 +102,11 @@ REDIS_URL = env.str("REDIS_URL", "") or _LOCATIONS.redis_url()
 MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", "") or _LOCATIONS.mlflow_url()
 # How people reach it: through the site and its login, unless it stands elsewhere behind a login of its own.
 MLFLOW_PUBLIC_URL = env.str("MLFLOW_PUBLIC_URL", "") or f"{SITE_URL.rstrip('/')}/mlflow"
+# For backups: where MLflow keeps its records and files, where this machine can reach them.
+MLFLOW_DATABASE_URL = secret(
+    "MLFLOW_DATABASE_URL", _LOCATIONS.database_url(locations.MLFLOW_DATABASE_NAME) if EMBEDDED else ""
+)
+MLFLOW_ARTIFACT_ROOT = env.str("MLFLOW_ARTIFACT_ROOT", str(_LOCATIONS.mlflow / "artifacts") if EMBEDDED else "")
 MLFLOW_EXPERIMENT_PREFIX = env.str("MLFLOW_EXPERIMENT_PREFIX", "leaderboard/")
 
 # --- Files ---------------------------------------------------------------------------------------------------------
