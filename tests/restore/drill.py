@@ -91,7 +91,7 @@ class Drill:
         wait_for_mlflow(site)
         site.web()
         site.reconciler()
-        site.ready_worker()
+        start_worker(site)
 
     # --- after --------------------------------------------------------------------------------------------------------
     def _restore_and_compare(self, site: Site, before: dict[str, Any], open_jobs: tuple[str, str]) -> None:
@@ -111,7 +111,7 @@ class Drill:
         for name in before:
             self._compare(name, after.get(name), before[name])
         site.reconciler()
-        site.ready_worker()
+        start_worker(site)
         for job_id in open_jobs:
             wait_for(lambda: status(site, job_id) == "completed", seconds=120, what=f"{job_id} completes")  # noqa: B023
         wait_for(lambda: not site.sql("SELECT 1 FROM jobs_trackingoutbox"), seconds=90, what="MLflow has all runs")
@@ -192,6 +192,11 @@ def manage(site: Site, *arguments: str) -> str:
     if done.returncode != 0:
         raise SystemExit(f"manage.py {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-3000:]}")
     return done.stdout
+
+
+def start_worker(site: Site) -> None:
+    site.worker()
+    wait_for(lambda: site.sql("SELECT 1 FROM jobs_worker WHERE state = 'idle' AND stopped_at IS NULL"), seconds=120)
 
 
 def wait_for_mlflow(site: Site) -> None:

@@ -1,0 +1,53 @@
+"""Whether work gets done: workers, the reconciler, what is stuck, MLflow's backlog."""
+
+from django.conf import settings
+from django.db.models import Min
+from django.utils import timezone
+
+from jobs.models import TrackingOutbox
+from jobs.queries import live_workers
+from jobs.reconciler import has_leader
+from jobs.stuck import stuck_jobs
+from leaderboard_site.doctor.findings import Found
+
+START = "manage.py worker, on a machine that can run submissions"
+
+
+def workers(found: Found) -> None:
+    for name in settings.RESOURCE_CLASSES:
+        alive = live_workers(name)
+        if not alive:
+            found.wrong(f"no worker takes jobs of the class {name}", START)
+        else:
+            hosts = {worker.hostname for worker in alive}
+            found.ok(f"{name}: {len(alive)} on {len(hosts)} {'machine' if len(hosts) == 1 else 'machines'}")
+
+
+def reconciler(found: Found) -> None:
+    if has_leader():
+        found.ok("one leads")
+    else:
+        found.wrong("none leads: lost jobs stay lost, and nothing reaches MLflow", "manage.py reconcile")
+
+
+def stuck(found: Found) -> None:
+    jobs = stuck_jobs()
+    for one in jobs[:10]:
+        found.wrong(f"{one.job.pk} {one.kind.label}", f"the admin's status page: {one.kind.remedy}")
+    if not jobs:
+        found.ok("no job is stuck")
+
+
+def outbox(found: Found) -> None:
+    oldest = TrackingOutbox.objects.aggregate(oldest=Min("created_at"))["oldest"]
+    if oldest is None:
+        found.ok("MLflow has every completed job")
+        return
+    waited = (timezone.now() - oldest).total_seconds()
+    count = TrackingOutbox.objects.count()
+    if waited > settings.TRACKING_BACKOFF_SECONDS * 2:
+        error = TrackingOutbox.objects.order_by("created_at").values_list("last_error", flat=True).first()
+        found.wrong(f"{count} completed jobs are not in MLflow, the first for {waited / 60:.0f} minutes: {error or 'never tried'}",
+                    "look at the checks mlflow and reconciler; it catches up by itself")  # fmt: skip
+    else:
+        found.ok(f"{count} completed jobs on their way to MLflow")
