@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import Storage
 from django.db import OperationalError, connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.loader import MigrationLoader
 from redis.exceptions import RedisError
 
 from jobs import queue
@@ -56,11 +56,12 @@ def postgresql(found: Found) -> None:
 
 
 def schema(found: Found) -> None:
-    executor = MigrationExecutor(connection)
-    applied = set(executor.loader.applied_migrations)
-    pending = [migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
-    unknown = sorted(f"{app}.{name}" for app, name in applied - set(executor.loader.disk_migrations)
-                     if app in executor.loader.migrated_apps)  # fmt: skip
+    loader = MigrationLoader(connection)
+    applied = set(loader.applied_migrations)
+    pending = sorted(".".join(node) for node in loader.graph.nodes if node not in applied)
+    unknown = sorted(
+        ".".join(node) for node in applied - set(loader.disk_migrations) if node[0] in loader.migrated_apps
+    )
     if pending:
         found.wrong(f"{len(pending)} migrations are not applied, the first: {pending[0]}", "manage.py migrate")
     elif unknown:
@@ -75,9 +76,9 @@ def schema(found: Found) -> None:
                 "the trigger that keeps final statuses is not on", "ALTER TABLE jobs_job ENABLE TRIGGER jobs_job_guard"
             )
         cursor.execute(
-            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND NOT (has_table_privilege(tablename, 'SELECT') "
-            "AND has_table_privilege(tablename, 'INSERT') AND has_table_privilege(tablename, 'UPDATE') "
-            "AND has_table_privilege(tablename, 'DELETE')) LIMIT 1"
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace "
+            "AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT') "
+            "AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')) LIMIT 1"
         )
         if (row := cursor.fetchone()) is not None:
             found.wrong(
