@@ -1,0 +1,99 @@
+"""A job's page and the comparison in a real Chromium: what moves, what is found, what is drawn when it is opened."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import expect
+
+from accounts.tests.factories import UserFactory
+from jobs.models import Job, JobProgress
+from jobs.tests.factories import JobFactory, LogChunkFactory
+from tests.pages.demo import make_demo
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+
+
+def test_the_bar_and_the_curves_move_while_it_runs(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running", started_at=timezone.now() - timedelta(seconds=100))
+    page = open_page(user)
+    page.goto(job.get_absolute_url())
+    expect(page.locator(".run-progress")).to_have_count(0)
+    page.fill("#log-query", "typed before")
+    curves = [{"name": "loss", "points": [[0, 1.0, 0.1], [1, 0.5, 0.2]]}]
+    JobProgress.objects.create(
+        job=job, attempt=1, fraction=0.5, fraction_at=timezone.now(), message="half", curves=curves
+    )
+    expect(page.locator(".run-progress")).to_contain_text("50%")
+    expect(page.locator(".run-progress")).to_contain_text("left")
+    expect(page.locator("#job-curves .curve")).to_have_count(1)
+    curves.append({"name": "auc", "points": [[0, 0.5, 0.1]]})
+    JobProgress.objects.update(fraction=0.75, message="on", curves=curves)
+    expect(page.locator(".run-progress progress")).to_have_js_property("value", 0.75)
+    expect(page.locator("#job-curves .curve")).to_have_count(2)
+    assert page.input_value("#log-query") == "typed before"
+    page.goto("/jobs/")
+    expect(page.locator("table.jobs")).to_contain_text("75%")
+
+
+def test_the_log_is_searched_in_place_also_while_it_grows(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    first = b"".join(b"\x1b[32mepoch\x1b[0m %d\n" % number for number in range(200))
+    LogChunkFactory(job=job, content=first)
+    page = open_page(user)
+    page.goto(job.get_absolute_url())
+    count, log = page.locator("[data-log-count]"), page.locator("#log")
+    page.fill("#log-query", "EPOCH 19")  # over the end of a colour
+    expect(count).to_have_text("0 / 11")
+    log.evaluate("log => { log.scrollTop = 0 }")
+    page.press("#log-query", "Enter")
+    expect(count).to_have_text("1 / 11")
+    page.press("#log-query", "Enter")
+    expect(count).to_have_text("2 / 11")
+    assert log.evaluate("log => log.scrollTop") > 0
+    page.press("#log-query", "Shift+Enter")
+    page.press("#log-query", "Shift+Enter")
+    expect(count).to_have_text("11 / 11")
+    assert page.evaluate("[...CSS.highlights.get('log-now')].map(String)") == ["epoch 19"]
+    LogChunkFactory(job=job, offset=len(first), content=b"epoch 19 again\n")
+    expect(count).to_have_text("11 / 12")
+    page.press("#log-query", "Escape")
+    expect(count).to_have_text("")
+    assert "?q=" not in page.url
+
+
+def test_without_javascript_everything_is_a_page_away(open_page):
+    demo = make_demo()
+    page = open_page(demo.user, java_script_enabled=False)
+    page.goto(demo.completed.get_absolute_url())
+    page.fill("#log-query", "coreset")
+    page.press("#log-query", "Enter")
+    expect(page.locator(".found mark")).to_have_text(["coreset"])
+    page.click("text=Show the whole log")
+    expect(page.locator("#log")).to_be_visible()
+    page.click("details.drawn summary")
+    page.click("details.drawn a")
+    expect(page.locator(".curve")).to_have_count(1)
+    page.goto(demo.completed.get_absolute_url())
+    page.click(".pictures a >> nth=0")
+    page.click("a[rel=next]")
+    expect(page.locator("h1")).to_have_text("maps/grass.png")
+    page.goto(f"/compare/?job={demo.completed.pk}&job={demo.other.pk}")
+    page.click("#compare-code summary")
+    page.click("#compare-code a")
+    expect(page.locator(".diff .add").first).to_be_visible()
+
+
+def test_numbers_and_code_are_drawn_where_they_are_opened(open_page):
+    demo = make_demo()
+    page = open_page(demo.user)
+    page.goto(demo.completed.get_absolute_url())
+    page.click("details.drawn summary")
+    expect(page.locator("details.drawn .curve")).to_have_count(1)
+    page.goto(f"/compare/?job={demo.completed.pk}&job={demo.other.pk}")
+    expect(page.locator("#compare-curves .curve")).to_have_count(2)
+    page.click("#compare-code summary")
+    expect(page.locator("#compare-code .diff").first).to_be_visible()
+    assert Job.objects.filter(pk=demo.completed.pk, status="completed").exists()
