@@ -1,15 +1,18 @@
 """Requests by method, route and status, and their time by route; counted in every web process.
 
-Several gunicorn processes share the count through files in PROMETHEUS_MULTIPROC_DIR (gunicorn.conf.py sets it); one
+Several gunicorn processes share the count through files in PROMETHEUS_MULTIPROC_DIR (leaderboard_site/gunicorn_hooks.py sets it); one
 process alone keeps it in memory. The route is the URL pattern, never the path: paths are without number, and hold ids.
 """
 
+import fcntl
 import os
 
 from django.conf import settings
 from django.http import HttpRequest
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from leaderboard_site.metrics.sharing import FOLDER, locked
 
 METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -54,10 +57,11 @@ def route_of(request: HttpRequest) -> str:
     return STATIC if request.path_info.startswith(settings.STATIC_URL) else UNKNOWN
 
 
-def registry() -> CollectorRegistry:
+def text() -> bytes:
     """The counts of this process, or of all that share the folder."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return _here
+    if FOLDER not in os.environ:
+        return generate_latest(_here)
     shared = CollectorRegistry()
     MultiProcessCollector(shared)
-    return shared
+    with locked(fcntl.LOCK_SH):
+        return generate_latest(shared)

@@ -1,12 +1,14 @@
 """The state of the site for Prometheus, read from the database: bounded queries, kept for a few seconds."""
 
+import json
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
@@ -15,6 +17,8 @@ from jobs import queue
 from jobs.models import EndingTally
 from jobs.reconciler import has_leader
 from jobs.tally import DELAY_SECONDS, RUN_SECONDS
+
+logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 5.0
 CAP = 100_000  # rows looked at for a gauge: beyond, the gauge stands at the cap
@@ -66,7 +70,8 @@ def read() -> list[Metric]:
         for each in (_queue, _running, _workers, _outbox, _endings, _leader):
             metrics += each()
         up.add_metric(["database"], 1)
-    except (OperationalError, InterfaceError):
+    except (DatabaseError, InterfaceError) as error:
+        logger.warning("metrics without the database: %s", str(error).strip())
         connection.close()
         up.add_metric(["database"], 0)
     up.add_metric(["redis"], int(_redis_answers()))
@@ -135,8 +140,6 @@ def _workers() -> list[Metric]:
 
 def _json(value: Any) -> list[Any]:
     """A JSON column as a raw cursor gives it."""
-    import json
-
     found = json.loads(value) if isinstance(value, str) else value
     return found if isinstance(found, list) else []
 

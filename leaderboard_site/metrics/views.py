@@ -24,7 +24,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         if settings.METRICS_TOKEN:
             return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
         raise Http404
-    content = generate_latest(requests.registry()) + generate_latest(_site)
+    content = requests.text() + generate_latest(_site)
     return HttpResponse(content, content_type=CONTENT_TYPE_LATEST, headers={"Cache-Control": "no-store"})
 
 

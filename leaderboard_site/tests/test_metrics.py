@@ -1,9 +1,18 @@
 """/metrics: what it tells, to whom, at what cost."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
 import uuid
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
@@ -13,6 +22,7 @@ from accounts.tests.factories import UserFactory
 from jobs.models import TrackingOutbox
 from jobs.tally import tally_endings
 from jobs.tests.factories import JobFactory, WorkerFactory
+from leaderboard_site.embedded.servers import free_port, http_answers
 from leaderboard_site.metrics import site
 from leaderboard_site.settings import networks
 
@@ -246,3 +256,57 @@ def test_what_ended_a_moment_ago_is_counted_later():
     JobFactory(status="completed", finished_at=timezone.now())
     assert tally_endings() == 0
     assert tally_endings(settled_seconds=-60) == 1
+
+
+# --- several processes ---------------------------------------------------------------------------------------------
+def test_gunicorns_processes_count_together_also_those_that_ended(tmp_path):
+    """A real gunicorn of two processes, one of which is replaced: the sum never falls."""
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_", "PROMETHEUS"))},
+        "METRICS_NETWORKS": "127.0.0.0/8",
+        "LOG_FORMAT": "json",
+    }
+    command = [sys.executable, "-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", "2", "--worker-class", "gthread", "--threads", "2", "--access-logfile", "-"]
+    log = (tmp_path / "log").open("wb")
+    server = subprocess.Popen(
+        [*command, "--no-control-socket"], cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log
+    )
+    try:
+        wait_until(lambda: http_answers(port, "/healthz"))
+        for _ in range(20):
+            http_answers(port, "/healthz")
+        before = healthz_count(port)
+        assert before >= 20
+        children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        wait_until(
+            lambda: children[0] not in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+        )
+        wait_until(lambda: healthz_count(port) >= before)
+        assert healthz_count(port) == before
+    finally:
+        server.terminate()
+        server.wait(20)
+        log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if line.startswith("{")]
+    assert any(line.get("path") == "/healthz" and len(line["request_id"]) == 32 for line in lines)
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def healthz_count(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == "leadersboard_http_requests_total" and sample.labels["route"] == "/healthz"
+        )

@@ -53,9 +53,7 @@ class Command(TaughtCommand):
 
     def _tell(self, target: Path, manifest: dict[str, Any], seconds: float) -> None:
         files = sum(part["files"] for part in manifest["files"].values())
-        counts = ", ".join(
-            f"{number} {label.rpartition('.')[2].lower()}s" for label, number in manifest["counts"].items()
-        )
+        counts = ", ".join(f"{label} {number}" for label, number in manifest["counts"].items())
         mlflow = manifest["mlflow"]
         held = "its database" if mlflow["database"] else "nothing"
         self.stdout.write(f"{target}: {target.stat().st_size / 1024**2:.1f} MiB in {seconds:.1f} s")
