@@ -53,6 +53,7 @@ class AddContext(logging.Filter):
     """Puts the fields on each record: `context` as a dict for JSON, `suffix` as text for lines."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.context = fields()
-        record.suffix = "".join(f" {name}={value}" for name, value in record.context.items())
+        bound_now = fields()
+        suffix = "".join(f" {name}={value}" for name, value in bound_now.items())
+        record.__dict__.update(context=bound_now, suffix=suffix)
         return True

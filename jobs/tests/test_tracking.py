@@ -55,11 +55,11 @@ def due():
 @pytest.mark.usefixtures("mlflow_url")
 class TestAgainstMlflow:
     def test_publish_makes_one_run(self):
-        job = outbox(params={"k": {"n": 2}}, metrics={"image_auc": 0.9, "seconds": 3.0}).job
+        job = outbox(params={"k": {"n": 2}}, metrics={"image_auc": 0.9, "seconds": 3.0}, request_id="r-7").job
         assert tracking.publish_due() == (1, 0)
         (run,) = runs(job)
         assert (run.data.metrics, run.data.params) == ({"image_auc": 0.9, "seconds": 3.0}, {"k.n": "2"})
-        assert run.info.status == "FINISHED"
+        assert (run.info.status, run.data.tags["leadersboard.request_id"]) == ("FINISHED", "r-7")
         job.refresh_from_db()
         assert (job.run_id, job.experiment_id) == (run.info.run_id, run.info.experiment_id)
         assert TrackingOutbox.objects.count() == 0

@@ -121,7 +121,7 @@ def _add_mlflow(writer: ArchiveWriter) -> dict[str, Any]:
     missing = []
     with ExitStack() as stack:
         if settings.MLFLOW_DATABASE_URL:
-            database = dj_database_url.parse(settings.MLFLOW_DATABASE_URL)
+            database = dict(dj_database_url.parse(settings.MLFLOW_DATABASE_URL))
             version = stack.enter_context(databases.connect(database)).info.server_version
             with databases.dump(database, server_version=version) as stream:
                 writer.add("mlflow/database.dump", stream)

@@ -126,7 +126,7 @@ def _restore_mlflow(reader: ArchiveReader, progress: Callable[[str, int], None])
     if not settings.MLFLOW_DATABASE_URL:
         return "in the backup, but MLFLOW_DATABASE_URL does not say where to"
     with reader.open("mlflow/database.dump") as stream:
-        databases.restore(dj_database_url.parse(settings.MLFLOW_DATABASE_URL), stream)
+        databases.restore(dict(dj_database_url.parse(settings.MLFLOW_DATABASE_URL)), stream)
     root = settings.MLFLOW_ARTIFACT_ROOT
     prefix = "mlflow/artifacts/"
     for name in reader.names(prefix):

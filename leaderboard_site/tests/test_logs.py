@@ -14,7 +14,8 @@ from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs.models import Job
 from jobs.services import rerun_job
-from jobs.tests.factories import JobFactory
+from jobs.tests.factories import JobFactory, WorkerFactory
+from jobs.worker import make_worker
 from submissions.tests.factories import SubmissionFactory
 
 
@@ -46,7 +47,7 @@ def test_the_job_remembers_the_request_that_made_it():
 
 @pytest.mark.django_db
 def test_a_job_made_outside_of_a_request_has_none():
-    assert rerun_job(JobFactory(status="failed"), by=UserFactory()).request_id == ""
+    assert rerun_job(JobFactory(status="failed"), by=None).request_id == ""
 
 
 def record(message="hello", **given):
@@ -91,3 +92,18 @@ def test_access_lines_are_json_without_the_query():
     made = logging.LogRecord("gunicorn.access", logging.INFO, "", 0, "%(r)s", (atoms,), None)
     told = json.loads(JsonAccessFormatter().format(made))
     assert (told["path"], told["status"], told["seconds"], told["request_id"]) == ('/a"\\b', 200, 0.25, "r")
+
+
+@pytest.mark.django_db
+def test_a_workers_lines_about_a_job_carry_its_request(monkeypatch):
+    seen = []
+
+    class Runner:
+        def run(self, job):
+            seen.append(log_context.fields())
+
+    worker = make_worker(["small"])
+    worker.row, worker.runner = WorkerFactory(name=worker.name), Runner()
+    job = JobFactory(request_id="req-7")
+    assert worker._run_next()
+    assert (seen, log_context.fields()) == ([{"request_id": "req-7", "job_id": str(job.pk)}], {})
