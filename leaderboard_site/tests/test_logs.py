@@ -11,7 +11,6 @@ from django.test import Client
 from accounts import log_context
 from accounts.log_formats import JsonAccessFormatter, JsonFormatter
 from accounts.services import create_token
-from accounts.tests.factories import UserFactory
 from jobs.models import Job
 from jobs.services import rerun_job
 from jobs.tests.factories import JobFactory, WorkerFactory
