@@ -96,7 +96,8 @@ def read_files(
     The same bounded pass, which ends with the last of them. Raises ArchiveRefused.
     """
     budget, tree = Budget(limits), Tree(limits)
-    missing, found = set(paths), {}
+    missing = set(paths)
+    found: dict[str, bytes] = {}
     for member in _members(file, kind, budget):
         path = tree.add(member.name, is_directory=member.is_directory)
         is_wanted = path in missing and not member.is_directory
