@@ -149,6 +149,10 @@ class Maker:
                         *EXTRA_ARGUMENTS.get(name, []),
                         "-r",
                         str(requirements(name)),
+                        # For pip before 23.3 a pin of `coverage` does not hold `coverage[toml]`, which some package asks
+                        # for: the day a newer one is published it takes that, and refuses it for want of a hash.
+                        "--constraint",
+                        str(requirements(name)),
                     ),
                     output,
                     log,
