@@ -192,6 +192,8 @@ def _binds(spec: RunSpec, stage: Stage) -> list[str]:
     binds += ["--ro-bind", stage.add(spec.config_path, follow=False), "/sandbox/config.yaml"]
     if spec.dataset_dir:
         binds += ["--ro-bind", stage.add(spec.dataset_dir), "/sandbox/dataset"]
+    for name, folder in spec.folders.items():
+        binds += ["--ro-bind", stage.add(folder, follow=False), f"/sandbox/{name}"]
     return binds
 
 
@@ -242,6 +244,7 @@ def environment(spec: RunSpec) -> dict[str, str]:
     }  # fmt: skip
     if spec.dataset_dir:
         ours["DATASET_DIR"] = "/sandbox/dataset"
+    ours |= {f"{name.upper()}_DIR": f"/sandbox/{name}" for name in spec.folders}
     return {**spec.environment, **ours}
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 METRICS_NAME = "metrics.json"
 METRICS_BYTES = 1024 * 1024
+PREDICTIONS_NAME = "predictions"
+# Of the predictions, the files that stay as artifacts too: those at the top, up to so many; maps below are only scored.
+PREDICTIONS_KEPT = 20
 MAX_ARTIFACTS = 1000
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 8
@@ -33,6 +36,9 @@ class Refused(Exception):
 @dataclass
 class Collected:
     metrics_error: str | None = None
+    predictions_error: str | None = None
+    most: int = field(default_factory=lambda: MAX_ARTIFACTS)
+    skipped: tuple[str, ...] = (METRICS_NAME,)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     dropped: int = 0
     reasons: list[str] = field(default_factory=list)
@@ -46,9 +52,14 @@ class Collected:
             self.reasons.append(f"{ascii(path[:200])[1:-1]}: {reason}")
 
 
-def collect(output: int, run_folder: int, max_bytes: int) -> Collected:
-    """Stage metrics.json and artifacts/ of the folder `output` in `run_folder`, both given as descriptors."""
+def collect(output: int, run_folder: int, max_bytes: int, *, takes_predictions: bool = False) -> Collected:
+    """Stage metrics.json and artifacts/ of the folder `output` in `run_folder`, both given as descriptors.
+
+    With `takes_predictions` the folder predictions/ is staged by itself, whole or not at all.
+    """
     found = Collected()
+    if takes_predictions:
+        found.skipped = (METRICS_NAME, PREDICTIONS_NAME)
     try:
         _copy(output, METRICS_NAME, run_folder, METRICS_NAME, METRICS_BYTES)
     except Refused as refusal:
@@ -56,10 +67,54 @@ def collect(output: int, run_folder: int, max_bytes: int) -> Collected:
     os.mkdir("artifacts", 0o700, dir_fd=run_folder)
     target = os.open("artifacts", _OPEN_FOLDER, dir_fd=run_folder)
     try:
+        if takes_predictions:
+            found.predictions_error = _take_predictions(output, run_folder, target, max_bytes, found)
         _walk(output, target, "", 1, max_bytes, found)
     finally:
         os.close(target)
     return found
+
+
+def _take_predictions(output: int, run_folder: int, artifacts: int, max_bytes: int, found: Collected) -> str | None:
+    """Stage predictions/; why that could not be done for all of it, or None. What is at its top is an artifact too."""
+    taken = Collected(most=MAX_ENTRIES, skipped=())
+    try:
+        source = os.open(PREDICTIONS_NAME, _OPEN_FOLDER, dir_fd=output)
+    except FileNotFoundError:
+        return "missing"
+    except OSError:
+        return "not a folder"
+    try:
+        os.mkdir(PREDICTIONS_NAME, 0o700, dir_fd=run_folder)
+        target = os.open(PREDICTIONS_NAME, _OPEN_FOLDER, dir_fd=run_folder)
+        try:
+            _walk(source, target, "", 1, max_bytes, taken)
+            if taken.dropped:
+                return taken.reasons[0]
+            if not taken.artifacts:
+                return "empty"
+            _keep_tops(taken, target, artifacts, found)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    return None
+
+
+def _keep_tops(taken: Collected, source: int, artifacts: int, found: Collected) -> None:
+    tops = [item for item in taken.artifacts if "/" not in item["path"]][:PREDICTIONS_KEPT]
+    if not tops:
+        return
+    os.mkdir(PREDICTIONS_NAME, 0o700, dir_fd=artifacts)
+    kept = os.open(PREDICTIONS_NAME, _OPEN_FOLDER, dir_fd=artifacts)
+    try:
+        for item in tops:
+            # Both names are ours by now, on one file system.
+            os.link(item["path"], item["path"], src_dir_fd=source, dst_dir_fd=kept)
+            found.artifacts.append({**item, "path": f"{PREDICTIONS_NAME}/{item['path']}"})
+            found.total += item["bytes"]
+    finally:
+        os.close(kept)
 
 
 def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, found: Collected) -> None:
@@ -69,7 +124,7 @@ def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, fou
         if found.entries > MAX_ENTRIES:
             found.drop(path, f"more than {MAX_ENTRIES} entries")
             return
-        if path == METRICS_NAME:
+        if path in found.skipped:
             continue
         if not _is_safe(name):
             found.drop(path, "unsafe name")
@@ -103,8 +158,8 @@ def _walk_folder(source: int, target: int, name: str, path: str, depth: int, max
 
 
 def _take(source: int, target: int, name: str, path: str, max_bytes: int, found: Collected) -> None:
-    if len(found.artifacts) >= MAX_ARTIFACTS:
-        raise Refused(f"more than {MAX_ARTIFACTS} files")
+    if len(found.artifacts) >= found.most:
+        raise Refused(f"more than {found.most} files")
     size, digest = _copy(source, name, target, name, max_bytes - found.total)
     found.total += size
     found.artifacts.append({"path": path, "bytes": size, "sha256": digest})

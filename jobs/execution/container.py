@@ -215,6 +215,7 @@ def _binds(spec: RunSpec) -> list[str]:
         (str(volumes / "shm"), "/dev/shm", False),
     ]
     binds += [(spec.dataset_dir, "/sandbox/dataset", True)] if spec.dataset_dir else []
+    binds += [(folder, f"/sandbox/{name}", True) for name, folder in spec.folders.items()]
     binds += [(path, path, True) for path in spec.read_only_paths]
     arguments = []
     for source, target, is_read_only in binds:

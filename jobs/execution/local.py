@@ -26,6 +26,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     }
     if spec.dataset_dir:
         environment["DATASET_DIR"] = spec.dataset_dir
+    environment |= {f"{name.upper()}_DIR": folder for name, folder in spec.folders.items()}
     return Prepared(
         isolation="unsafe-local",
         argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(output)],

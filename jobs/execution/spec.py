@@ -11,6 +11,7 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 EXECUTORS = ("bubblewrap", "container", "unsafe-local")
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FOLDER_NAME = re.compile(r"[a-z][a-z_]{0,30}")
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 # Not the grammar of images (leaderboards.models has it), but nothing that could be an option or a path.
 _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")
@@ -72,6 +73,11 @@ class RunSpec:
     run_dir: str
     entrypoint: str = "main.py"
     dataset_dir: str | None = None
+    # Further folders to show read-only, by the name that the program finds them under: {"ground_truth": "/data/x"} is
+    # /sandbox/ground_truth, and $GROUND_TRUTH_DIR says so.
+    folders: Mapping[str, str] = field(default_factory=dict)
+    # The output's predictions/ is taken over by itself, for a scorer, instead of among the artifacts.
+    takes_predictions: bool = False
     limits: Limits = field(default_factory=Limits)
     gpus: tuple[int, ...] = ()
     read_only_paths: tuple[str, ...] = ()
@@ -124,9 +130,13 @@ class RunSpec:
             self.run_dir,
             self.dataset_dir,
             *self.read_only_paths,
+            *self.folders.values(),
         ):
             if path is not None and (not path.startswith("/") or "\0" in path):
                 raise BadSpec(f"{path!r} is not an absolute path")
+        for name in self.folders:
+            if not _FOLDER_NAME.fullmatch(name) or name in ("code", "output", "dataset"):
+                raise BadSpec(f"{name!r} is no name for a folder")
         for name, value in self.environment.items():
             if not _ENVIRONMENT_NAME.fullmatch(name) or "\0" in value:
                 raise BadSpec(f"{name!r} is no name for an environment variable")
@@ -162,6 +172,8 @@ class Result:
     artifacts_dropped: dict[str, Any] = field(default_factory=lambda: {"count": 0, "reasons": []})
     # None: run_dir/metrics.json is there; else "missing", "not a regular file", "too large", ...
     metrics_error: str | None = None
+    # Where they were asked for: None: run_dir/predictions/ is there, whole; else "missing" or what was refused, and why.
+    predictions_error: str | None = None
     # Something of the run could not be killed: the worker must take no further job on this machine.
     leftovers: bool = False
 

@@ -254,8 +254,13 @@ class Run:
             self.end("exited", _exit_sentence(code, result.signal))
 
     def _collect(self, prepared: launch.Prepared, result: Result) -> None:
-        found = collect.collect(prepared.output, self.folder, self.spec.limits.output_bytes)
-        result.metrics_error = found.metrics_error
+        found = collect.collect(
+            prepared.output,
+            self.folder,
+            self.spec.limits.output_bytes,
+            takes_predictions=self.spec.takes_predictions,
+        )
+        result.metrics_error, result.predictions_error = found.metrics_error, found.predictions_error
         result.artifacts = found.artifacts
         result.artifacts_dropped = {"count": found.dropped, "reasons": found.reasons}
 
