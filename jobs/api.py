@@ -90,7 +90,7 @@ class JobStatusView(APIView):
             "updated_at": job.updated_at,
         }
         if job.error_code:
-            answer |= {"error_code": job.error_code, "error_message": job.error_message}
+            answer |= {"error_code": job.error_code, "error_message": job.error_in_words}
         if job.cancel_requested_at:
             answer["cancel_requested_at"] = job.cancel_requested_at
         if (why := waiting(job)) is not None:

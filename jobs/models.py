@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from jobs.wording import in_words
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
 
@@ -166,6 +167,9 @@ class Job(models.Model):
     exit_code = models.IntegerField(null=True, blank=True)
     error_code = models.CharField(_("error code"), max_length=32, choices=ErrorCode, blank=True)
     error_message = models.TextField(_("error message"), blank=True)
+    error_told = models.JSONField(
+        default=dict, db_default={}, help_text=_("What the message is made of, to say it in the reader's language.")
+    )
     params = models.JSONField(_("params"), default=dict)
     metrics = models.JSONField(_("metrics"), default=dict)
     score = models.FloatField(_("score"), null=True, blank=True)
@@ -264,6 +268,11 @@ class Job(models.Model):
     def is_platform_fault(self) -> bool:
         return self.error_code in PLATFORM_FAULTS
 
+    @property
+    def error_in_words(self) -> str:
+        """The error message in the language of who reads it."""
+        return in_words(self.error_message, self.error_told)
+
 
 class JobAttempt(models.Model):
     """One try at a job: by whom, when, and how it ended."""
@@ -281,6 +290,7 @@ class JobAttempt(models.Model):
     worker_name = models.CharField(max_length=100)
     outcome = models.CharField(max_length=16, choices=Outcome, default=Outcome.RUNNING)
     detail = models.TextField(blank=True)
+    detail_told = models.JSONField(default=dict, db_default={})
     started_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -303,6 +313,14 @@ class JobAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.job_id} #{self.number}"
+
+    @property
+    def detail_in_words(self) -> str:
+        """How it ended in the language of who reads it; a failed one's error code stays in front."""
+        code, colon, message = self.detail.partition(": ")
+        if self.outcome == self.Outcome.FAILED and colon and code in ErrorCode.values:
+            return f"{code}: {in_words(message, self.detail_told)}"
+        return in_words(self.detail, self.detail_told)
 
 
 class JobLogChunk(models.Model):

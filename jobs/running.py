@@ -14,6 +14,7 @@ from django.db import DataError, close_old_connections
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import Limits, Result, RunSpec
+from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
 from jobs.logs import LogShipper
 from jobs.models import ErrorCode, Job
@@ -77,17 +78,17 @@ class Runner:
             with workspace(job) as place:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
-            _fail(job, ErrorCode.BAD_ARCHIVE, str(refusal))
+            _fail(job, ErrorCode.BAD_ARCHIVE, refusal.args[0])
         except ImageUnusable as error:
             logger.error("job %s: %s", job.pk, error)
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.IMAGE_UNUSABLE, str(error), delay)
+            _give_back(job, ErrorCode.IMAGE_UNUSABLE, error.args[0], delay)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, str(error), delay)
+            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
         except Exception:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
             logger.exception("job %s attempt %s", job.pk, job.attempt)
-            _fail(job, ErrorCode.INTERNAL, "The platform broke while it ran this. It did not cost you quota.")
+            _fail(job, ErrorCode.INTERNAL, _("The platform broke while it ran this. It did not cost you quota."))
         finally:
             self._pulse.hold(None)
             self._held = None
@@ -102,12 +103,11 @@ class Runner:
         if held.is_lost or result.reason in ("fenced", "worker_lost"):
             logger.warning("job %s attempt %s: %s, nothing is written", job.pk, job.attempt, result.reason)
         elif result.reason == "released":
-            _give_back(job, ErrorCode.INTERNAL, "The worker was stopped.", 0)
+            _give_back(job, ErrorCode.INTERNAL, _("The worker was stopped."), 0)
         elif result.reason == "sandbox_error":
             logger.error("job %s: %s", job.pk, result.detail)
-            _give_back(
-                job, ErrorCode.INTERNAL, f"The sandbox could not be made: {result.detail}", settings.RETRY_DELAY_SECONDS
-            )
+            told = _("The sandbox could not be made: %(why)s", why=result.detail)
+            _give_back(job, ErrorCode.INTERNAL, told, settings.RETRY_DELAY_SECONDS)
         else:
             progress.collect(is_last=True)
             persist(lambda: progress.ship(is_last=True))
@@ -189,7 +189,8 @@ class Runner:
         except DataError as error:
             # What the metrics reader let through and PostgreSQL refuses must not come round again and again.
             logger.warning("job %s: %s", job.pk, error)
-            _fail(job, ErrorCode.BAD_METRICS, "metrics.json: holds text or numbers that cannot be stored.", evidence)
+            told = _("metrics.json: holds text or numbers that cannot be stored.")
+            _fail(job, ErrorCode.BAD_METRICS, told, evidence)
             return
         if not won:
             # Cancelled in the same moment, or no longer ours: the guard of the next says which.
@@ -208,7 +209,7 @@ class Runner:
                 logger.warning("storing %s: %s", name, error)
                 is_lost = self._held is not None and self._held.is_lost
                 if self.is_stopping_now or is_lost or time.monotonic() + delay > deadline:
-                    reason = f"The run's files cannot be stored just now: {type(error).__name__}."
+                    reason = _("The run's files cannot be stored just now: %(error)s.", error=type(error).__name__)
                     raise StorageDown(reason) from error
             time.sleep(delay)
             delay = min(delay * 2, 15.0)
@@ -265,5 +266,5 @@ def _dataset(name: str) -> str | None:
         return None
     folder = (Path(settings.DATASET_ROOT) / name).resolve()
     if not folder.is_relative_to(Path(settings.DATASET_ROOT).resolve()) or not folder.is_dir():
-        raise StorageDown(f"The dataset {name!r} is not on this machine.")
+        raise StorageDown(_("The dataset %(name)r is not on this machine.", name=name))
     return str(folder)

@@ -4,6 +4,7 @@ from django.conf import settings
 
 from jobs.execution.preflight import Probe, is_tight, probe
 from jobs.execution.spec import Container
+from jobs.execution.told import Told as _
 
 
 class ImageUnusable(Exception):
@@ -41,12 +42,19 @@ class Images:
         """How a run of a leaderboard with this image ("" for none) is made. Raises ImageUnusable."""
         if image and settings.EXECUTOR != "container":
             raise ImageUnusable(
-                f"The leaderboard's image {image} needs a worker with EXECUTOR=container; this one has {settings.EXECUTOR}."
+                _(
+                    "The leaderboard's image %(image)s needs a worker with EXECUTOR=container; this one has %(executor)s.",
+                    image=image,
+                    executor=settings.EXECUTOR,
+                )
             )
         if image and image not in self._proven:
             found = probe_sandbox(image)
             if not is_tight(found):
                 first = next(one for one in found if not one.contained)
-                raise ImageUnusable(f"The leaderboard's image {image} cannot be used: {first.what}: {first.how}")
+                why = f"{first.what}: {first.how}"
+                raise ImageUnusable(
+                    _("The leaderboard's image %(image)s cannot be used: %(why)s", image=image, why=why)
+                )
             self._proven.add(image)
         return container(image)

@@ -22,6 +22,8 @@ class JobReceipt(serializers.ModelSerializer):
 
 
 class AttemptShown(serializers.ModelSerializer):
+    detail = serializers.CharField(source="detail_in_words")
+
     class Meta:
         model = JobAttempt
         fields = ["number", "worker_name", "outcome", "detail", "started_at", "ended_at"]
@@ -32,6 +34,7 @@ class JobShown(JobReceipt):
     user_id = serializers.CharField(source="user.username")
     leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
+    error_message = serializers.CharField(source="error_in_words", help_text="In the language of the request.")
 
     class Meta(JobReceipt.Meta):
         fields = [

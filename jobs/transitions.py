@@ -25,6 +25,8 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Now
 
 from accounts.models import User
+from jobs.execution.told import Told as _
+from jobs.execution.told import kept
 from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox, Worker
 from leaderboards.models import Leaderboard, Pause
 from leaderboards.services import record_score
@@ -105,9 +107,14 @@ def _held(job_id: UUID, attempt: int) -> QuerySet[Job]:
     return Job.objects.filter(pk=job_id, status=Status.RUNNING, attempt=attempt)
 
 
-def _end_attempt(job_id: UUID, attempt: int, outcome: str, detail: str = "") -> None:
+def _error(code: ErrorCode, message: str) -> dict[str, Any]:
+    """The code, the sentence in English, and what it is said from in the reader's language."""
+    return {"error_code": code, "error_message": message, "error_told": kept(message)}
+
+
+def _end_attempt(job_id: UUID, attempt: int, outcome: str, detail: str = "", told: str = "") -> None:
     JobAttempt.objects.filter(job_id=job_id, number=attempt, outcome=JobAttempt.Outcome.RUNNING).update(
-        outcome=outcome, detail=detail, ended_at=Now()
+        outcome=outcome, detail=detail, detail_told=kept(told or detail), ended_at=Now()
     )
 
 
@@ -218,11 +225,9 @@ def complete(
 @transaction.atomic
 def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence) -> bool:
     """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers."""
-    won = _held(job.pk, attempt).update(
-        **_final(Status.FAILED), error_code=code, error_message=message, **evidence.fields()
-    )
+    won = _held(job.pk, attempt).update(**_final(Status.FAILED), **_error(code, message), **evidence.fields())
     if won:
-        _end_attempt(job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {message}")
+        _end_attempt(job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {message}", told=message)
         JobLogChunk.objects.filter(job_id=job.pk).delete()
     return bool(won)
 
@@ -235,8 +240,7 @@ def finish_cancelled(job_id: UUID, *, attempt: int, evidence: Evidence | None = 
         .filter(cancel_requested_at__isnull=False)
         .update(
             **_final(Status.CANCELLED),
-            error_code=ErrorCode.CANCELLED,
-            error_message="Cancelled while it ran.",
+            **_error(ErrorCode.CANCELLED, _("Cancelled while it ran.")),
             **(evidence or Evidence()).fields(),
         )
     )
@@ -278,17 +282,18 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
     Cancel-requested jobs become cancelled; the third loss fails the job as `worker_lost`; else it waits again.
     """
     lost = _held(job_id, attempt).filter(lease_until__lt=Now())
-    message = f"The worker was lost {settings.MAX_LOSSES} times while it ran this. It did not cost you quota."
+    message = _(
+        "The worker was lost %(times)d times while it ran this. It did not cost you quota.", times=settings.MAX_LOSSES
+    )
     delay = timedelta(seconds=settings.RETRY_DELAY_SECONDS)
     if lost.filter(cancel_requested_at__isnull=False).update(
-        **_final(Status.CANCELLED), error_code=ErrorCode.CANCELLED, error_message="Cancelled; its worker was lost."
+        **_final(Status.CANCELLED), **_error(ErrorCode.CANCELLED, _("Cancelled; its worker was lost."))
     ):
         outcome = Status.CANCELLED
     elif lost.filter(losses__gte=settings.MAX_LOSSES - 1).update(
         **_final(Status.FAILED),
         losses=F("losses") + 1,
-        error_code=ErrorCode.WORKER_LOST,
-        error_message=message,
+        **_error(ErrorCode.WORKER_LOST, message),
     ):
         outcome = Status.FAILED
     elif lost.filter(cancel_requested_at=None).update(
@@ -303,7 +308,7 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
         outcome = Status.PENDING
     else:
         return None
-    _end_attempt(job_id, attempt, JobAttempt.Outcome.LOST, "No heartbeat until the lease was over.")
+    _end_attempt(job_id, attempt, JobAttempt.Outcome.LOST, _("No heartbeat until the lease was over."))
     JobLogChunk.objects.filter(job_id=job_id).delete()
     return outcome
 
@@ -318,8 +323,7 @@ def cancel(job_id: UUID, *, by: User | None) -> Status | None:
     if status == Status.PENDING:
         job.update(
             **{**asked, **_final(Status.CANCELLED)},
-            error_code=ErrorCode.CANCELLED,
-            error_message="Cancelled before it ran.",
+            **_error(ErrorCode.CANCELLED, _("Cancelled before it ran.")),
         )
         return Status.CANCELLED
     if status == Status.RUNNING:

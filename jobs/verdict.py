@@ -6,6 +6,7 @@ from typing import Any
 
 from jobs.execution.metrics import BadMetrics, parse_metrics
 from jobs.execution.spec import Result
+from jobs.execution.told import Told as _
 from jobs.models import ErrorCode
 from leaderboards.models import Leaderboard
 
@@ -20,7 +21,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """The user's fault: a code of the closed list and a sentence for them."""
+    """The user's fault: a code of the closed list and a sentence for them, `Told` so that it is read in any language."""
 
     code: ErrorCode
     message: str
@@ -38,21 +39,27 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
     if code := _LIMITS.get(result.reason):
         return Failure(code, result.detail)
     if result.exit_code != 0:
-        told = f" Its last line: {last_line}" if last_line else ""
-        return Failure(ErrorCode.EXIT_NONZERO, f"{result.detail or f'exit code {result.exit_code}'}.{told}")
+        how = result.detail or _("exit code %(code)d", code=result.exit_code)
+        told = _("%(how)s. Its last line: %(line)s", how=how, line=last_line) if last_line else _("%(how)s.", how=how)
+        return Failure(ErrorCode.EXIT_NONZERO, told)
     if result.metrics_error and result.output_full:
         return Failure(
-            ErrorCode.DISK_LIMIT, f"The output folder was full, and metrics.json in it is {result.metrics_error}."
+            ErrorCode.DISK_LIMIT,
+            _("The output folder was full, and metrics.json in it is %(state)s.", state=result.metrics_error),
         )
-    full = " The output folder was full." if result.output_full else ""
     if result.metrics_error == "missing":
-        return Failure(ErrorCode.MISSING_METRICS, "The run ended well but left no metrics.json in its --output folder.")
+        return Failure(
+            ErrorCode.MISSING_METRICS, _("The run ended well but left no metrics.json in its --output folder.")
+        )
     if result.metrics_error:
-        return Failure(ErrorCode.BAD_METRICS, f"metrics.json: {result.metrics_error}.")
+        return Failure(ErrorCode.BAD_METRICS, _("metrics.json: %(why)s.", why=result.metrics_error))
     try:
         params, metrics = parse_metrics(metrics_file.read_bytes())
     except BadMetrics as error:
-        return Failure(ErrorCode.BAD_METRICS, f"metrics.json: {error.message}{full}")
+        told = _("metrics.json: %(why)s. The output folder was full.", why=error.message)
+        return Failure(
+            ErrorCode.BAD_METRICS, told if result.output_full else _("metrics.json: %(why)s.", why=error.message)
+        )
     return _scored(params, metrics, leaderboard)
 
 
@@ -62,19 +69,24 @@ def _scored(params: dict[str, Any], metrics: dict[str, float], leaderboard: Lead
         if value is None:
             continue
         if metric.minimum is not None and value < metric.minimum:
-            return _out_of_range(metric.name, value, f"at least {metric.minimum:g}", leaderboard)
+            return _out_of_range(metric.name, value, _("at least %(bound)s", bound=f"{metric.minimum:g}"), leaderboard)
         if metric.maximum is not None and value > metric.maximum:
-            return _out_of_range(metric.name, value, f"at most {metric.maximum:g}", leaderboard)
+            return _out_of_range(metric.name, value, _("at most %(bound)s", bound=f"{metric.maximum:g}"), leaderboard)
     ranking = leaderboard.ranking_metric
     score = metrics.get(ranking.name) if ranking else None
     if ranking and score is None and leaderboard.requires_score:
         found = ", ".join(list(metrics)[:10])
-        message = f"metrics.json: metrics.{ranking.name} is missing, by which this leaderboard ranks; it has {found}."
+        message = _(
+            "metrics.json: metrics.%(name)s is missing, by which this leaderboard ranks; it has %(found)s.",
+            name=ranking.name, found=found,
+        )  # fmt: skip
         return Failure(ErrorCode.BAD_METRICS, message)
     return Success(params, metrics, score)
 
 
 def _out_of_range(name: str, value: float, rule: str, leaderboard: Leaderboard) -> Failure:
-    return Failure(
-        ErrorCode.BAD_METRICS, f"metrics.json: metrics.{name} must be {rule} on {leaderboard.slug}, not {value:g}."
-    )
+    told = _(
+        "metrics.json: metrics.%(name)s must be %(rule)s on %(board)s, not %(value)s.",
+        name=name, rule=rule, board=leaderboard.slug, value=f"{value:g}",
+    )  # fmt: skip
+    return Failure(ErrorCode.BAD_METRICS, told)

@@ -13,8 +13,11 @@ from typing import Any, BinaryIO, cast
 import yaml
 from django.conf import settings
 from django.core.files.storage import storages
+from django.utils.functional import Promise
+from django.utils.translation import override
 
 from jobs.execution import janitor
+from jobs.execution.told import Told as _
 from jobs.models import Job
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
 from submissions.models import Submission
@@ -68,7 +71,16 @@ def _unpack(submission: Submission, target: Path) -> None:
         try:
             extract_archive(cast(BinaryIO, archive), kind=cast(ArchiveKind, submission.kind), destination=target)
         except ArchiveRefused as refusal:
-            raise BadSubmission(refusal.message) from refusal
+            raise BadSubmission(_told(refusal)) from refusal
+
+
+def _told(refusal: ArchiveRefused) -> _:
+    """Its sentence is a lazy translation: without any language it is what translations are looked up by."""
+    with override(None):
+        values = {
+            name: str(value) if isinstance(value, Promise) else value for name, value in refusal.parameters.items()
+        }
+        return _(str(refusal.sentence), **values)
 
 
 def _fetch(submission: Submission, target: BinaryIO) -> None:
@@ -80,9 +92,10 @@ def _fetch(submission: Submission, target: BinaryIO) -> None:
                 digest.update(chunk)
                 target.write(chunk)
     except STORAGE_ERRORS as error:
-        raise StorageDown(f"The submission's files cannot be read just now: {type(error).__name__}.") from error
+        told = _("The submission's files cannot be read just now: %(error)s.", error=type(error).__name__)
+        raise StorageDown(told) from error
     if digest.hexdigest() != submission.sha256:
-        raise StorageDown("The submission's files are not what was stored: their SHA-256 differs.")
+        raise StorageDown(_("The submission's files are not what was stored: their SHA-256 differs."))
     target.seek(0)
 
 
@@ -109,12 +122,17 @@ def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         kind = "JSON" if path.suffix == ".json" else "YAML"
-        line = f" in line {where.line + 1}" if where else ""
-        raise BadSubmission(
-            f"{path.name}: is not valid {kind}{line}, so the job's config cannot be laid over it."
-        ) from error
+        told = _(
+            "%(file)s is not valid %(kind)s, so the job's config cannot be laid over it.", file=path.name, kind=kind
+        )
+        if where:
+            told = _(
+                "%(file)s is not valid %(kind)s in line %(line)d, so the job's config cannot be laid over it.",
+                file=path.name, kind=kind, line=where.line + 1,
+            )  # fmt: skip
+        raise BadSubmission(told) from error
     if not isinstance(base, dict):
-        raise BadSubmission(f"{path.name}: must hold an object for the job's config to be laid over it.")
+        raise BadSubmission(_("%(file)s must hold an object for the job's config to be laid over it.", file=path.name))
     merged = merge(base, overrides)
     if path.suffix == ".json":
         return json.dumps(merged, indent=2, ensure_ascii=False, default=str).encode()

@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.execution.told import Told as _
+
 METRICS_NAME = "metrics.json"
 METRICS_BYTES = 1024 * 1024
 PREDICTIONS_NAME = "predictions"
@@ -63,7 +65,7 @@ def collect(output: int, run_folder: int, max_bytes: int, *, takes_predictions: 
     try:
         _copy(output, METRICS_NAME, run_folder, METRICS_NAME, METRICS_BYTES)
     except Refused as refusal:
-        found.metrics_error = str(refusal)
+        found.metrics_error = refusal.args[0]
     os.mkdir("artifacts", 0o700, dir_fd=run_folder)
     target = os.open("artifacts", _OPEN_FOLDER, dir_fd=run_folder)
     try:
@@ -170,17 +172,19 @@ def _copy(source: int, name: str, target: int, new_name: str, room: int) -> tupl
     try:
         descriptor = os.open(name, _OPEN_FILE, dir_fd=source)
     except FileNotFoundError:
-        raise Refused("missing") from None
+        raise Refused(_("missing")) from None
     except OSError:
         # A symbolic link (ELOOP), a socket (ENXIO) or a device without a driver.
-        raise Refused("not a regular file") from None
+        raise Refused(_("not a regular file")) from None
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
-            raise Refused("not a regular file" if not stat.S_ISREG(state.st_mode) else "a file with several names")
+            raise Refused(
+                _("not a regular file") if not stat.S_ISREG(state.st_mode) else _("a file with several names")
+            )
         # The size is checked before a byte is read: a sparse file of a terabyte costs its writer nothing.
         if state.st_size > room:
-            raise Refused("too large")
+            raise Refused(_("too large"))
         return _copy_bytes(descriptor, target, new_name, room)
     finally:
         os.close(descriptor)
@@ -194,7 +198,7 @@ def _copy_bytes(descriptor: int, target: int, name: str, room: int) -> tuple[int
         while chunk := os.read(descriptor, _CHUNK):
             size += len(chunk)
             if size > room:
-                raise Refused("too large")
+                raise Refused(_("too large"))
             digest.update(chunk)
             view = memoryview(chunk)
             while view:

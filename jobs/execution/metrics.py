@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+from jobs.execution.told import Told as _
+
 MAX_BYTES = 1024 * 1024
 MAX_METRICS = 200
 MAX_PARAMS = 200
@@ -33,91 +35,109 @@ def parse_metrics(raw: bytes) -> tuple[dict[str, Any], dict[str, float]]:
     _check_count("metrics", metrics, MAX_METRICS)
     _check_count("params", params, MAX_PARAMS)
     if not metrics:
-        raise BadMetrics("no_metrics", "metrics holds no number: at least one is needed")
+        raise BadMetrics("no_metrics", _("metrics holds no number: at least one is needed"))
     checked = {name: _number(_name(name, "metrics"), value) for name, value in metrics.items()}
     _check_param(params, "params", 0)
     size = len(json.dumps(params, ensure_ascii=False).encode())
     if size > MAX_PARAM_BYTES:
-        raise BadMetrics("too_large", f"params takes {size} bytes, more than {MAX_PARAM_BYTES}")
+        raise BadMetrics(
+            "too_large", _("params takes %(size)d bytes, more than %(most)d", size=size, most=MAX_PARAM_BYTES)
+        )
     return params, checked
 
 
 def _load(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
-        raise BadMetrics("too_large", f"metrics.json is larger than {MAX_BYTES} bytes")
+        raise BadMetrics("too_large", _("metrics.json is larger than %(most)d bytes", most=MAX_BYTES))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadMetrics("not_utf8", f"metrics.json is not UTF-8 (byte {error.start})") from None
+        raise BadMetrics("not_utf8", _("metrics.json is not UTF-8 (byte %(place)d)", place=error.start)) from None
     try:
         document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
     except BadMetrics:
         raise
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise BadMetrics("not_json", f"metrics.json is not JSON: {error.msg} ({place})") from None
+        told = _(
+            "metrics.json is not JSON: %(why)s (line %(line)d, column %(column)d)",
+            why=error.msg, line=error.lineno, column=error.colno,
+        )  # fmt: skip
+        raise BadMetrics("not_json", told) from None
     except RecursionError:
-        raise BadMetrics("too_deep", "metrics.json is nested too deeply") from None
+        raise BadMetrics("too_deep", _("metrics.json is nested too deeply")) from None
     except ValueError:
         # Python refuses to convert integers of more than some thousand digits.
-        raise BadMetrics("out_of_range", "metrics.json holds a number with too many digits") from None
+        raise BadMetrics("out_of_range", _("metrics.json holds a number with too many digits")) from None
     if not isinstance(document, dict):
         raise BadMetrics(
-            "wrong_type", f'metrics.json must be an object with "params" and "metrics", not {_kind(document)}'
+            "wrong_type",
+            _('metrics.json must be an object with "params" and "metrics", not %(kind)s', kind=_kind(document)),
         )
     return document
 
 
 def _refuse_constant(name: str) -> Any:
-    raise BadMetrics("not_finite", f"metrics.json holds {name}: only finite numbers are allowed")
+    raise BadMetrics("not_finite", _("metrics.json holds %(value)s: only finite numbers are allowed", value=name))
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names: dict[str, Any] = {}
     for name, value in pairs:
         if name in names:
-            raise BadMetrics("duplicate_name", f"{_shown(name)} is given twice in one object")
+            raise BadMetrics("duplicate_name", _("%(name)s is given twice in one object", name=_shown(name)))
         names[name] = value
     return names
 
 
 def _object(document: dict[str, Any], field: str) -> dict[str, Any]:
     if field not in document:
-        raise BadMetrics("missing_field", f'metrics.json has no "{field}"')
+        raise BadMetrics("missing_field", _('metrics.json has no "%(field)s"', field=field))
     value = document[field]
     if not isinstance(value, dict):
-        raise BadMetrics("wrong_type", f"{field} must be an object, not {_kind(value)}")
+        raise BadMetrics("wrong_type", _("%(field)s must be an object, not %(kind)s", field=field, kind=_kind(value)))
     return value
 
 
 def _check_count(field: str, values: dict[str, Any], limit: int) -> None:
     if len(values) > limit:
-        raise BadMetrics("too_many", f"{field} has {len(values)} entries, more than {limit}")
+        told = _("%(field)s has %(count)d entries, more than %(most)d", field=field, count=len(values), most=limit)
+        raise BadMetrics("too_many", told)
 
 
 def _name(name: str, field: str) -> str:
     """The place of a value for messages, once its name is known to be good."""
     if not name.strip() or len(name) > MAX_NAME_LENGTH or not (name.isascii() and name.isprintable()):
-        rule = f"1 to {MAX_NAME_LENGTH} printable ASCII characters"
-        raise BadMetrics("bad_name", f"{field} has the name {_shown(name)}: names are {rule}")
+        told = _(
+            "%(field)s has the name %(name)s: names are 1 to %(most)d printable ASCII characters",
+            field=field, name=_shown(name), most=MAX_NAME_LENGTH,
+        )  # fmt: skip
+        raise BadMetrics("bad_name", told)
     return f"{field}.{name}"
 
 
 def _number(place: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadMetrics("wrong_type", f"{place} must be a number, not {_kind(value)}")
+        raise BadMetrics("wrong_type", _("%(place)s must be a number, not %(kind)s", place=place, kind=_kind(value)))
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadMetrics("not_finite", f"{place} is {value}: only finite numbers are allowed")
+        raise BadMetrics("not_finite", _not_finite(place, value))
     # Compared before it is converted: an integer may be too large for a float.
     if abs(value) > MAX_MAGNITUDE:
-        raise BadMetrics("out_of_range", f"{place} is {_shown(value)}: larger than {MAX_MAGNITUDE:g}")
+        told = _(
+            "%(place)s is %(value)s: larger than %(most)s", place=place, value=_shown(value), most=f"{MAX_MAGNITUDE:g}"
+        )
+        raise BadMetrics("out_of_range", told)
     return float(value)
+
+
+def _not_finite(place: str, value: float) -> str:
+    return _("%(place)s is %(value)s: only finite numbers are allowed", place=place, value=str(value))
 
 
 def _check_param(value: Any, place: str, depth: int) -> None:
     if isinstance(value, dict | list):
         if depth > MAX_PARAM_DEPTH:
-            raise BadMetrics("too_deep", f"{place[:200]} is nested deeper than {MAX_PARAM_DEPTH} levels")
+            told = _("%(place)s is nested deeper than %(most)d levels", place=place[:200], most=MAX_PARAM_DEPTH)
+            raise BadMetrics("too_deep", told)
         if isinstance(value, dict):
             for name, inner in value.items():
                 _check_param(inner, _name(name, place), depth + 1)
@@ -127,26 +147,31 @@ def _check_param(value: Any, place: str, depth: int) -> None:
     elif isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise BadMetrics("not_finite", f"{place} is {value}: only finite numbers are allowed")
+        raise BadMetrics("not_finite", _not_finite(place, value))
     elif isinstance(value, int) and abs(value) > MAX_PARAM_INTEGER:
-        raise BadMetrics("out_of_range", f"{place} is {_shown(value)}: an integer larger than 2**64")
+        told = _("%(place)s is %(value)s: an integer larger than 2**64", place=place, value=_shown(value))
+        raise BadMetrics("out_of_range", told)
 
 
 def _check_text(text: str, place: str) -> None:
     for character in text:
         is_control = (character < " " and character not in "\t\n\r") or "\x7f" <= character <= "\x9f"
         if is_control or "\ud800" <= character <= "\udfff" or character in _BIDI_CONTROLS:
-            raise BadMetrics("bad_text", f"{place} holds the character U+{ord(character):04X}, which is not allowed")
+            told = _(
+                "%(place)s holds the character %(character)s, which is not allowed",
+                place=place, character=f"U+{ord(character):04X}",
+            )  # fmt: skip
+            raise BadMetrics("bad_text", told)
 
 
 def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    kinds = {dict: _("an object"), list: _("a list"), str: _("a text"), bool: _("true or false"), type(None): "null"}
+    return kinds.get(type(value), _("a number"))
 
 
 def _shown(value: Any) -> str:
     """A value for a message: short, and plain ASCII whatever it holds."""
     if isinstance(value, int) and abs(value) > 10**30:
-        return "an integer of more than 30 digits"
+        return _("an integer of more than 30 digits")
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."

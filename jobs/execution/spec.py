@@ -4,7 +4,9 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
+
+from jobs.execution.told import kept, retold
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -149,6 +151,8 @@ class Result:
     """How a run ended. `reason` is one of: exited, timeout, out_of_memory, cpu_limit, log_limit, disk_limit, cancelled,
     released, fenced, worker_lost (somebody ended it) and sandbox_error (the platform's fault, told in `detail`)."""
 
+    _SENTENCES: ClassVar = ("detail", "metrics_error")
+
     reason: str
     # 128 + n where signal n ended it: bwrap cannot tell `kill -9` from `exit(137)`, and so neither can we.
     exit_code: int | None = None
@@ -182,12 +186,14 @@ class Result:
         return self.reason == "exited" and self.exit_code == 0
 
     def to_event(self) -> dict[str, Any]:
-        return {"event": "ended", **asdict(self)}
+        told = {name: kept(getattr(self, name)) for name in self._SENTENCES}
+        return {"event": "ended", **asdict(self), "told": told}
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Result":
         known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in event.items() if name in known})
+        told = {name: retold(stored) for name, stored in event.get("told", {}).items() if stored}
+        return cls(**{name: value for name, value in {**event, **told}.items() if name in known})
 
 
 def human_bytes(count: float) -> str:

@@ -23,6 +23,7 @@ if __package__ in (None, ""):
 from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
+from jobs.execution.told import Told as _
 
 _PREPARE = {"bubblewrap": bubblewrap.prepare, "container": container.prepare, "unsafe-local": local.prepare}
 _TICK_SECONDS = 0.2
@@ -143,7 +144,8 @@ class Run:
             self.end("fenced", "the worker could not show in time that the job was still its own")
         limit = self.spec.limits.wall_seconds
         if now - self.started > limit:
-            self.end("timeout", f"{now - self.started:.0f} of {limit:.0f} seconds of wall time")
+            used = _("%(used)d of %(limit)d seconds of wall time", used=round(now - self.started), limit=round(limit))
+            self.end("timeout", used)
 
     def _obey(self) -> None:
         for command in self.commands.read():
@@ -169,7 +171,7 @@ class Run:
         self.log.add(chunk)
         limit = self.spec.limits.log_kill_bytes
         if self.log.total > limit:
-            self.end("log_limit", f"more than {human_bytes(limit)} of output on stdout and stderr")
+            self.end("log_limit", _("more than %(limit)s of output on stdout and stderr", limit=human_bytes(limit)))
 
     def _look(self, prepared: launch.Prepared) -> None:
         """What no descriptor tells: memory, CPU and disk."""
@@ -187,7 +189,7 @@ class Run:
         used_cpu = self.group.cpu_seconds()
         used_cpu = watchdog.cpu_seconds() if used_cpu is None else used_cpu
         if used_cpu > limits.cpu_seconds:
-            self.end("cpu_limit", f"{used_cpu:.0f} of {limits.cpu_seconds:.0f} seconds of CPU time")
+            self.end("cpu_limit", _cpu_sentence(used_cpu, limits))
 
     def _conclude(self, pid: int, log: int, prepared: launch.Prepared) -> Result:
         """Kill what is left, then find out why it ended, then read what it left: in this order."""
@@ -233,8 +235,7 @@ class Run:
         if result.oom_kills and self.reason in ("", "out_of_memory"):
             self.reason = "out_of_memory"
         if self.reason == "out_of_memory":
-            how = "" if self.group.held("memory") else ", added up over its processes"
-            self.detail = f"{human_bytes(result.peak_memory_bytes)} of {human_bytes(limits.memory_bytes)}{how}"
+            self.detail = _memory_sentence(result.peak_memory_bytes, limits, is_counted=bool(self.group.held("memory")))
         if self.reason:
             return
         try:
@@ -246,10 +247,13 @@ class Run:
         result.signal = code - 128 if 128 < code < 128 + signal.NSIG else None
         used = result.cpu_seconds
         if result.signal in (signal.SIGXCPU, signal.SIGKILL) and used >= int(limits.cpu_seconds):
-            self.end("cpu_limit", f"{used:.0f} of {limits.cpu_seconds:.0f} seconds of CPU time")
+            self.end("cpu_limit", _cpu_sentence(used, limits))
         elif code != 0 and result.output_full:
-            what = f"{human_bytes(limits.output_bytes)} or {limits.output_inodes} files"
-            self.end("disk_limit", f"the output folder was full: its limit is {what}")
+            size, files = human_bytes(limits.output_bytes), limits.output_inodes
+            self.end(
+                "disk_limit",
+                _("the output folder was full: its limit is %(size)s or %(files)d files", size=size, files=files),
+            )
         else:
             self.end("exited", _exit_sentence(code, result.signal))
 
@@ -267,8 +271,21 @@ class Run:
 
 def _exit_sentence(code: int, number: int | None) -> str:
     if number is None:
-        return f"exit code {code}"
-    return f"killed by signal {number} ({signal.strsignal(number)}), or exit code {code}"
+        return _("exit code %(code)d", code=code)
+    name = signal.strsignal(number)
+    return _("killed by signal %(number)d (%(name)s), or exit code %(code)d", number=number, name=name, code=code)
+
+
+def _cpu_sentence(used: float, limits: Limits) -> str:
+    return _("%(used)d of %(limit)d seconds of CPU time", used=round(used), limit=round(limits.cpu_seconds))
+
+
+def _memory_sentence(used: float, limits: Limits, *, is_counted: bool) -> str:
+    """`is_counted`: the kernel counted; else the watchdog added up."""
+    numbers = {"used": human_bytes(used), "limit": human_bytes(limits.memory_bytes)}
+    if is_counted:
+        return _("%(used)s of %(limit)s", **numbers)
+    return _("%(used)s of %(limit)s, added up over its processes", **numbers)
 
 
 def _is_full(volume: int | None) -> bool:

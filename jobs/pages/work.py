@@ -113,7 +113,7 @@ def submissions(request: HttpRequest) -> HttpResponse:
     if filters.status:
         mine = mine.filter(pk__in=Job.objects.filter(user=request.user, status=filters.status).values("submission"))
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
-    runs = Job.objects.defer(*UNSEEN, "error_message").newest_first()[:RUNS_SHOWN]
+    runs = Job.objects.defer(*UNSEEN, "error_message", "error_told").newest_first()[:RUNS_SHOWN]
     mine = mine.annotate(run_count=Count("jobs"))
     shown, older = filters.page(mine.prefetch_related(Prefetch("jobs", queryset=runs, to_attr="runs")))
     moving = any(not job.is_final for submission in shown for job in submission.runs)

@@ -67,11 +67,11 @@ def attempt_why(attempt: JobAttempt) -> str:
     if attempt.outcome == JobAttempt.Outcome.CANCELLED:
         return gettext("Somebody asked to stop it.")
     if attempt.outcome == JobAttempt.Outcome.RELEASED:
-        return gettext("The worker gave it back: %(reason)s") % {"reason": attempt.detail}
-    code, colon, message = attempt.detail.partition(": ")
+        return gettext("The worker gave it back: %(reason)s") % {"reason": attempt.detail_in_words}
+    code, colon, message = attempt.detail_in_words.partition(": ")
     if colon and code in ErrorCode.values:
         return f"{ErrorCode(code).label} {message}"
-    return attempt.detail
+    return attempt.detail_in_words
 
 
 @register.filter

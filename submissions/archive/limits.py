@@ -29,13 +29,13 @@ class ArchiveRefused(Exception):
     def __init__(self, code: str, sentence: object, **parameters: object) -> None:
         super().__init__(code)
         self.code = code
-        self._sentence = sentence
-        self._parameters = parameters
+        self.sentence = sentence
+        self.parameters = parameters
 
     @property
     def message(self) -> str:
         """What is wrong, in the language that is active now."""
-        return str(self._sentence) % self._parameters if self._parameters else str(self._sentence)
+        return str(self.sentence) % self.parameters if self.parameters else str(self.sentence)
 
     def __str__(self) -> str:
         return self.message
