@@ -98,7 +98,7 @@ DATABASES["default"].update(
 )
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.str("REDIS_URL", "") or _LOCATIONS.redis_url()
+REDIS_URL = secret("REDIS_URL", "") or _LOCATIONS.redis_url()
 MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", "") or _LOCATIONS.mlflow_url()
 # How people reach it: through the site and its login, unless it stands elsewhere behind a login of its own.
 MLFLOW_PUBLIC_URL = env.str("MLFLOW_PUBLIC_URL", "") or f"{SITE_URL.rstrip('/')}/mlflow"
