@@ -1,6 +1,5 @@
 """/api/jobs"""
 
-from typing import Any
 from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpResponse
@@ -15,9 +14,10 @@ from rest_framework.views import APIView
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
 from jobs.models import Job, Status
-from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left, waiting
+from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left
 from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus, ProgressShown
 from jobs.services import cancel_job, enqueue_job
+from jobs.status import status_shown
 from submissions.api import NewestFirst
 
 _KEY = OpenApiParameter(
@@ -81,21 +81,7 @@ class JobStatusView(APIView):
     @extend_schema(responses={200: JobStatus, **refusals(401, 404, 503)}, operation_id="get_job_status")
     def get(self, request: Request, job_id: UUID) -> Response:
         """Where the job stands; while it waits, why and until when."""
-        job = _own(request, job_id)
-        answer: dict[str, Any] = {
-            "job_id": job.id,
-            "status": job.status,
-            "run_id": job.run_id or None,
-            "created_at": job.created_at,
-            "updated_at": job.updated_at,
-        }
-        if job.error_code:
-            answer |= {"error_code": job.error_code, "error_message": job.error_in_words}
-        if job.cancel_requested_at:
-            answer["cancel_requested_at"] = job.cancel_requested_at
-        if (why := waiting(job)) is not None:
-            answer["waiting"] = {"position": why.position, "reason": why.reason, "expected_start": why.expected_start}
-        return Response(answer)
+        return Response(status_shown(_own(request, job_id)))
 
 
 class JobLogsView(APIView):

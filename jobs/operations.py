@@ -17,7 +17,7 @@ from accounts.refusals import Conflict
 from accounts.services import let_in, record_action, revoke_token, set_quota
 from jobs import services, steering
 from jobs.models import Job, Status
-from jobs.queries import live_workers, usual_seconds
+from jobs.waiting import live_workers, usual_seconds
 from leaderboards.models import Disqualification
 from leaderboards.services import disqualify, reinstate
 

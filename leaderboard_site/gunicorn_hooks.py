@@ -14,7 +14,10 @@ from environs import Env
 
 from leaderboard_site.metrics.sharing import FOLDER, add_to_the_dead
 
-__all__ = ["access_log_format", "child_exit", "logconfig_dict", "on_exit"]
+__all__ = ["access_log_format", "child_exit", "keepalive", "logconfig_dict", "on_exit", "worker_class"]
+# gthread that answers the commonest calls by a short way; `--worker-class gthread` is the same without it.
+worker_class = "leaderboard_site.lane.worker.LaneWorker"
+keepalive = 30  # a connection that waits costs no thread
 _DEFAULT_ACCESS = '%(h)s %(t)s "%(r)s" %(s)s %(b)s %(L)s s request_id=%({x-request-id}o)s "%(a)s"'
 
 

@@ -20,6 +20,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+PERMISSIONS_POLICY = "camera=(), geolocation=(), microphone=()"
 
 
 def is_api(request: HttpRequest) -> bool:
@@ -84,9 +85,12 @@ class SecurityHeadersMiddleware:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         if is_api(request):
             response.headers.setdefault("Cache-Control", "no-store")
+            # A page's is set by CommonMiddleware. Without it an answer goes out in chunks.
+            if not response.streaming:
+                response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
 

@@ -179,6 +179,7 @@ SETTLE_SECONDS = env.float("SETTLE_SECONDS", LEASE_SECONDS)  # nobody's lease is
 REPUSH_SECONDS = env.float("REPUSH_SECONDS", 60)
 RETRY_DELAY_SECONDS = env.float("RETRY_DELAY_SECONDS", 30)
 POLL_SECONDS = env.float("POLL_SECONDS", 5)  # a worker looks by itself that often, should every wake-up be lost
+WAITING_VIEW_SECONDS = 1.0  # how long a reading of the queue answers who asks where a job stands
 MAX_LOSSES = 3
 MAX_RELEASES = 6
 RETENTION_DAYS = env.int("RETENTION_DAYS", 90)
@@ -342,6 +343,9 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
 }
+
+# The short way to a job's status and a new job, past the framework (leaderboard_site/lane/). It prepares statements.
+LANE = env.bool("LANE", True)
 
 # --- Seen from outside ---------------------------------------------------------------------------------------------
 METRICS = env.bool("METRICS", True)

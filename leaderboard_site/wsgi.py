@@ -1,8 +1,12 @@
-"""What gunicorn serves."""
+"""What gunicorn serves: the whole site, behind the lane that answers its commonest calls."""
 
 import os
 
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
-application = get_wsgi_application()
+_site = get_wsgi_application()
+
+from leaderboard_site.lane.application import LaneApplication  # noqa: E402 - needs the apps, which are ready only now
+
+application = LaneApplication(_site)

@@ -20,7 +20,8 @@ from jobs.log_page import FIRST_BYTES, found_in_log, log_part
 from jobs.models import Job, Status
 from jobs.pages.access import visible_job
 from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
-from jobs.queries import mlflow_ui_link, progress_of, seconds_left, waiting
+from jobs.queries import mlflow_ui_link, progress_of, seconds_left
+from jobs.waiting import waiting
 
 RELATED = ("progress", "tracking")
 

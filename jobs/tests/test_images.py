@@ -7,12 +7,13 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from jobs import queries, running, sandbox, transitions
+from jobs import running, sandbox, transitions
 from jobs.execution.preflight import Probe
 from jobs.models import Job, Worker
 from jobs.running import STORAGE_DELAYS, Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.tests.test_running import NoPulse
+from jobs.waiting import waiting
 from jobs.workspace import Workspace
 from leaderboards.models import Leaderboard, image_name
 from leaderboards.tests.factories import LeaderboardFactory
@@ -49,11 +50,11 @@ def test_worker_that_runs_images_takes_other_jobs_too():
 def test_job_says_that_it_waits_for_a_worker_with_containers():
     job = JobFactory(leaderboard=LeaderboardFactory(image=IMAGE))
     WorkerFactory(state=Worker.State.IDLE, resource_classes=["small"], executor="bubblewrap")
-    told = queries.waiting(job)
+    told = waiting(job)
     assert told.reason == "Its leaderboard needs a worker that runs containers, and none is there just now."
     assert told.expected_start is None
     WorkerFactory(state=Worker.State.IDLE, resource_classes=["small"], executor="container")
-    assert queries.waiting(job).reason == "It is next."
+    assert waiting(job).reason == "It is next."
 
 
 def _run_until_final(runner: Runner, job: Job) -> Job:

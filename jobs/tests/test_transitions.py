@@ -7,10 +7,11 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
 from accounts.tests.factories import UserFactory
-from jobs import queries, transitions
+from jobs import transitions
 from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox
 from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
 from jobs.transitions import Evidence
+from jobs.waiting import waiting
 from leaderboards.models import Entry
 
 pytestmark = pytest.mark.django_db
@@ -346,7 +347,7 @@ def test_claim_next_serves_whoever_waited_longest():
 )
 def test_told_position_is_the_real_order(plan):
     jobs = queue_up(plan)
-    told = {pk: queries.waiting(Job.objects.get(pk=pk)).position for pk in jobs}
+    told = {pk: waiting(Job.objects.get(pk=pk)).position for pk in jobs}
     real = {pk: number for number, pk in enumerate(claimed_order(), 1)}
     assert told == real
 

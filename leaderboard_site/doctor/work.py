@@ -5,9 +5,9 @@ from django.db.models import Min
 from django.utils import timezone
 
 from jobs.models import TrackingOutbox
-from jobs.queries import live_workers
 from jobs.reconciler import has_leader
 from jobs.stuck import stuck_jobs
+from jobs.waiting import live_workers
 from leaderboard_site.doctor.findings import Found
 
 START = "manage.py worker, on a machine that can run submissions"

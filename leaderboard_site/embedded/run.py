@@ -116,8 +116,6 @@ class Site:
             f"127.0.0.1:{self.port}",
         ]
         command += [
-            "--worker-class",
-            "gthread",
             "--workers",
             workers,
             "--threads",

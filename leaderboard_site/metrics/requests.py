@@ -36,9 +36,11 @@ _histograms: dict[str, Histogram] = {}
 
 def count(request: HttpRequest, status: int, seconds: float) -> None:
     """Count an answered request."""
-    method = request.method if request.method in METHODS else "OTHER"
-    route = route_of(request)
-    key = (str(method), route, status)
+    add(str(request.method) if request.method in METHODS else "OTHER", route_of(request), status, seconds)
+
+
+def add(method: str, route: str, status: int, seconds: float) -> None:
+    key = (method, route, status)
     counter = _counters.get(key)
     if counter is None:
         counter = _counters[key] = _requests.labels(*key)

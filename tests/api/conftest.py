@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.test import Client
 
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
+from tests.api.lane_client import LaneClient
 
 MAIN = ("main.py", b"print('hello')\n")
 CONFIG = ("config.yaml", b"seed: 1\n")
@@ -20,7 +20,7 @@ class Api:
     def __init__(self, user=None):
         self.user = user
         self.token = create_token(user, name="test")[1] if user else ""
-        self.client = Client(headers={"Authorization": f"Bearer {self.token}"} if user else {})
+        self.client = LaneClient(headers={"Authorization": f"Bearer {self.token}"} if user else {})
 
     def get(self, path, query=None, **headers):
         return self.client.get(path, query, headers=headers)

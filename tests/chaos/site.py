@@ -95,7 +95,7 @@ class Site:
         manage = [sys.executable, str(REPOSITORY / "manage.py")]
         command = {
             "web": [sys.executable, "-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"127.0.0.1:{self.port}",
-                    "--worker-class", "gthread", "--workers", "2", "--threads", "4", "--no-control-socket"],
+                    "--workers", "2", "--threads", "4", "--no-control-socket"],
             "worker": [*manage, "worker"],
             "reconciler": [*manage, "reconcile"],
         }[name.partition("-")[0]]  # fmt: skip

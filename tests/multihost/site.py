@@ -61,7 +61,7 @@ class SpreadSite:
         self._wait_for_line(process, self.services, "services", "ready", seconds=240)
         self.manage("migrate", "-v0")
         web = ["-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"{self.web.address}:8010", "--threads", "8"]
-        self.run(self.web, [*web, "--worker-class", "gthread", "--no-control-socket"], log="web")
+        self.run(self.web, [*web, "--no-control-socket"], log="web")
         self.run(self.web, ["manage.py", "reconcile"], log="reconciler")
         wait_for(self._is_up, seconds=90, what=f"the web server: {self.web.log('web')[-1500:]}")
         with psycopg.connect(self.database_url, autocommit=True) as connection:

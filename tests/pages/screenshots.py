@@ -48,7 +48,7 @@ def site(folder: Path):
         django.setup()
         call_command("migrate", verbosity=0)
         command = [sys.executable, "-W", "ignore", "-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"127.0.0.1:{port}",
-                   "--worker-class", "gthread", "--threads", "4", "--no-control-socket", "--log-level", "error"]  # fmt: skip
+                   "--threads", "4", "--no-control-socket", "--log-level", "error"]  # fmt: skip
         web = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True)
         wait_for(f"{url}/healthz")
         yield url

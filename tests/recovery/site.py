@@ -175,8 +175,6 @@ class Site:
             "leaderboard_site.wsgi",
             "--bind",
             f"127.0.0.1:{self.port}",
-            "--worker-class",
-            "gthread",
         ]
         command += ["--workers", str(workers), "--threads", "4", "--timeout", "30", "--graceful-timeout", "3"]
         process = self._spawn("web", [*command, "--no-control-socket"])

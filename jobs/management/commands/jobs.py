@@ -13,8 +13,9 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from accounts.refusals import RequestRefused
 from jobs.models import ErrorCode, Job, Status
-from jobs.queries import mlflow_ui_link, read_log, waiting
+from jobs.queries import mlflow_ui_link, read_log
 from jobs.services import cancel_job, rerun_job
+from jobs.waiting import waiting
 
 LARGEST_LIST = 10_000
 UNITS = {"m": 60, "h": 3600, "d": 86400}

@@ -1,0 +1,87 @@
+"""The lane's answers: the body as REST framework renders it, and every header that the site's middleware puts on."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from leaderboard_site.lane.calls import Call
+from leaderboard_site.middleware import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
+
+_PHRASES = {200: "200 OK", 201: "201 Created", 202: "202 Accepted", 503: "503 Service Unavailable"}
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Answer:
+    status: int
+    body: bytes
+    common: Headers
+    request_id: str
+
+    @property
+    def line(self) -> str:
+        return _PHRASES[self.status]
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [*self.common, ("Content-Length", str(len(self.body))), ("X-Request-ID", self.request_id)]
+
+    def message(self, server: str) -> bytes:
+        """The whole answer as bytes; `server` is what the web server says of itself, its lines ended."""
+        head = f"HTTP/1.1 {_PHRASES[self.status]}\r\n{server}{_as_lines(self.common)}"
+        head += f"Content-Length: {len(self.body)}\r\nX-Request-ID: {self.request_id}\r\n\r\n"
+        return head.encode("latin-1") + self.body
+
+
+def answer(call: Call, status: int, content: dict[str, Any], *, allow: str, more: Headers = ()) -> Answer:
+    return Answer(status, render(content), _headers(allow, call.is_secure, more), call.request_id)
+
+
+@cache
+def _headers(allow: str, is_secure: bool, more: Headers) -> Headers:
+    """In the order in which the middleware sets them; a test compares them with an answer of the whole site."""
+    found = [
+        ("Content-Type", "application/json"),
+        ("Allow", allow),
+        *more,
+        ("Vary", "Origin"),
+        ("X-Frame-Options", settings.X_FRAME_OPTIONS),
+    ]
+    if is_secure and settings.SECURE_HSTS_SECONDS:
+        words = "; includeSubDomains" if settings.SECURE_HSTS_INCLUDE_SUBDOMAINS else ""
+        words += "; preload" if settings.SECURE_HSTS_PRELOAD else ""
+        found.append(("Strict-Transport-Security", f"max-age={settings.SECURE_HSTS_SECONDS}{words}"))
+    return (
+        *found,
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", settings.SECURE_REFERRER_POLICY),
+        ("Cross-Origin-Opener-Policy", settings.SECURE_CROSS_ORIGIN_OPENER_POLICY),
+        ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
+        ("Permissions-Policy", PERMISSIONS_POLICY),
+        ("Cache-Control", "no-store"),
+    )
+
+
+@cache
+def _as_lines(headers: Headers) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers)
+
+
+def render(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=_as_json, allow_nan=False)
+    # As REST framework does: JSON allows these two in a string, JavaScript did not.
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        text = value.isoformat()
+        return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,62 @@
+"""The lane in front of the whole site, as one WSGI application: for every server that speaks WSGI, and for tests."""
+
+import io
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any
+
+from leaderboard_site.lane import desk
+from leaderboard_site.lane.answers import Answer
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise
+
+Environ = dict[str, Any]
+
+
+class LaneApplication:
+    def __init__(self, site: Callable[[Environ, Callable[..., Any]], Iterable[bytes]]) -> None:
+        self._site = site
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        answer = answer_environ(environ)
+        if answer is None:
+            return self._site(environ, start_response)
+        start_response(answer.line, answer.headers)
+        return [answer.body]
+
+
+def answer_environ(environ: Environ) -> Answer | None:
+    """The answer, or None with the request as it was: its body, if it was read, is put back."""
+    began = perf_counter()
+    call = _call(environ)
+    if call is None:
+        return None
+    call.began = began
+    return desk.answer_all(call.route, [call])[0]
+
+
+def _call(environ: Environ) -> Call | None:
+    path, method = environ.get("PATH_INFO", ""), environ.get("REQUEST_METHOD", "")
+    if not path.startswith("/api/jobs") or environ.get("QUERY_STRING") or environ.get("SCRIPT_NAME"):
+        return None
+    headers: dict[str, str] = {}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            name = key[5:].replace("_", "-").lower()
+            if not value and name == "cookie":
+                continue
+            if not known(name) or not is_plain(value):
+                return None
+            headers[name] = value
+    for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
+        if environ.get(key):
+            headers[name] = str(environ[key])
+    body = b""
+    if method == "POST":
+        length = headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit() and int(length) <= BODY_MOST_BYTES):
+            return None
+        body = environ["wsgi.input"].read(int(length))
+        environ["wsgi.input"] = io.BytesIO(body)
+        if len(body) != int(length):
+            return None
+    return recognise(method, path, headers, body, is_https=environ.get("wsgi.url_scheme") == "https")

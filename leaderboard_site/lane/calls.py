@@ -1,0 +1,97 @@
+"""What the lane takes: a request whose every header is known and plain, or None.
+
+The same headers decide, whether a request comes as WSGI hands it over or as bytes from the socket (worker.py).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from accounts import log_context
+from accounts.models import token_digest
+
+BODY_MOST_BYTES = 64 * 1024
+STATUS = "/api/jobs/<uuid:job_id>/status"
+
+_STATUS_PATH = re.compile(r"/api/jobs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/status")
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+# They change nothing about the answer; so a lane that does not look at them answers as the site does.
+_IGNORED = frozenset(
+    ["host", "user-agent", "accept-encoding", "connection", "keep-alive", "x-forwarded-for", "x-forwarded-host",
+     "x-forwarded-port", "x-real-ip", "via", "traceparent", "priority", "dnt", "sec-gpc"]
+)  # fmt: skip
+_READ = frozenset(
+    ["authorization", "accept", "accept-language", "x-request-id", "x-forwarded-proto", "content-type",
+     "content-length", "idempotency-key"]
+)  # fmt: skip
+_ACCEPT = frozenset(["", "*/*", "application/json", "application/json, */*", "application/json, text/plain, */*"])
+_ENGLISH = re.compile(r"en(-[A-Z]{2})?(,en;q=0\.\d)?")
+
+
+@dataclass(slots=True)
+class Call:
+    """One request: what is asked, by whose token, and what its answer carries besides."""
+
+    route: str
+    method: str
+    digest: str
+    request_id: str
+    language: str
+    is_secure: bool
+    job_id: UUID | None = None
+    body: bytes = b""
+    idempotency_key: str | None = None
+    # The server's own: the connection that waits, and since when.
+    tag: Any = None
+    began: float = 0.0
+
+
+def known(name: str) -> bool:
+    """Whether the lane knows what a header (in small letters) means."""
+    return name in _IGNORED or name in _READ
+
+
+def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, is_https: bool = False) -> Call | None:
+    """The call, when all of it is plain. `headers` have small names, each once; all are `known`."""
+    if method == "GET" and not body:
+        matched = _STATUS_PATH.fullmatch(path)
+        if matched is None or "idempotency-key" in headers:
+            return None
+        route, job_id = STATUS, UUID(matched[1])
+    else:
+        return None
+    call = _plain(route, method, headers, is_https)
+    if call is not None:
+        call.job_id, call.body, call.idempotency_key = job_id, body, headers.get("idempotency-key")
+    return call
+
+
+def _plain(route: str, method: str, headers: dict[str, str], is_https: bool) -> Call | None:
+    """The call, if what its headers say can be read in one way."""
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
+    language = headers.get("accept-language", "")
+    if scheme != "Bearer" or not secret or " " in secret or headers.get("accept", "") not in _ACCEPT:
+        return None
+    if language and not _ENGLISH.fullmatch(language):
+        return None
+    if settings.SECURE_PROXY_SSL_HEADER is not None:
+        is_https = headers.get("x-forwarded-proto") == "https"
+    if settings.SECURE_SSL_REDIRECT and not is_https:
+        return None
+    request_id = log_context.choose_request_id(headers.get("x-request-id", ""))
+    return Call(
+        route=route,
+        method=method,
+        digest=token_digest(secret),
+        request_id=request_id,
+        language="en" if language else settings.LANGUAGE_CODE,
+        is_secure=is_https,
+    )
+
+
+def is_plain(value: str) -> bool:
+    """Whether a header's value is printable ASCII."""
+    return _PLAIN.fullmatch(value) is not None

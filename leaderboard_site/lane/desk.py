@@ -1,0 +1,43 @@
+"""Where calls are answered, one or many at once; and what may be wrong with all of them."""
+
+import logging
+from collections.abc import Callable
+from time import perf_counter
+
+from django.conf import settings
+from django.db import Error
+
+from leaderboard_site.lane import database, status
+from leaderboard_site.lane.answers import Answer
+from leaderboard_site.lane.calls import STATUS, Call
+
+logger = logging.getLogger(__name__)
+
+_ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {STATUS: status.answer_all}
+ROUTES = tuple(_ANSWERS)
+
+
+def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
+    """The answers in the order of the calls; None where the site must answer: it is told nothing, and begins anew."""
+    if not settings.LANE or settings.MAINTENANCE_FILE.exists():
+        return [None] * len(calls)
+    try:
+        answers = _ANSWERS[route](calls)
+    except Error as error:
+        # Nothing is committed when this comes here; the site tries by itself, and says what is wrong if it still is.
+        logger.warning("the lane leaves %d calls to the site: %s", len(calls), error)
+        database.forget()
+        return [None] * len(calls)
+    if settings.METRICS:
+        _count(calls, answers)
+    return answers
+
+
+def _count(calls: list[Call], answers: list[Answer | None]) -> None:
+    # Imported here: who switches metrics off does not pay for the library either.
+    from leaderboard_site.metrics.requests import add
+
+    now = perf_counter()
+    for call, answer in zip(calls, answers, strict=True):
+        if answer is not None:
+            add(call.method, call.route, answer.status, now - call.began)

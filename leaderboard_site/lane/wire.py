@@ -1,0 +1,53 @@
+"""A request as it comes from the socket, read if the lane may know it.
+
+Stricter than any HTTP parser has to be: whatever is not written in the one plainest way is left to gunicorn's own.
+"""
+
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise
+
+HEAD_MOST_BYTES = 4000
+
+
+class Incomplete:
+    """The head is known, and its body is not all here."""
+
+
+INCOMPLETE = Incomplete()
+
+
+def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | None:
+    """The call with its headers and its request line; None for whatever the lane does not know."""
+    if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ")):
+        return None
+    end = data.find(b"\r\n\r\n", 0, HEAD_MOST_BYTES)
+    if end < 0 or (not data.isascii() and not data[:end].isascii()):
+        return None
+    first, *lines = data[:end].decode("ascii").split("\r\n")
+    if not first.endswith(" HTTP/1.1") or not is_plain(first):
+        return None
+    method, _, path = first[:-9].partition(" ")
+    headers = _headers(lines)
+    if headers is None or headers.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
+    body = data[end + 4 :]
+    if method == "POST":
+        length = headers.get("content-length", "")
+        if not length.isdigit() or len(length) > 6 or int(length) > BODY_MOST_BYTES or len(body) > int(length):
+            return None
+        if len(body) < int(length):
+            return INCOMPLETE
+    elif body or "content-length" in headers:
+        return None
+    call = recognise(method, path, headers, body)
+    return None if call is None else (call, headers, first)
+
+
+def _headers(lines: list[str]) -> dict[str, str] | None:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name = name.lower()
+        if not colon or name in headers or not known(name) or not is_plain(value):
+            return None
+        headers[name] = value.strip(" ")
+    return headers if headers.get("host") else None
