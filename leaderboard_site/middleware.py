@@ -10,11 +10,14 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.middleware.locale import LocaleMiddleware
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.cache import patch_vary_headers
 from django_htmx.middleware import HtmxMiddleware
 
+from leaderboard_site.time_zones import chosen_zone, zone_of
+
 API_PREFIX = "/api/"
+CONSOLE_PREFIX = "/admin/"
 # No inline script or style anywhere; data: for the small pictures in the API page's stylesheet.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -50,6 +53,21 @@ class PageLocaleMiddleware(PagesOnly, LocaleMiddleware):
             with translation.override(translation.get_language_from_request(request)):
                 return self.get_response(request)
         return super().__call__(request)
+
+
+class PageTimeZoneMiddleware:
+    """Pages tell times in their reader's zone. The API and the operators' console keep the site's: what they show is
+    compared with logs."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_api(request) or request.path_info.startswith(CONSOLE_PREFIX):
+            return self.get_response(request)
+        request.chosen_zone = chosen_zone(request)  # type: ignore[attr-defined]
+        with timezone.override(zone_of(request)):
+            return self.get_response(request)
 
 
 class PageCommonMiddleware(PagesOnly, CommonMiddleware):

@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("account/", views.account, name="account"),
     path("language/", set_language, name="set_language"),
+    path("time-zone/", views.set_time_zone, name="set_time_zone"),
     path("", include("accounts.urls")),
     path("", include("leaderboards.urls")),
     path("", include("submissions.urls")),

@@ -249,6 +249,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "leaderboard_site.middleware.PageSessionMiddleware",
     "leaderboard_site.middleware.PageLocaleMiddleware",
+    "leaderboard_site.middleware.PageTimeZoneMiddleware",
     "leaderboard_site.errors.MaintenanceMiddleware",
     "leaderboard_site.middleware.PageCommonMiddleware",
     "leaderboard_site.middleware.PageCsrfMiddleware",

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Exists, OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.views.decorators.http import require_safe
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts.forms import TokenForm
 from jobs.models import Job, Status
 from jobs.views import quota_used
+from leaderboard_site.time_zones import choose_zone, zone_named, zone_names
 from leaderboards.models import Baseline, Entry, Leaderboard, Standing
 
 BOARDS_SHOWN = 100
@@ -76,5 +79,23 @@ def home(request: HttpRequest) -> HttpResponse:
 @require_safe
 def account(request: HttpRequest) -> HttpResponse:
     tokens = request.user.api_tokens.active()
-    context = {"tokens": tokens, "form": TokenForm(), "quota": quota_used(request.user)}
+    context = {
+        "tokens": tokens,
+        "form": TokenForm(),
+        "quota": quota_used(request.user),
+        "zones": zone_names(),
+    }
     return render(request, "accounts/account.html", context)
+
+
+@login_required
+@require_POST
+def set_time_zone(request: HttpRequest) -> HttpResponse:
+    name = request.POST.get("time_zone", "")
+    response = redirect("account")
+    if name and zone_named(name) is None:
+        messages.error(request, _("There is no such time zone."))
+        return response
+    choose_zone(response, name)
+    messages.success(request, _("Times are shown in the zone that you chose."))
+    return response

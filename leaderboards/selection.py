@@ -74,11 +74,16 @@ class Selection:
 
     @cached_property
     def until(self) -> datetime | None:
-        """The moment after the day of `as_of`, in the site's time zone."""
+        """The moment after the day of `as_of`, in the site's time zone: an address means the same to every reader."""
         if self.as_of is None:
             return None
         midnight = datetime.combine(self.as_of + timedelta(days=1), datetime.min.time())
-        return timezone.make_aware(midnight)
+        return timezone.make_aware(midnight, timezone.get_default_timezone())
+
+
+def today() -> date:
+    """The site's day, whatever zone the reader is in."""
+    return timezone.localdate(timezone=timezone.get_default_timezone())
 
 
 def selection(board: Leaderboard, query: QueryDict) -> Selection:
@@ -152,7 +157,7 @@ def _day(text: str) -> date | None:
         raise InvalidInput(
             "bad_as_of", _("must be a day such as 2026-11-01, not %(text)r."), field="as_of", text=text[:100]
         )
-    if not EARLIEST <= day <= timezone.localdate():
+    if not EARLIEST <= day <= today():
         raise InvalidInput(
             "bad_as_of", _("must lie between %(earliest)s and today, not on %(day)s."), field="as_of",
             earliest=EARLIEST, day=day,

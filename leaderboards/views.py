@@ -18,10 +18,11 @@ from accounts.refusals import InvalidInput
 from leaderboards.badge import badge_svg, badge_text
 from leaderboards.changes import changes, records, steps_of
 from leaderboards.charts import cost_chart, progress_chart
+from leaderboards.digits import places_of
 from leaderboards.export import FORMATS, export
 from leaderboards.models import Leaderboard
 from leaderboards.queries import PAGE_SIZE, Page, Ranking, Row
-from leaderboards.selection import MOST_COLUMNS, Selection, selection
+from leaderboards.selection import MOST_COLUMNS, Selection, selection, today
 
 CHARTED = 200
 CHARTED_PEOPLE = 8
@@ -56,7 +57,8 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
         "is_open": Leaderboard.objects.open().filter(pk=board.pk).exists(),
         "badge": settings.SITE_URL.rstrip("/") + reverse("leaderboard_badge", args=[board.slug]),
         "address": settings.SITE_URL.rstrip("/") + board.get_absolute_url(),
-        "today": timezone.localdate(),
+        "today": today(),
+        "site_zone": settings.TIME_ZONE,
         "most_columns": MOST_COLUMNS,
         "kept": [(name, value) for name, value in request.GET.items() if value and name not in NOT_KEPT],
     }
@@ -93,6 +95,14 @@ def ranking_context(request: HttpRequest, selected: Selection) -> dict[str, Any]
         "page": page,
         "mine": mine,
         "is_mine_here": mine is not None and any(row.user_id == mine.user_id for row in page.rows),
+        "places": {
+            column.name: places_of(
+                [row.metrics.get(column.name) for row in page.rows], tell_apart=column == selected.metric
+            )
+            for column in selected.columns
+        },
+        # A past board shows jobs that may stand on no board any more: they are not for everybody to compare.
+        "can_pick": request.user.is_authenticated and not ranking.is_past,
         "runs": None if ranking.is_past else runs_of(selected.board, page.rows),
         "has_pages": bool(page.previous or page.following),
         "first_rank": next((row.rank for row in page.rows if row.rank), None),

@@ -28,3 +28,29 @@ const watchOwnRow = () => {
 };
 document.addEventListener("htmx:afterSwap", watchOwnRow);
 watchOwnRow();
+
+// Whom one picked for a comparison stays picked over another order, filter or page: who is out of sight goes along hidden.
+const compareForm = document.getElementById("compare-form");
+if (compareForm) {
+  const picked = new Set();
+  const boxes = () => document.querySelectorAll("#ranking input[name=job]");
+  const carry = () => {
+    const inSight = new Set([...boxes()].map((box) => box.value));
+    compareForm.replaceChildren(...[...picked].filter((id) => !inSight.has(id)).map((id) => {
+      const hidden = document.createElement("input");
+      return Object.assign(hidden, { type: "hidden", name: "job", value: id });
+    }));
+    document.getElementById("ranking").classList.toggle("has-picked", picked.size > 0);
+  };
+  const remember = () => {
+    for (const box of boxes()) picked[box.checked ? "add" : "delete"](box.value);
+    carry();
+  };
+  document.addEventListener("change", (event) => { if (event.target.matches("#ranking input[name=job]")) remember(); });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id !== "ranking") return;
+    for (const box of boxes()) box.checked = picked.has(box.value);
+    carry();
+  });
+  remember();  // a browser may keep them over a reload
+}

@@ -17,7 +17,8 @@ if (log && followButton) {
     followButton.setAttribute("aria-pressed", String(on));
     if (on) log.scrollTop = log.scrollHeight;
   };
-  followButton.hidden = false;
+  // What has ended grows no more: there is nothing to follow.
+  followButton.hidden = "ended" in followButton.dataset;
   followButton.addEventListener("click", () => follow(!isFollowing));
   // Scrolling up to read stops following; coming back to the end takes it up again.
   log.addEventListener("scroll", () => {
@@ -105,4 +106,17 @@ if (log && logSearch && window.CSS && CSS.highlights) {
 // --- A token, ready to be copied -----------------------------------------------------------------------------------
 for (const input of document.querySelectorAll("[data-select]")) {
   input.addEventListener("focus", () => input.select());
+}
+
+// --- Times in the reader's zone --------------------------------------------------------------------------------------
+// The server renders them, once it knows the zone: it is told for the next page, and this one is put right.
+const zoneShown = document.querySelector("[data-zone]");
+const zoneHere = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zoneShown && zoneHere && !("chosen" in zoneShown.dataset) && zoneHere !== zoneShown.dataset.zone) {
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `time_zone_seen=${zoneHere}; path=/; max-age=31536000; samesite=lax${secure}`;
+  zoneShown.querySelector("span").textContent = zoneHere;
+  for (const time of document.querySelectorAll("time.exact")) {
+    time.textContent = new Date(time.dateTime).toLocaleString("sv-SE");
+  }
 }

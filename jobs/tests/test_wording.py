@@ -34,7 +34,7 @@ def test_a_told_sentence_is_english_text_and_survives_a_way_as_json():
 
 def test_a_stored_sentence_is_said_in_the_readers_language():
     with translation.override("ja"):
-        assert in_words(SENTENCE, kept(SENTENCE)) == "metrics.a は数値でなければなりません（リストではなく）"
+        assert in_words(SENTENCE, kept(SENTENCE)) == "metrics.aは数値でなければなりません（リストではなく）"
     with translation.override("en"):
         assert in_words(SENTENCE, kept(SENTENCE)) == SENTENCE
 
@@ -48,7 +48,7 @@ def test_words_of_a_run_are_never_taken_for_a_template():
     line = "100 %(place)s %d {text}"
     told = Told("%(how)s. Its last line: %(line)s", how=Told("exit code %(code)d", code=3), line=line)
     with translation.override("ja"):
-        assert in_words(told, kept(told)) == f"終了コード 3。最後の行: {line}"
+        assert in_words(told, kept(told)) == f"終了コード3。最後の行: {line}"
 
 
 def test_a_result_keeps_its_sentences_on_its_way_from_the_supervisor():
@@ -67,7 +67,7 @@ def test_a_failed_job_is_read_in_both_languages(client, tmp_path):
     client.force_login(job.user)
     english, japanese = (
         "left no metrics.json in its --output folder",
-        "--output のフォルダに metrics.json を残しませんでした",
+        "--output のフォルダーに metrics.json を残しませんでした",
     )
     for language, said in (("en", english), ("ja", japanese)):
         with translation.override("en"):  # whatever the request leaves active ends here

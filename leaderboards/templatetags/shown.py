@@ -71,6 +71,15 @@ def number(value: Any) -> str:
     return formats.number_format(f"{value:.{places}f}", places, force_grouping=size >= 1000)
 
 
+@register.simple_tag
+def measured(values: dict[str, Any], name: str, places: dict[str, int | None]) -> str:
+    """One of a row's numbers, with the decimal places of its column (leaderboards/digits.py)."""
+    value, shown = values.get(name), places.get(name)
+    if value is None or shown is None:
+        return number(value)
+    return formats.number_format(f"{value:.{shown}f}", shown, force_grouping=abs(value) >= 1000)
+
+
 @register.filter
 def signed(value: Any) -> str:
     """A difference with its sign: +0.0123, −4."""
@@ -146,7 +155,8 @@ def exactly(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = timezone.localtime(moment)
-    return format_html('<time datetime="{}">{}</time>', moment.isoformat(), local.strftime("%Y-%m-%d %H:%M:%S"))
+    exact = local.strftime("%Y-%m-%d %H:%M:%S")
+    return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), exact)
 
 
 @register.simple_tag

@@ -31,3 +31,22 @@ def cost(page: Any) -> list[str]:
     weight, shift = page.evaluate(WEIGHT), page.evaluate(SHIFT)
     told = [f"{weight} bytes"] if weight > MOST_BYTES else []
     return told + ([f"layout shift {shift:.3f}"] if shift > MOST_SHIFT else [])
+
+
+FOCUS = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  const box = one.getBoundingClientRect();
+  return { seen: one === document.body || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0),
+           what: one.outerHTML.slice(0, 120) };
+}"""
+
+
+def tab_to(page: Any, selector: str, most: int = 80) -> None:
+    """Go there as somebody without a mouse does, seeing at each step where the focus is."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(FOCUS)
+        assert focus["seen"], f"the focus cannot be seen on {focus['what']}"
+        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached with the keyboard on {page.url}")

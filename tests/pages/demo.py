@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.execution.told import Told, kept
 from jobs.models import ErrorCode, Job, JobProgress
 from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory
 from leaderboards.models import Leaderboard
@@ -61,6 +62,9 @@ class Demo:
         return {
             "home": "/",
             "leaderboard": self.board.get_absolute_url(),
+            "leaderboard-past": f"{self.board.get_absolute_url()}?as_of={timezone.now() - timedelta(days=6):%Y-%m-%d}",
+            "leaderboard-empty": "/leaderboards/screws/",
+            "history": f"{self.board.get_absolute_url()}history/",
             "submit": f"/submit/?leaderboard={self.board.slug}",
             "jobs": "/jobs/",
             "submissions": "/submissions/",
@@ -150,7 +154,8 @@ def completed(user: User, board: Leaderboard, score: float, days_ago: float, see
         user=user, leaderboard=board, submission=sent, status="completed", score=score, metrics=metrics,
         params={"model": "patchcore", "backbone": "resnet18", "coreset": 0.01 * (1 + seed % 5), "seed": seed},
         created_at=sent.created_at, wall_seconds=wall, peak_memory_bytes=(900 + 130 * (seed % 9)) * 1024**2,
-        log_name=log, **given,
+        started_at=sent.created_at + timedelta(seconds=4), finished_at=sent.created_at + timedelta(seconds=4 + wall),
+        cpu_seconds=1.7 * wall, run_id=uuid4().hex, experiment_id="1", isolation="bubblewrap", log_name=log, **given,
     )  # fmt: skip
 
 
@@ -192,12 +197,15 @@ def make_demo() -> Demo:
         JobProgress.objects.create(
             job=job, attempt=1, fraction=1, message="", curves=curves(offset), fraction_at=timezone.now()
         )
-        JobAttemptFactory(job=job, worker_name="gpu-1/0", outcome="completed", ended_at=job.finished_at)
+        JobAttemptFactory(
+            job=job, worker_name="gpu-1/0", outcome="completed", started_at=job.started_at, ended_at=job.finished_at
+        )
     now = timezone.now()
     sent = submission(user, board, "model: padim\nbackbone: wide_resnet50\n", 0)
+    too_much = Told("%(used)s of %(limit)s", used="4 GiB", limit="4 GiB")
     failed = JobFactory(
         user=user, leaderboard=board, submission=sent, status="failed", error_code=ErrorCode.OUT_OF_MEMORY,
-        error_message="The run used 4.0 GiB of memory; class small allows 4 GiB.", log_name=keep(LOG[:900].encode()),
+        error_message=too_much, error_told=kept(too_much), log_name=keep(LOG[:900].encode()),
         created_at=now - timedelta(hours=5),
     )  # fmt: skip
     running = JobFactory(

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from leaderboard_site.embedded.locations import REPOSITORY, Locations
 from leaderboard_site.embedded.servers import PostgresServer, ValkeyServer, free_port
@@ -102,6 +103,7 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
                     if only not in name:
                         continue
                     page.goto(address)
+                    open_all(page)
                     found.setdefault(f"{name} {language}", []).extend(cost(page))
                     for width in WIDTHS:
                         for scheme in SCHEMES:
@@ -113,6 +115,13 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
                 context.close()
         browser.close()
     return {name: told for name, told in found.items() if told}
+
+
+def open_all(page: Any) -> None:
+    """Have come what is fetched when it is scrolled into sight."""
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 def contact_sheet(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from accounts.tests.factories import UserFactory
 from jobs.models import Job, JobProgress
 from jobs.tests.factories import JobFactory, LogChunkFactory
+from tests.pages.audit import tab_to
 from tests.pages.demo import make_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
@@ -97,3 +98,43 @@ def test_numbers_and_code_are_drawn_where_they_are_opened(open_page):
     page.click("#compare-code summary")
     expect(page.locator("#compare-code .diff").first).to_be_visible()
     assert Job.objects.filter(pk=demo.completed.pk, status="completed").exists()
+
+
+def test_a_running_log_is_watched_without_a_mouse(open_page):
+    """From the list to the job, into its log, up to read and back to its end, and a search, all with keys."""
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    text = b"".join(b"line %d\n" % number for number in range(200))
+    LogChunkFactory(job=job, content=text)
+    page = open_page(user)
+    page.goto("/jobs/")
+    tab_to(page, f"#job-{job.pk}")
+    page.keyboard.press("Enter")
+    log, follow = page.locator("#log"), page.locator("[data-follow]")
+    expect(log).to_contain_text("line 199")
+    expect(follow).to_have_attribute("aria-pressed", "true")
+
+    tab_to(page, "#log")
+    page.keyboard.press("Home")
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    LogChunkFactory(job=job, offset=len(text), content=b"came later\n")
+    expect(log).to_contain_text("came later")
+    assert log.evaluate("log => log.scrollTop") == 0
+    assert page.evaluate("document.activeElement.id") == "log"
+    page.keyboard.press("End")
+    expect(follow).to_have_attribute("aria-pressed", "true")
+
+    page.keyboard.press("Shift+Tab")
+    while not page.evaluate("document.activeElement.matches('[data-follow]')"):
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    expect(follow).to_have_attribute("aria-pressed", "false")
+    while not page.evaluate("document.activeElement.id === 'log-query'"):
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.type("line 19")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-log-count]")).to_have_text("1 / 11")
+
+    LogChunkFactory(job=job, offset=len(text) + len(b"came later\n"), content=b"line 19 again\n")
+    expect(page.locator("[data-log-count]")).to_have_text("1 / 12")
+    assert page.evaluate("document.activeElement.id") == "log-query"

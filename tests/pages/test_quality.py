@@ -7,7 +7,7 @@ from accounts.tests.factories import PASSWORD, UserFactory
 from jobs.models import Job, Status
 from jobs.tests.factories import JobFactory
 from leaderboards.tests.factories import LeaderboardFactory
-from tests.pages.audit import accessibility, cost
+from tests.pages.audit import accessibility, cost, tab_to
 from tests.pages.demo import Demo, make_demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
@@ -34,25 +34,6 @@ def test_every_page_is_accessible_light_and_steady(open_page, settings, language
             if complaints:
                 found[name] = complaints
     assert found == {}
-
-
-FOCUS = """() => {
-  const one = document.activeElement, style = getComputedStyle(one);
-  const box = one.getBoundingClientRect();
-  return { seen: one === document.body || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && box.width > 0),
-           what: one.outerHTML.slice(0, 120) };
-}"""
-
-
-def tab_to(page, selector, most=80):
-    """Go there as somebody without a mouse does, seeing at each step where the focus is."""
-    for _ in range(most):
-        page.keyboard.press("Tab")
-        focus = page.evaluate(FOCUS)
-        assert focus["seen"], f"the focus cannot be seen on {focus['what']}"
-        if page.evaluate("(selector) => document.activeElement.matches(selector)", selector):
-            return
-    raise AssertionError(f"{selector} cannot be reached with the keyboard on {page.url}")
 
 
 def test_the_whole_story_without_a_mouse(open_page, tmp_path):

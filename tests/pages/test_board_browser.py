@@ -1,0 +1,79 @@
+"""A board in a real Chromium: people are picked and compared, and a choice lasts."""
+
+import pytest
+from playwright.sync_api import expect
+
+from accounts.tests.factories import UserFactory
+from jobs.tests.factories import JobFactory
+from leaderboards.queries import PAGE_SIZE
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+
+
+def a_board(people):
+    board = LeaderboardFactory(
+        slug="bricks", metrics=[{"name": "image_auc"}, {"name": "seconds", "direction": "lower"}]
+    )
+    jobs = []
+    for number in range(people):
+        score = 0.99 - number / 1000
+        metrics = {"image_auc": score, "seconds": 10.0 + number}
+        user = UserFactory(username=f"person-{number:02}")
+        job = JobFactory(user=user, leaderboard=board, status="completed", score=score, metrics=metrics)
+        EntryFactory(leaderboard=board, job=job, score=score)
+        jobs.append(job)
+    return jobs
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_picked_people_are_compared(open_page, has_script):
+    jobs = a_board(3)
+    page = open_page(UserFactory(), java_script_enabled=has_script)
+    page.goto("/leaderboards/bricks/")
+    page.check(f"#pick-{jobs[0].pk}")
+    page.check(f"#pick-{jobs[2].pk}")
+    page.click("#compare-chosen")
+    expect(page.locator("table.compare thead")).to_contain_text("person-00")
+    expect(page.locator("table.compare thead")).to_contain_text("person-02")
+    assert "person-01" not in page.inner_text("table.compare")
+
+
+def test_a_choice_lasts_over_order_filter_and_page(open_page):
+    jobs = a_board(PAGE_SIZE + 2)
+    page = open_page(UserFactory())
+    page.goto("/leaderboards/bricks/")
+    page.check(f"#pick-{jobs[0].pk}")
+    page.click("#page-after")
+    expect(page.locator("#ranking")).to_contain_text(f"person-{PAGE_SIZE + 1:02}")
+    page.check(f"#pick-{jobs[PAGE_SIZE + 1].pk}")
+    page.click("#page-before")
+    expect(page.locator(f"#pick-{jobs[0].pk}")).to_be_checked()
+    page.fill("#filter-q", "person-01")
+    expect(page.locator(".ranking tbody tr")).to_have_count(1)
+    page.fill("#filter-q", "")
+    expect(page.locator(f"#pick-{jobs[0].pk}")).to_be_checked()
+    page.click("#compare-chosen")
+    expect(page.locator("table.compare thead")).to_contain_text("person-00")
+    expect(page.locator("table.compare thead")).to_contain_text(f"person-{PAGE_SIZE + 1:02}")
+
+
+def test_visitors_and_boards_of_the_past_have_nothing_to_pick(open_page):
+    a_board(2)
+    page = open_page(None)
+    page.goto("/leaderboards/bricks/")
+    expect(page.locator("#ranking .pick")).to_have_count(0)
+    expect(page.locator("#compare-form")).to_have_count(0)
+
+
+def test_times_are_put_right_at_the_first_look_and_come_right_from_then_on(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="failed")
+    page = open_page(user, timezone_id="Asia/Tokyo")
+    page.context.clear_cookies(name="time_zone_seen")
+    page.goto(job.get_absolute_url())
+    expect(page.locator("[data-zone]")).to_contain_text("Asia/Tokyo")
+    first = page.locator(".steps time").first.inner_text()
+    page.reload()
+    expect(page.locator("[data-zone]")).to_have_attribute("data-zone", "Asia/Tokyo")
+    assert page.locator(".steps time").first.inner_text() == first
