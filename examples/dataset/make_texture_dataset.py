@@ -19,12 +19,15 @@ Needs numpy, pillow and scikit-image: the runner's environment (requirements/run
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -195,14 +198,26 @@ def build(folder: Path, recipe: Recipe) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """One maker of OUT at a time: the others wait, and then find it complete. It locks the folder above, so that no file
+    is left; on a file system that cannot do that, two at once do the work twice."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    above = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(above, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(above)
+
+
 def make(out: Path, recipe: Recipe) -> None:
     """Build beside OUT and rename: whoever looks sees the old folder or the new one, never half of one."""
-    out = out.resolve()
     if is_complete(out, recipe):
         return
     if not may_replace(out):
         raise SystemExit(f"{out} holds files that this program did not make; name an empty or a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         fresh = aside / "new"
@@ -212,7 +227,7 @@ def make(out: Path, recipe: Recipe) -> None:
             out.rename(aside / "old")
         fresh.rename(out)
     except OSError:
-        if not is_complete(out, recipe):  # two at once: the other one's is as good
+        if not is_complete(out, recipe):  # without a lock: the other one's is as good
             raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -236,8 +251,11 @@ def parse_arguments(argv: list[str] | None = None) -> tuple[Path, Recipe]:
 
 def main(argv: list[str] | None = None) -> int:
     out, recipe = parse_arguments(argv)
-    make(out, recipe)
-    for line in read_manifest(out)["categories"]:
+    out = out.resolve()
+    with alone(out):
+        make(out, recipe)
+        made = read_manifest(out)["categories"]
+    for line in made:
         print(json.dumps(line))
     return 0
 

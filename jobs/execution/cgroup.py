@@ -54,15 +54,17 @@ class Group:
         """SIGKILL all members until there are none; False when some are left after `timeout`."""
         deadline = time.monotonic() + timeout
         while members := self.members():
+            # Opened before the kill: a group can be empty a moment before the process is gone for everybody else.
+            processes = list(filter(None, map(linux.Process.find, members)))
             for folder in self._unique():
                 with contextlib.suppress(OSError):
                     (folder / "cgroup.kill").write_text("1")
-            for pid in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, 9)
-            if time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+            are_gone = [process.wait(max(0.0, deadline - time.monotonic())) for process in processes]
+            if not all(are_gone) or time.monotonic() > deadline:
                 return False
-            time.sleep(0.005)
+            time.sleep(0 if processes else 0.005)
         return True
 
     def remove(self) -> None:

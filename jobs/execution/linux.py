@@ -1,12 +1,15 @@
 """The few kernel calls that Python 3.11 has no function for."""
 
+import contextlib
 import ctypes
 import os
 import re
 import resource
+import select
 import signal
 import time
 from pathlib import Path
+from typing import Self
 
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
@@ -104,12 +107,44 @@ def now() -> float:
 
 
 def process_started(pid: int) -> int | None:
-    """Start time of a process in clock ticks, None when there is none: with the pid it names a process for good."""
+    """Start time of a process in clock ticks, None when it is dead: with the pid it names a process for good.
+
+    One that nobody has waited for is dead as well: below an init that reaps nothing it would stay for ever.
+    """
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(text.rpartition(")")[2].split()[19])
+    state, threads = fields[0], int(fields[17])
+    return None if state in "ZX" and threads <= 1 else int(fields[19])
+
+
+class Process:
+    """A process held by a descriptor: no other one that gets its number later is ever meant."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def find(cls, pid: int) -> Self | None:
+        """The process of this number, None when there is none."""
+        try:
+            return cls(os.pidfd_open(pid))
+        except OSError:
+            return None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is dead within this time; the descriptor is given back."""
+        try:
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLIN)
+            return bool(poll.poll(int(1000 * seconds)))
+        finally:
+            os.close(self._descriptor)
 
 
 def descendants(pid: int) -> list[int]:

@@ -5,20 +5,21 @@ podman (or docker), root, and an image with python3: `CONTAINER_IMAGE`, or the o
 """
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.execution import engine, preflight
+from jobs.execution import engine, linux, preflight
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import KIB, MIB, Container, Limits, Result, RunSpec
 
@@ -27,6 +28,7 @@ LIMITS = Limits(
     output_bytes=8 * MIB, output_inodes=200, tmp_bytes=16 * MIB, log_kept_bytes=16 * KIB, log_kill_bytes=MIB,
 )  # fmt: skip
 
+_NUMBERS = itertools.count()
 _MAKE_IMAGE = Path(__file__).resolve().parents[2] / "docker" / "runner-image"
 
 # What a hostile program may import: `attempt` turns an attack into a line that the tests look for.
@@ -94,7 +96,8 @@ def build(folder: Path, code: str, executor: str = "bubblewrap", **changes: Any)
     given |= {"container": container()} if executor == "container" else {}
     given |= changes
     return RunSpec(
-        run_id=folder.name.replace("[", "-").replace("]", "-")[:60],
+        # Of this run alone: tests in another process look for what is left of theirs.
+        run_id=f"{folder.name.replace('[', '-').replace(']', '-')[:40]}-{os.getpid()}-{next(_NUMBERS)}",
         python=sys.executable,
         code_dir=str(folder / "code"),
         config_path=str(folder / "config.yaml"),
@@ -111,6 +114,14 @@ def run(spec: RunSpec, start: Callable[[], Supervisor] = Supervisor.start) -> Ou
     folder = Path(spec.run_dir)
     log = folder / "log"
     return Outcome(result, log.read_text(errors="replace") if log.exists() else "", folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_mount_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Containers' file systems of tests that failed, or that kill everybody who would unmount them."""
+    yield
+    if os.geteuid() == 0:
+        linux.unmount_below(str(tmp_path_factory.getbasetemp()))
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ def _worker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int, RunSpec,
     root = str(Path(cgroup.__file__).parents[2])
     worker = subprocess.Popen([sys.executable, "-c", _WORKER, root, spec.to_json()], stdout=subprocess.PIPE, text=True)
     assert worker.stdout
+    supervisor = 0
     try:
         supervisor = int(worker.stdout.readline())
         _wait_for(lambda: processes_with(marker))
@@ -67,6 +68,9 @@ def _worker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int, RunSpec,
         worker.kill()
         worker.wait()
         worker.stdout.close()
+        _wait_for(lambda: not _is_running(supervisor))
+        janitor.clear_stale(container=container())
+        linux.unmount_below(spec.run_dir)
 
 
 def _traces(spec: RunSpec) -> list[str]:
@@ -95,7 +99,7 @@ def test_janitor_removes_the_container_that_nobody_was_left_to_remove(sandbox: N
         worker.wait()
         # As jobs.workspace has it: the folder above is marked as the worker's.
         shutil.copy(Path(spec.run_dir, ".owner"), Path(spec.run_dir).parent)
-        time.sleep(1)
+        _wait_for(lambda: not any(map(_is_running, (*guards, supervisor))))
         assert processes_with(marker) and _traces(spec)
         # Another worker's run, which is alive, stays.
         with Supervisor.start() as other:
@@ -110,6 +114,10 @@ def test_janitor_removes_the_container_that_nobody_was_left_to_remove(sandbox: N
             assert not processes_with(marker)
             assert not _traces(spec)
             assert _traces(kept) and other.result is None
+
+
+def _is_running(pid: int) -> bool:
+    return linux.process_started(pid) is not None
 
 
 def _is_supervisor(pid: int) -> bool:

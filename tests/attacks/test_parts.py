@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.execution import cgroup, interpreter, janitor, seccomp
+from jobs.execution import cgroup, interpreter, janitor, linux, seccomp
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 
@@ -113,6 +113,25 @@ def test_no_group_is_a_group_without_limits(monkeypatch: pytest.MonkeyPatch) -> 
     group = cgroup.create("a-1", Limits())
     assert (group.version, group.held("memory"), group.oom_kills(), group.cpu_seconds()) == (0, None, 0, None)
     assert group.kill() and group.members() == set()
+
+
+def test_process_that_nobody_waits_for_is_dead() -> None:
+    """Below an init that reaps nothing, a killed supervisor stays as a zombie; what it left must be cleared all the same."""
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    started = linux.process_started(child.pid)
+    assert started
+    found = linux.Process.find(child.pid)
+    assert found and not found.wait(0)
+    again = linux.Process.find(child.pid)
+    assert again
+    again.kill()
+    assert again.wait(30)
+    try:
+        assert Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        assert linux.process_started(child.pid) is None
+    finally:
+        child.communicate()
+    assert linux.Process.find(child.pid) is None
 
 
 def test_janitor_removes_folders_of_dead_workers_only(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from leaderboard_site.embedded.locations import environments_folder
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
-ENVIRONMENTS = REPOSITORY / "var" / "env"
+ENVIRONMENTS = environments_folder().absolute()
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def runner() -> str:
     """The Python that a light submission runs on; `make test` makes it."""
     python = interpreter("runner")
     if python is None:
-        pytest.fail("var/env/runner is missing: run `make environments`")
+        pytest.fail(f"{ENVIRONMENTS}/runner is missing: run `make environments`")
     return python
 
 
@@ -53,7 +55,7 @@ def worker() -> str:
     """The Python with torch and anomalib, which is large and therefore made on demand only."""
     python = interpreter("worker-cpu", "worker")
     if python is None:
-        pytest.skip("neither var/env/worker-cpu nor var/env/worker is there: docs/examples.md says how to make one")
+        pytest.skip(f"neither worker-cpu nor worker is in {ENVIRONMENTS}: docs/examples.md says how to make one")
     return python
 
 

@@ -112,8 +112,11 @@ def test_a_folder_of_someone_else_is_refused(make: Make, tmp_path: Path) -> None
     assert content(out) == {"thesis.txt": b"years of work"}
 
 
-def test_several_at_once_give_one_whole_set(runner: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", ["nothing", "another seed"])
+def test_several_at_once_give_one_whole_set(before: str, make: Make, runner: str, tmp_path: Path) -> None:
     out = tmp_path / "set"
+    if before == "another seed":
+        assert make(out, *SMALL, "--seed", "1").returncode == 0
     command = [runner, str(PROGRAM), str(out), *SMALL]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     ended = [(process.communicate(timeout=60), process.returncode) for process in running]

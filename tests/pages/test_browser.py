@@ -15,7 +15,7 @@ from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.contents import read_config_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 # The elements that stick out of the window, but for those inside of something that scrolls by itself.
 TOO_WIDE = """() => {
   const edge = document.documentElement.clientWidth;

@@ -12,7 +12,7 @@ from jobs.tests.factories import JobFactory, LogChunkFactory
 from tests.pages.audit import tab_to
 from tests.pages.demo import make_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 def test_the_bar_and_the_curves_move_while_it_runs(open_page):

@@ -10,7 +10,7 @@ from leaderboards.tests.factories import LeaderboardFactory
 from tests.pages.audit import accessibility, cost, tab_to
 from tests.pages.demo import Demo, make_demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 LOOKS = {"en-US": [("light", 1280), ("dark", 390)], "ja-JP": [("light", 390)]}
 
 

@@ -163,7 +163,7 @@ class Site:
                 raise AssertionError(f"the worker ended with {process.returncode}: {log}")
             return bool(self.sql("SELECT 1 FROM jobs_worker WHERE pid = %s", process.pid))
 
-        wait_for(is_ready, seconds=30, what="a worker")
+        wait_for(is_ready, seconds=90, what="a worker")
 
     def reconciler(self, **changes: str) -> subprocess.Popen[bytes]:
         return self._spawn("reconciler", ["manage.py", "reconcile"], **changes)
@@ -270,15 +270,16 @@ class Submitted:
     def status(self) -> str:
         return str(self.row()["status"])
 
-    def holder(self) -> int:
-        """The pid of the worker that runs it."""
+    def holder(self) -> int | None:
+        """The pid of the worker that runs it; None while nobody does."""
         query = "SELECT w.pid FROM jobs_job j JOIN jobs_worker w ON w.id = j.worker_id WHERE j.id = %s"
-        return int(self.site.sql(query, self.id)[0][0])
+        rows = self.site.sql(query, self.id)
+        return int(rows[0][0]) if rows else None
 
     def runs(self) -> list[int]:
         return living(self.name)
 
-    def wait_running(self, *, seconds: float = 15) -> float:
+    def wait_running(self, *, seconds: float = 90) -> float:
         return wait_for(lambda: self.status == "running" and self.runs(), seconds=seconds, what=f"{self.row()} runs")
 
     def wait_final(self, *, seconds: float) -> float:
