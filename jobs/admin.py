@@ -9,10 +9,18 @@ from django.utils.translation import gettext_lazy as _
 
 import jobs.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
+from accounts.refusals import Unavailable
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
-from jobs.queries import mlflow_ui_link
+from jobs.queries import mlflow_ui_link, read_scorer_log
 from leaderboards.admin import LeaderboardFilter
+
+
+def _scorer_log(job: Job) -> str | None:
+    try:
+        return read_scorer_log(job)
+    except Unavailable as refusal:
+        return refusal.message
 
 
 @admin.register(Job)
@@ -68,6 +76,7 @@ class JobAdmin(MachineMadeAdmin):
             context["job"] = obj
             context["attempts"] = obj.attempts.order_by("number")[:100]
             context["part"] = log_part(obj)
+            context["scorer_log"] = _scorer_log(obj)
             context["disqualification"] = getattr(obj, "disqualification", None)
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -146,6 +146,8 @@ class JobResultsView(APIView):
                 "params": job.params,
                 "metrics": job.metrics,
                 "score": job.score,
+                "scorer": job.scorer,
+                "self_reported": job.self_reported,
                 "curves": progress.curves if progress else [],
                 "artifacts": [{key: item[key] for key in ("path", "bytes", "sha256")} for item in job.artifacts],
                 "mlflow_ui_link": mlflow_ui_link(job) or None,

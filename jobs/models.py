@@ -37,6 +37,7 @@ class ErrorCode(models.TextChoices):
     BAD_ARCHIVE = "bad_archive", _("The stored files could not be unpacked.")
     MISSING_METRICS = "missing_metrics", _("The run left no metrics.json in the output folder.")
     BAD_METRICS = "bad_metrics", _("metrics.json is not what it must be.")
+    BAD_PREDICTIONS = "bad_predictions", _("The predictions are not what the leaderboard’s scorer needs.")
     EXIT_NONZERO = "exit_nonzero", _("The program ended with an error.")
     OUT_OF_MEMORY = "out_of_memory", _("The run used more memory than its class allows.")
     TIMEOUT = "timeout", _("The run took longer than its class allows.")
@@ -46,6 +47,8 @@ class ErrorCode(models.TextChoices):
     WORKER_LOST = "worker_lost", _("The machine that ran it was lost, three times.")
     STORAGE_UNAVAILABLE = "storage_unavailable", _("Stored files could not be reached.")
     IMAGE_UNUSABLE = "image_unusable", _("The leaderboard’s container image could not be used.")
+    SCORING_UNAVAILABLE = "scoring_unavailable", _("The leaderboard’s scorer or its labels could not be reached.")
+    SCORER_FAILED = "scorer_failed", _("The leaderboard’s scorer broke.")
     INTERNAL = "internal", _("The platform broke.")
 
 
@@ -53,6 +56,8 @@ PLATFORM_FAULTS = (
     ErrorCode.WORKER_LOST,
     ErrorCode.STORAGE_UNAVAILABLE,
     ErrorCode.IMAGE_UNUSABLE,
+    ErrorCode.SCORING_UNAVAILABLE,
+    ErrorCode.SCORER_FAILED,
     ErrorCode.INTERNAL,
 )
 
@@ -173,6 +178,21 @@ class Job(models.Model):
     params = models.JSONField(_("params"), default=dict)
     metrics = models.JSONField(_("metrics"), default=dict)
     score = models.FloatField(_("score"), null=True, blank=True)
+    # On a leaderboard with a scorer `metrics` are the scorer's, and these the submission's own, which never rank.
+    self_reported = models.JSONField(_("self-reported metrics"), db_default={}, default=dict)
+    scorer = models.CharField(
+        _("scorer"),
+        max_length=120,
+        blank=True,
+        db_default="",
+        help_text=_("Whose numbers its metrics are; empty: the run's own."),
+    )
+    ground_truth = models.CharField(_("ground truth"), max_length=200, blank=True, db_default="")
+    scoring_started_at = models.DateTimeField(_("scoring started at"), null=True, blank=True)
+    scoring_seconds = models.FloatField(_("scoring seconds"), null=True, blank=True)
+    scorer_log_name = models.CharField(
+        max_length=200, blank=True, db_default="", help_text=_("The scorer's log, for operators alone.")
+    )
     wall_seconds = models.FloatField(_("wall seconds"), null=True, blank=True)
     cpu_seconds = models.FloatField(_("CPU seconds"), null=True, blank=True)
     peak_memory_bytes = models.BigIntegerField(_("peak memory in bytes"), null=True, blank=True)

@@ -77,6 +77,18 @@ def read_log(job: Job, offset: int = 0) -> tuple[bytes, int]:
     return b"".join(parts), position
 
 
+def read_scorer_log(job: Job) -> str | None:
+    """The end of what the job's scorer said, for operators alone: it may tell of the labels. None: there is nothing."""
+    if not job.scorer_log_name:
+        return None
+    with open_artifact(job.scorer_log_name) as stored:
+        try:
+            stored.seek(max(0, stored.size - LOG_PART_BYTES))
+            return bytes(stored.read(LOG_PART_BYTES)).decode("utf-8", "replace")
+        except STORAGE_ERRORS as error:
+            raise _unreadable(job.scorer_log_name) from error
+
+
 def mlflow_ui_link(job: Job) -> str:
     """Opens the job's run in MLflow; empty until MLflow has it."""
     if not job.run_id:

@@ -75,8 +75,8 @@ def _delete_files(job: Job) -> None:
     storage = storages["artifacts"]
     for item in job.artifacts:
         storage.delete(item["name"])
-    if job.log_name:
-        storage.delete(job.log_name)
+    for name in filter(None, (job.log_name, job.scorer_log_name)):
+        storage.delete(name)
 
 
 def sweep_orphans(*, dry_run: bool = False) -> int:
@@ -141,7 +141,7 @@ def _named_files(job_id: str) -> set[str]:
         job = Job.objects.filter(pk=UUID(job_id)).first()
     except ValueError:
         job = None
-    return {job.log_name, *(item["name"] for item in job.artifacts)} if job else set()
+    return {job.log_name, job.scorer_log_name, *(item["name"] for item in job.artifacts)} if job else set()
 
 
 def _walk(storage: Storage, folder: str) -> Iterator[str]:

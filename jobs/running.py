@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,13 +17,14 @@ from jobs.execution.client import Supervisor
 from jobs.execution.spec import Limits, Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
-from jobs.logs import LogShipper
+from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.sandbox import Images, ImageUnusable
-from jobs.transitions import Cost, Evidence
-from jobs.verdict import Failure, judge
+from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
+from jobs.transitions import Cost, Evidence, Scored
+from jobs.verdict import Failure, Success, judge
 from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
 from submissions.storage import STORAGE_ERRORS
 
@@ -83,6 +85,12 @@ class Runner:
             logger.error("job %s: %s", job.pk, error)
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.IMAGE_UNUSABLE, error.args[0], delay)
+        except ScoringUnavailable as error:
+            # Its words name the platform's folders: they are for operators.
+            logger.error("job %s: %s", job.pk, error)
+            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            told = _("The leaderboard's scorer is not ready on this worker.")
+            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, told, delay)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
@@ -95,29 +103,21 @@ class Runner:
         logger.info("job %s attempt %s left after %.1f s", job.pk, job.attempt, time.monotonic() - started)
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
+        scoring = scoring_of(job.leaderboard)
+        if scoring is not None:
+            self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
         progress = ProgressShipper(place.run / "reports", job_id=job.pk, attempt=job.attempt)
-        result = self._supervise(place, job, held, shipper, progress)
-        self.has_leftovers = self.has_leftovers or result.leftovers
+        result = self._supervise(self._spec(place, job), held, shipper, progress)
         shipper.collect(is_last=True)
-        if held.is_lost or result.reason in ("fenced", "worker_lost"):
-            logger.warning("job %s attempt %s: %s, nothing is written", job.pk, job.attempt, result.reason)
-        elif result.reason == "released":
-            _give_back(job, ErrorCode.INTERNAL, _("The worker was stopped."), 0)
-        elif result.reason == "sandbox_error":
-            logger.error("job %s: %s", job.pk, result.detail)
-            told = _("The sandbox could not be made: %(why)s", why=result.detail)
-            _give_back(job, ErrorCode.INTERNAL, told, settings.RETRY_DELAY_SECONDS)
-        else:
-            progress.collect(is_last=True)
-            persist(lambda: progress.ship(is_last=True))
-            self._write_end(place, job, result, shipper)
+        if _was_ended_by_us(job, held, result):
+            return
+        progress.collect(is_last=True)
+        persist(lambda: progress.ship(is_last=True))
+        self._write_end(place, job, held, result, shipper, scoring)
 
-    def _supervise(
-        self, place: Workspace, job: Job, held: Held, shipper: LogShipper, progress: ProgressShipper
-    ) -> Result:
+    def _supervise(self, spec: RunSpec, held: Held, *shippers: LogShipper | ProgressShipper) -> Result:
         """Start the run and follow it to its end, its log and progress going to the database meanwhile."""
-        spec = self._spec(place, job)
         self.prepare()
         supervisor, self._ready = self._ready, None
         assert supervisor is not None
@@ -127,9 +127,11 @@ class Runner:
             if self.is_stopping_now:
                 supervisor.kill("released")
             try:
-                return _follow(supervisor, shipper, progress)
+                result = _follow(supervisor, *shippers)
             finally:
                 held.end()
+        self.has_leftovers = self.has_leftovers or result.leftovers
+        return result
 
     def _spec(self, place: Workspace, job: Job) -> RunSpec:
         limits = dict(settings.RESOURCE_CLASSES[job.resource_class])
@@ -143,6 +145,7 @@ class Runner:
             run_dir=str(place.run),
             entrypoint=job.submission.entrypoint,
             dataset_dir=_dataset(job.leaderboard.dataset),
+            takes_predictions=job.leaderboard.is_scored,
             limits=Limits(**limits),
             gpus=self._gpus.minors,
             environment=self._gpus.environment(),
@@ -151,7 +154,9 @@ class Runner:
             fence_seconds=settings.FENCE_SECONDS,
         )
 
-    def _write_end(self, place: Workspace, job: Job, result: Result, shipper: LogShipper) -> None:
+    def _write_end(
+        self, place: Workspace, job: Job, held: Held, result: Result, shipper: LogShipper, scoring: Scoring | None
+    ) -> None:
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
         prefix = f"results/{job.pk}/{job.attempt}"
         log_name = self._store(f"{prefix}/log.txt", shipper.cleaned)
@@ -162,14 +167,60 @@ class Runner:
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
             return
         # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
-        verdict = persist(
+        verdict: Success | Failure | None = persist(
             lambda: judge(
                 result, job.leaderboard, metrics_file=place.run / "metrics.json", last_line=shipper.last_line()
             )
         )
+        scored = Scored()
+        if isinstance(verdict, Success) and scoring is not None:
+            scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics)
+            verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
         if isinstance(verdict, Failure):
             _fail(job, verdict.code, verdict.message, evidence)
-            return
+        elif verdict is not None:
+            self._complete(place, job, result, verdict, evidence, scored)
+
+    def _score(
+        self, place: Workspace, job: Job, held: Held, scoring: Scoring, reported: Success, evidence: Evidence
+    ) -> tuple[Success | Failure | None, Evidence]:
+        """The scorer's verdict in place of the run's own; None when it was ended, and the job with it."""
+        container = self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)
+        spec = scoring_spec(place, job, scoring, executor=self._executor, container=container)
+        asked = time.monotonic()
+        if not persist(lambda: transitions.begin_scoring(job.pk, job.attempt)):
+            persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+            return None, evidence
+        # As for a run: the lease counts from when the database got the statement.
+        spec = replace(spec, fence_seconds=settings.FENCE_SECONDS - (time.monotonic() - asked))
+        result = self._supervise(spec, held)
+        if result.reason == "sandbox_error":
+            raise ScoringUnavailable(f"The scorer's sandbox could not be made: {result.detail}")
+        if _was_ended_by_us(job, held, result):
+            return None, evidence
+        evidence = replace(evidence, scoring_seconds=result.wall_seconds)
+        if result.reason == "cancelled":
+            persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+            return None, evidence
+        log = place.folder / "scorer-log.txt"
+        log.write_bytes(LogCleaner().clean(Path(spec.run_dir, "log").read_bytes(), is_last=True))
+        name = self._store(f"results/{job.pk}/{job.attempt}/scorer-log.txt", log)
+        evidence = replace(evidence, scorer_log_name=name)
+        try:
+            metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
+        except Rejected as refusal:
+            return Failure(ErrorCode.BAD_PREDICTIONS, str(refusal)), evidence
+        except ScorerBroke as error:
+            logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
+            sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
+            return Failure(ErrorCode.SCORER_FAILED, sentence), evidence
+        ranking = job.leaderboard.ranking_metric
+        return Success(reported.params, metrics, metrics.get(ranking.name) if ranking else None), evidence
+
+    def _complete(
+        self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored
+    ) -> None:
+        prefix = f"results/{job.pk}/{job.attempt}"
         artifacts = [
             {**item, "name": self._store(f"{prefix}/artifacts/{item['path']}", place.run / "artifacts" / item["path"])}
             for item in result.artifacts
@@ -184,6 +235,7 @@ class Runner:
                     score=verdict.score,
                     artifacts=artifacts,
                     evidence=evidence,
+                    scored=scored,
                 )
             )
         except DataError as error:
@@ -213,6 +265,21 @@ class Runner:
                     raise StorageDown(reason) from error
             time.sleep(delay)
             delay = min(delay * 2, 15.0)
+
+
+def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
+    """Whether the platform ended the run, or could not begin it; the job is then another's, or waits again."""
+    if held.is_lost or result.reason in ("fenced", "worker_lost"):
+        logger.warning("job %s attempt %s: %s, nothing is written", job.pk, job.attempt, result.reason)
+    elif result.reason == "released":
+        _give_back(job, ErrorCode.INTERNAL, _("The worker was stopped."), 0)
+    elif result.reason == "sandbox_error":
+        logger.error("job %s: %s", job.pk, result.detail)
+        told = _("The sandbox could not be made: %(why)s", why=result.detail)
+        _give_back(job, ErrorCode.INTERNAL, told, settings.RETRY_DELAY_SECONDS)
+    else:
+        return False
+    return True
 
 
 def _follow(supervisor: Supervisor, *shippers: LogShipper | ProgressShipper) -> Result:

@@ -59,10 +59,23 @@ class JobShown(JobReceipt):
 class JobDetail(JobShown):
     config = serializers.DictField()
     attempts = AttemptShown(many=True)
+    scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
+    scoring_started_at = serializers.DateTimeField(
+        allow_null=True, help_text="When the run was over and its scoring began."
+    )
+    scoring_seconds = serializers.FloatField(allow_null=True)
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
-        fields = [*JobShown.Meta.fields, "config", "attempts", "disqualified"]
+        fields = [
+            *JobShown.Meta.fields,
+            "config",
+            "attempts",
+            "scorer",
+            "scoring_started_at",
+            "scoring_seconds",
+            "disqualified",
+        ]
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)
@@ -118,6 +131,10 @@ class JobResults(serializers.Serializer):
     params = serializers.DictField()
     metrics = serializers.DictField(child=serializers.FloatField())
     score = serializers.FloatField(allow_null=True)
+    scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
+    self_reported = serializers.DictField(
+        child=serializers.FloatField(), help_text="The run's own metrics beside a scorer's; they never rank."
+    )
     curves = CurveShown(many=True)
     artifacts = ArtifactShown(many=True)
     mlflow_ui_link = serializers.CharField(allow_null=True)

@@ -19,6 +19,7 @@ from accounts.refusals import InvalidInput
 from accounts.services import record_action
 from jobs import queue, steering, transitions
 from jobs.models import Job, Status, TrackingOutbox
+from leaderboards.history import SCORED_AS_NOW
 from leaderboards.services import rebuild_entries
 
 SHOWN = 20
@@ -75,16 +76,17 @@ def _behind() -> QuerySet[Job]:
 
 _LOST = """
 SELECT job.id FROM (
-    SELECT id, leaderboard_id, user_id, score, run_id FROM jobs_job WHERE status = 'completed'
+    SELECT id, leaderboard_id, user_id, score, run_id, scorer, ground_truth FROM jobs_job WHERE status = 'completed'
     ORDER BY created_at DESC, id DESC LIMIT %(looked_at)s
 ) job WHERE {condition} LIMIT %(shown)s
 """
-_WITHOUT_ENTRY = """
-job.score IS NOT NULL AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)
+_WITHOUT_ENTRY = f"""
+job.score IS NOT NULL AND {SCORED_AS_NOW}
+AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)
 AND NOT EXISTS (SELECT FROM leaderboards_entry entry
                 WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
 AND EXISTS (SELECT FROM leaderboards_metric metric WHERE metric.leaderboard_id = job.leaderboard_id)
-"""
+"""  # noqa: S608 - constants
 _WITHOUT_RUN = "job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)"
 
 

@@ -36,6 +36,8 @@ REQUEST_SECONDS = 20
 # A request that we gave up on may still be carried out: so long after it was sent, its run must be findable.
 LATE_SECONDS = REQUEST_SECONDS + 10
 MAX_PARAM_LENGTH = 6000
+# Before the names of what a run says of itself, where a scorer's numbers are the result.
+SELF_REPORTED = "self_reported/"
 
 
 class TrackingError(Exception):
@@ -152,6 +154,7 @@ def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> 
         "leadersboard.leaderboard": job.leaderboard.slug,
         "leadersboard.isolation": job.isolation,
         "leadersboard.request_id": job.request_id,
+        "leadersboard.scored_by": job.scorer or "submission",
         "mlflow.user": job.user.username,
         "mlflow.source.name": job.submission.entrypoint,
     }
@@ -165,10 +168,11 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
 
     ended = _milliseconds(job.finished_at)
     progress = progress_of(job)
-    curves = progress.curves if progress else []
+    curves = [{**curve, "name": _curve_name(job, curve["name"])} for curve in (progress.curves if progress else [])]
     # Of a metric that is a curve too, the result stands at the end of the curve: MLflow shows the value of the last step.
     last_steps = {curve["name"]: curve["points"][-1][0] for curve in curves}
-    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(job.metrics.items())]
+    results = [*job.metrics.items(), *((f"{SELF_REPORTED}{name}", value) for name, value in job.self_reported.items())]
+    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(results)]
     begun = _milliseconds(job.started_at)
     metrics += [
         Metric(curve["name"], value, min(begun + int(seconds * 1000), ended), int(step))
@@ -184,6 +188,11 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
         if _download(job, Path(folder)):
             client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, status="FINISHED", end_time=ended)
+
+
+def _curve_name(job: Job, name: str) -> str:
+    """Beside a scorer's metric no curve of the run's may stand under the same name, as if it were its history."""
+    return f"{SELF_REPORTED}{name}" if job.scorer and name in job.metrics else name
 
 
 def _download(job: Job, folder: Path) -> bool:

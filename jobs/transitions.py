@@ -2,6 +2,7 @@
 
     pending -> running      claim_next, claim          (attempt + 1: the fencing token of every later write)
     running -> running      heartbeat                  (holder)
+    running -> running      begin_scoring              (holder; the run is dead, its predictions are being scored)
     running -> completed    complete                   (holder; result, entry and outbox row in one transaction)
     running -> failed       fail                       (holder; never retried)
     running -> cancelled    finish_cancelled           (holder, or the reconciler when the lease is over)
@@ -14,7 +15,7 @@
 Time is the database's alone. Guards are tested one by one in jobs/tests/test_transitions.py, and in races.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -58,7 +59,7 @@ WITH heads AS (
 )
 UPDATE jobs_job SET status = 'running', attempt = attempt + 1, worker_id = %(worker)s,
     lease_until = statement_timestamp() + %(lease)s, heartbeat_at = statement_timestamp(),
-    started_at = statement_timestamp(), updated_at = statement_timestamp()
+    started_at = statement_timestamp(), scoring_started_at = NULL, updated_at = statement_timestamp()
 FROM next
 WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
 RETURNING jobs_job.id
@@ -84,6 +85,8 @@ class Evidence:
     log_bytes: int = 0
     isolation: str = ""
     limits_applied: dict[str, str] | None = None
+    scoring_seconds: float | None = None
+    scorer_log_name: str = ""
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -95,7 +98,18 @@ class Evidence:
             "log_bytes": self.log_bytes,
             "isolation": self.isolation,
             "limits_applied": self.limits_applied or {},
+            "scoring_seconds": self.scoring_seconds,
+            "scorer_log_name": self.scorer_log_name,
         }
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Whose numbers a result's metrics are: a scorer's, on which labels, beside what the submission says of itself."""
+
+    scorer: str = ""
+    ground_truth: str = ""
+    self_reported: dict[str, float] = field(default_factory=dict)
 
 
 def _lease() -> timedelta:
@@ -153,6 +167,7 @@ def claim(job_id: UUID, *, worker_id: int, worker_name: str) -> Job | None:
         lease_until=Now() + _lease(),
         heartbeat_at=Now(),
         started_at=Now(),
+        scoring_started_at=None,
         updated_at=Now(),
     )
     return _started(job_id, worker_name) if claimed else None
@@ -163,7 +178,8 @@ def _started(job_id: UUID, worker_name: str) -> Job:
     job = Job.objects.select_related("submission", "leaderboard", "user").get(pk=job_id)
     limits = settings.RESOURCE_CLASSES[job.resource_class]
     # Unpacking before the run and storing after it are the platform's time, not the run's.
-    allowance = timedelta(seconds=limits["wall_seconds"] + settings.LEASE_SECONDS + 600)
+    scoring = settings.SCORING_LIMITS["wall_seconds"] if job.leaderboard.is_scored else 0
+    allowance = timedelta(seconds=limits["wall_seconds"] + scoring + settings.LEASE_SECONDS + 600)
     Job.objects.filter(pk=job_id).update(deadline_at=Now() + allowance)
     JobAttempt.objects.create(job=job, number=job.attempt, worker_name=worker_name)
     return job
@@ -186,6 +202,14 @@ def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
     return (True, row[0]) if row else (False, None)
 
 
+def begin_scoring(job_id: UUID, attempt: int) -> bool:
+    """The run is over and its scoring begins: renews the lease, as a heartbeat does. False: not ours, or to be cancelled."""
+    mine = _held(job_id, attempt).filter(cancel_requested_at=None)
+    return bool(
+        mine.update(scoring_started_at=Now(), lease_until=Now() + _lease(), heartbeat_at=Now(), updated_at=Now())
+    )
+
+
 @transaction.atomic
 def complete(
     job: Job,
@@ -196,6 +220,7 @@ def complete(
     score: float | None,
     artifacts: list[dict[str, Any]],
     evidence: Evidence,
+    scored: Scored = Scored(),
 ) -> bool:
     """running -> completed, with the result, the entry and the outbox row; False when the job is no longer ours."""
     won = (
@@ -207,6 +232,9 @@ def complete(
             metrics=metrics,
             score=score,
             artifacts=artifacts,
+            self_reported=scored.self_reported,
+            scorer=scored.scorer,
+            ground_truth=scored.ground_truth,
             **evidence.fields(),
         )
     )
@@ -214,9 +242,12 @@ def complete(
         return False
     _end_attempt(job.pk, attempt, JobAttempt.Outcome.COMPLETED)
     if score is not None:
-        leaderboard = Leaderboard.objects.get(pk=job.leaderboard_id)
+        # As it is now: a job that was scored in another way than the leaderboard's present one counts for nothing on it.
+        counts = Q(scorer=scored.scorer, ground_truth=scored.ground_truth)
+        leaderboard = Leaderboard.objects.filter(counts, pk=job.leaderboard_id).first()
         submitted_at = job.submission.created_at
-        record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)
+        if leaderboard is not None:
+            record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)
     TrackingOutbox.objects.create(job_id=job.pk)
     JobLogChunk.objects.filter(job_id=job.pk).delete()
     return True

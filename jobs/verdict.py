@@ -35,13 +35,20 @@ class Success:
 
 
 def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_line: str) -> Success | Failure:
-    """The verdict on a run that ended by itself or at a limit (not one that the platform ended)."""
+    """The verdict on a run that ended by itself or at a limit (not one that the platform ended).
+
+    On a leaderboard with a scorer it is about predictions instead: the run's own numbers may be there, and rank nothing.
+    """
     if code := _LIMITS.get(result.reason):
         return Failure(code, result.detail)
     if result.exit_code != 0:
         how = result.detail or _("exit code %(code)d", code=result.exit_code)
         told = _("%(how)s. Its last line: %(line)s", how=how, line=last_line) if last_line else _("%(how)s.", how=how)
         return Failure(ErrorCode.EXIT_NONZERO, told)
+    if leaderboard.is_scored and (failure := _about_predictions(result)) is not None:
+        return failure
+    if leaderboard.is_scored and result.metrics_error == "missing":
+        return Success()
     if result.metrics_error and result.output_full:
         return Failure(
             ErrorCode.DISK_LIMIT,
@@ -60,10 +67,25 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
         return Failure(
             ErrorCode.BAD_METRICS, told if result.output_full else _("metrics.json: %(why)s.", why=error.message)
         )
-    return _scored(params, metrics, leaderboard)
+    if leaderboard.is_scored:
+        return Success(params, metrics)
+    return _ranked(params, metrics, leaderboard)
 
 
-def _scored(params: dict[str, Any], metrics: dict[str, float], leaderboard: Leaderboard) -> Success | Failure:
+def _about_predictions(result: Result) -> Failure | None:
+    found = result.predictions_error
+    if found is None:
+        return None
+    if result.output_full:
+        told = _("The output folder was full, and predictions/ in it is incomplete: %(why)s.", why=found)
+        return Failure(ErrorCode.DISK_LIMIT, told)
+    if found == "missing":
+        told = _("The run ended well but left no folder predictions/ in its --output folder.")
+        return Failure(ErrorCode.BAD_PREDICTIONS, told)
+    return Failure(ErrorCode.BAD_PREDICTIONS, _("predictions/: %(why)s.", why=found))
+
+
+def _ranked(params: dict[str, Any], metrics: dict[str, float], leaderboard: Leaderboard) -> Success | Failure:
     for metric in leaderboard.metric_list:
         value = metrics.get(metric.name)
         if value is None:

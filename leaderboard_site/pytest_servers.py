@@ -19,7 +19,16 @@ def _own_folders() -> None:
     """Each of xdist's processes has its own Redis database, files and MLflow experiments."""
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     own = Path(os.environ[FOLDER]) / f"process-{number}"
-    for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "STATIC_ROOT"):
+    roots = (
+        "UPLOAD_ROOT",
+        "ARTIFACT_ROOT",
+        "WORK_ROOT",
+        "DATASET_ROOT",
+        "GROUND_TRUTH_ROOT",
+        "SCORER_ROOT",
+        "STATIC_ROOT",
+    )
+    for name in roots:
         os.environ[name] = str(own / name.lower())
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
     os.environ.update(

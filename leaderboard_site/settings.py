@@ -114,6 +114,9 @@ UPLOAD_ROOT = Path(env.str("UPLOAD_ROOT", str(VAR_DIR / "uploads")))  # submissi
 ARTIFACT_ROOT = Path(env.str("ARTIFACT_ROOT", str(VAR_DIR / "artifacts")))  # logs and what runs leave
 WORK_ROOT = Path(env.str("WORK_ROOT", str(VAR_DIR / "work")))  # a worker's scratch folders
 DATASET_ROOT = Path(env.str("DATASET_ROOT", str(VAR_DIR / "datasets")))
+# Hidden labels and organizers' own scorers, on every worker; no run is ever shown the first (jobs/scoring.py).
+GROUND_TRUTH_ROOT = Path(env.str("GROUND_TRUTH_ROOT", str(VAR_DIR / "ground_truth")))
+SCORER_ROOT = Path(env.str("SCORER_ROOT", str(VAR_DIR / "scorers")))
 STORAGE = env.str("STORAGE", "filesystem")  # or "s3"
 S3_OPTIONS = {
     "bucket_name": env.str("S3_BUCKET", ""),
@@ -199,6 +202,12 @@ RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
 }
 for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
     RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
+# Of a scorer, beside its own wall time: a run's have ended by then.
+SCORING_LIMITS: dict[str, Any] = {
+    **_CLASS_DEFAULTS, "wall_seconds": 10 * 60, "memory_bytes": 4 * GIB, "output_bytes": 16 * MIB, "output_inodes": 100,
+    **dict(env.json("SCORING_LIMITS", None) or {}),
+}  # fmt: skip
+SCORING_DIGITS = env.int("SCORING_DIGITS", 4, validate=validate.Range(min=1, max=15))  # significant ones that are kept
 
 EXECUTOR = env.str("EXECUTOR", "bubblewrap")  # or container, or unsafe-local
 CONTAINER_ENGINE = env.str("CONTAINER_ENGINE", "podman")
@@ -206,6 +215,7 @@ CONTAINER_ENGINE_OPTIONS = shlex.split(env.str("CONTAINER_ENGINE_OPTIONS", ""))
 CONTAINER_IMAGE = env.str("CONTAINER_IMAGE", "localhost/leadersboard-runner:latest")
 CONTAINER_PYTHON = env.str("CONTAINER_PYTHON", "python3")
 CONTAINER_GPU_OPTION = env.str("CONTAINER_GPU_OPTION", "--device=nvidia.com/gpu={index}")
+SCORING_IMAGE = env.str("SCORING_IMAGE", "")  # of scorers with EXECUTOR=container; empty: the leaderboard's
 ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
 GPU_LOCK_ROOT = Path(env.str("GPU_LOCK_ROOT", str(VAR_DIR / "gpus")))  # shared by all workers of a machine

@@ -1,10 +1,12 @@
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 import leaderboards.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.services import rebuild_entries
 
 
 class MetricInline(admin.TabularInline):
@@ -37,6 +39,17 @@ class LeaderboardAdmin(OperatedAdmin):
     prepopulated_fields = {"slug": ["title"]}
     ordering = ["title", "id"]
     inlines = [MetricInline, BaselineInline]
+
+    def save_related(self, request, form, formsets, change):
+        super().save_related(request, form, formsets, change)
+        if change and {"scorer", "ground_truth"} & set(form.changed_data):
+            count = rebuild_entries(form.instance)
+            told = ngettext(
+                "Runs are scored in another way now: %(count)d entry counts, those that were scored so already.",
+                "Runs are scored in another way now: %(count)d entries count, those that were scored so already.",
+                count,
+            )
+            self.message_user(request, told % {"count": count}, messages.WARNING)
 
     @admin.display(description=_("paused"), boolean=True)
     def is_paused(self, leaderboard: Leaderboard) -> bool:

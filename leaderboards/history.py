@@ -11,9 +11,14 @@ from django.db import connection
 
 from leaderboards.models import Leaderboard, Metric, Standing
 
+# Of a row named `job`: self-reported numbers never rank beside a scorer's, nor those on other labels.
+SCORED_AS_NOW = (
+    "(job.scorer, job.ground_truth) = (SELECT board.scorer, board.ground_truth FROM leaderboards_leaderboard board "
+    "WHERE board.id = job.leaderboard_id)"
+)
 # Which jobs count for the board, of a row named `job`: for entries and their history alike.
 COUNTS = (
-    "job.status = 'completed' AND job.score IS NOT NULL "
+    f"job.status = 'completed' AND job.score IS NOT NULL AND {SCORED_AS_NOW} "
     "AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)"
 )
 _COLUMNS = (

@@ -7,8 +7,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.urls import reverse
-from django.utils.functional import cached_property
+from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
+
+from leaderboards.scoring import folder_name, leaves, scorer_name
 
 DEFAULT_SLUG = "default"
 # [registry[:port]/]path[:tag][@digest], as podman and docker read it.
@@ -63,6 +65,26 @@ class Leaderboard(models.Model):
             "Empty: on any worker, in its default."
         ),
     )
+    scorer = models.CharField(
+        _("scorer"),
+        max_length=120,
+        blank=True,
+        db_default="",
+        validators=[scorer_name],
+        help_text=_(
+            "Compares each run's predictions with the hidden labels; only its numbers rank. Empty: each run's own "
+            "metrics.json ranks. One of anomaly_detection, classification, regression, or own/NAME for a folder below "
+            "SCORER_ROOT."
+        ),
+    )
+    ground_truth = models.CharField(
+        _("ground truth"),
+        max_length=200,
+        blank=True,
+        db_default="",
+        validators=[folder_name],
+        help_text=_("The hidden labels: a folder below GROUND_TRUTH_ROOT, which no run sees. Only with a scorer."),
+    )
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
     visibility = models.CharField(max_length=16, choices=Visibility, default=Visibility.PUBLIC)
@@ -93,6 +115,11 @@ class Leaderboard(models.Model):
                 condition=Q(opens_at=None) | Q(closes_at=None) | Q(closes_at__gt=F("opens_at")),
                 name="leaderboard_closes_after_opening",
             ),
+            models.CheckConstraint(
+                condition=Q(scorer="", ground_truth="") | (~Q(scorer="") & ~Q(ground_truth="")),
+                name="leaderboard_scorer_has_ground_truth",
+                violation_error_message=_("A scorer and a ground truth belong together: give both, or neither."),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -105,6 +132,16 @@ class Leaderboard(models.Model):
     def metric_list(self) -> "list[Metric]":
         """The metrics in their order; the first one ranks."""
         return list(self.metrics.all())
+
+    @property
+    def is_scored(self) -> bool:
+        """By the platform, on hidden labels; otherwise runs report their own numbers."""
+        return bool(self.scorer)
+
+    @property
+    def what_to_leave(self) -> str | Promise:
+        """What the scorer needs of a run, for people; empty where that is the organizer's to say."""
+        return leaves(self.scorer)
 
     @property
     def ranking_metric(self) -> "Metric | None":

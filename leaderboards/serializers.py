@@ -13,6 +13,7 @@ class MetricShown(serializers.ModelSerializer):
 
 class LeaderboardShown(serializers.ModelSerializer):
     metrics = MetricShown(many=True)
+    scorer = serializers.CharField(help_text="What measures on hidden labels; empty: runs report their own numbers.")
 
     class Meta:
         model = Leaderboard
@@ -22,6 +23,7 @@ class LeaderboardShown(serializers.ModelSerializer):
             "description",
             "rules",
             "dataset",
+            "scorer",
             "opens_at",
             "closes_at",
             "takes_submissions",

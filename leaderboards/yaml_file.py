@@ -140,9 +140,11 @@ def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> t
     return leaderboard, found is None
 
 
-def _ranking(leaderboard: Leaderboard) -> tuple[str, str] | None:
+def _ranking(leaderboard: Leaderboard) -> tuple[str, ...]:
+    """What decides which jobs count, and how: when it changes, the entries are computed again."""
     metric = leaderboard.metrics.first()
-    return (metric.name, metric.direction) if metric else None
+    ranked = (metric.name, metric.direction) if metric else ()
+    return (*ranked, leaderboard.scorer, leaderboard.ground_truth)
 
 
 def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:

@@ -44,6 +44,7 @@ class Collected:
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     dropped: int = 0
     reasons: list[str] = field(default_factory=list)
+    first: str = ""
     entries: int = 0
     total: int = 0
 
@@ -51,7 +52,9 @@ class Collected:
         self.dropped += 1
         if len(self.reasons) < _REASONS_KEPT:
             # The name is the run's: shown as ASCII, so that it can be neither a control character nor a bidi trick.
-            self.reasons.append(f"{ascii(path[:200])[1:-1]}: {reason}")
+            told = _("%(path)s: %(why)s", path=ascii(path[:200])[1:-1], why=reason)
+            self.first = self.first or told
+            self.reasons.append(told)
 
 
 def collect(output: int, run_folder: int, max_bytes: int, *, takes_predictions: bool = False) -> Collected:
@@ -83,18 +86,18 @@ def _take_predictions(output: int, run_folder: int, artifacts: int, max_bytes: i
     try:
         source = os.open(PREDICTIONS_NAME, _OPEN_FOLDER, dir_fd=output)
     except FileNotFoundError:
-        return "missing"
+        return _("missing")
     except OSError:
-        return "not a folder"
+        return _("not a folder")
     try:
         os.mkdir(PREDICTIONS_NAME, 0o700, dir_fd=run_folder)
         target = os.open(PREDICTIONS_NAME, _OPEN_FOLDER, dir_fd=run_folder)
         try:
             _walk(source, target, "", 1, max_bytes, taken)
             if taken.dropped:
-                return taken.reasons[0]
+                return taken.first
             if not taken.artifacts:
-                return "empty"
+                return _("empty")
             _keep_tops(taken, target, artifacts, found)
         finally:
             os.close(target)
@@ -124,12 +127,12 @@ def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, fou
         path = prefix + name
         found.entries += 1
         if found.entries > MAX_ENTRIES:
-            found.drop(path, f"more than {MAX_ENTRIES} entries")
+            found.drop(path, _("more than %(most)d entries", most=MAX_ENTRIES))
             return
         if path in found.skipped:
             continue
         if not _is_safe(name):
-            found.drop(path, "unsafe name")
+            found.drop(path, _("unsafe name"))
             continue
         try:
             if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
@@ -137,14 +140,14 @@ def _walk(source: int, target: int, prefix: str, depth: int, max_bytes: int, fou
             else:
                 _take(source, target, name, path, max_bytes, found)
         except Refused as refusal:
-            found.drop(path, str(refusal))
+            found.drop(path, refusal.args[0])
         except OSError as error:
-            found.drop(path, f"could not be read: {error.strerror}")
+            found.drop(path, _("could not be read: %(why)s", why=error.strerror))
 
 
 def _walk_folder(source: int, target: int, name: str, path: str, depth: int, max_bytes: int, found: Collected) -> None:
     if depth >= MAX_DEPTH:
-        raise Refused(f"deeper than {MAX_DEPTH} folders")
+        raise Refused(_("deeper than %(most)d folders", most=MAX_DEPTH))
     inner = os.open(name, _OPEN_FOLDER, dir_fd=source)
     try:
         os.mkdir(name, 0o700, dir_fd=target)
@@ -161,7 +164,7 @@ def _walk_folder(source: int, target: int, name: str, path: str, depth: int, max
 
 def _take(source: int, target: int, name: str, path: str, max_bytes: int, found: Collected) -> None:
     if len(found.artifacts) >= found.most:
-        raise Refused(f"more than {found.most} files")
+        raise Refused(_("more than %(most)d files", most=found.most))
     size, digest = _copy(source, name, target, name, max_bytes - found.total)
     found.total += size
     found.artifacts.append({"path": path, "bytes": size, "sha256": digest})

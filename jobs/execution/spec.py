@@ -151,7 +151,7 @@ class Result:
     """How a run ended. `reason` is one of: exited, timeout, out_of_memory, cpu_limit, log_limit, disk_limit, cancelled,
     released, fenced, worker_lost (somebody ended it) and sandbox_error (the platform's fault, told in `detail`)."""
 
-    _SENTENCES: ClassVar = ("detail", "metrics_error")
+    _SENTENCES: ClassVar = ("detail", "metrics_error", "predictions_error")
 
     reason: str
     # 128 + n where signal n ended it: bwrap cannot tell `kill -9` from `exit(137)`, and so neither can we.

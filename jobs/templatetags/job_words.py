@@ -23,6 +23,7 @@ _WHAT_TO_DO = {
         "Write metrics.json into the folder that is given as --output, also when little was measured."
     ),
     ErrorCode.BAD_METRICS: _("Look at the message: it names the field. Metrics are finite numbers under “metrics”."),
+    ErrorCode.BAD_PREDICTIONS: _("Look at the message, and at what the leaderboard wants to be left in predictions/."),
     ErrorCode.EXIT_NONZERO: _("The last lines of the log usually say why. Try the same files on your own machine."),
     ErrorCode.OUT_OF_MEMORY: _("Use smaller batches or images, or a larger resource class."),
     ErrorCode.TIMEOUT: _("Do less work in a run, or use a class that allows more time."),
@@ -32,6 +33,8 @@ _WHAT_TO_DO = {
     ErrorCode.WORKER_LOST: _("Run it again. If it happens once more, tell the operators."),
     ErrorCode.STORAGE_UNAVAILABLE: _("Run it again in a few minutes."),
     ErrorCode.IMAGE_UNUSABLE: _("Tell the operators, who set the leaderboard’s image. Run it again afterwards."),
+    ErrorCode.SCORING_UNAVAILABLE: _("Tell the operators, who keep the labels. Run it again afterwards."),
+    ErrorCode.SCORER_FAILED: _("Tell the operators this job’s id: they have the scorer’s log."),
     ErrorCode.INTERNAL: _("Run it again. If it happens once more, tell the operators this job’s id."),
 }
 

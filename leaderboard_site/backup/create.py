@@ -21,6 +21,7 @@ MOST_NAMED = 100
 NEVER_INCLUDED = [
     "the settings and their secrets (.env, SECRET_KEY, passwords of servers): keep them yourself",
     "the data sets below DATASET_ROOT: copy them yourself",
+    "hidden labels and scorers below GROUND_TRUTH_ROOT and SCORER_ROOT: copy them yourself",
     "Redis: wake-up calls alone, which the reconciler sends again",
     "the sessions' usability under another SECRET_KEY: people sign in again",
 ]

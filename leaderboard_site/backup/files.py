@@ -45,10 +45,9 @@ def named_files() -> Iterator[tuple[str, str]]:
     """(alias, name) of every file that a row names; read it inside the snapshot."""
     for name in Submission.objects.values_list("object_name", flat=True).iterator(chunk_size=2000):
         yield "submissions", name
-    jobs = Job.objects.values_list("log_name", "artifacts").iterator(chunk_size=2000)
-    for log_name, artifacts in jobs:
-        if log_name:
-            yield "artifacts", log_name
+    jobs = Job.objects.values_list("log_name", "scorer_log_name", "artifacts").iterator(chunk_size=2000)
+    for log_name, scorer_log_name, artifacts in jobs:
+        yield from (("artifacts", name) for name in (log_name, scorer_log_name) if name)
         yield from (("artifacts", item["name"]) for item in artifacts)
 
 

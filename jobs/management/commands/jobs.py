@@ -13,7 +13,7 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from accounts.refusals import RequestRefused
 from jobs.models import ErrorCode, Job, Status
-from jobs.queries import mlflow_ui_link, read_log
+from jobs.queries import mlflow_ui_link, read_log, read_scorer_log
 from jobs.services import cancel_job, rerun_job
 from jobs.waiting import waiting
 
@@ -27,6 +27,7 @@ class Command(TaughtCommand):
   manage.py jobs list --status running
   manage.py jobs list --user ada --since 2d --error timeout --json
   manage.py jobs show JOB --log
+  manage.py jobs show JOB --scorer-log      what the leaderboard's scorer said: for operators alone
   manage.py jobs cancel JOB [JOB...] --as operator --reason "the data set was wrong"
   manage.py jobs list --leaderboard textures --status failed --since 3h --ids | xargs manage.py jobs rerun --as operator
 """
@@ -47,6 +48,7 @@ class Command(TaughtCommand):
         showing = actions.add_parser("show", help="Everything about one job.")
         showing.add_argument("job")
         showing.add_argument("--log", action="store_true", help="Its log too.")
+        showing.add_argument("--scorer-log", action="store_true", help="The log of the scorer that measured it.")
         showing.add_argument("--json", action="store_true")
         for name, what in (("cancel", "Cancel jobs."), ("rerun", "Run ended jobs again, behind all new work.")):
             acting = actions.add_parser(name, help=what)
@@ -90,10 +92,12 @@ class Command(TaughtCommand):
         told = _row(job) | _details(job)
         if options["log"]:
             told["log"] = _log(job)
+        if options["scorer_log"]:
+            told["scorer_log"] = read_scorer_log(job)
         if options["json"]:
             self.write_json(told)
             return
-        log = told.pop("log", None)
+        log, scorer_log = told.pop("log", None), told.pop("scorer_log", None)
         attempts = told.pop("attempts")
         for name, value in told.items():
             if value not in (None, "", {}, []):
@@ -102,8 +106,9 @@ class Command(TaughtCommand):
             self.stdout.write(
                 f"attempt {attempt['number']:<12} {attempt['outcome']} on {attempt['worker']}: {attempt['detail']}"
             )
-        if log is not None:
-            self.stdout.write(f"--- log\n{log}")
+        for title, text in (("log", log), ("scorer's log", scorer_log)):
+            if text is not None:
+                self.stdout.write(f"--- {title}\n{text}")
 
     def _cancel(self, options: dict[str, Any]) -> None:
         self._each(options, lambda job, by: {"status": str(cancel_job(job, by=by, reason=options["reason"]))})
@@ -166,7 +171,8 @@ def _details(job: Job) -> dict[str, Any]:
     return {
         "waiting": why.reason if why else None, "error_message": job.error_message, "exit_code": job.exit_code,
         "submission_id": job.submission_id, "entrypoint": job.submission.entrypoint, "config": job.config,
-        "params": job.params, "metrics": job.metrics, "wall_seconds": job.wall_seconds, "cpu_seconds": job.cpu_seconds,
+        "params": job.params, "metrics": job.metrics, "scorer": job.scorer,
+        "self_reported": job.self_reported, "scoring_seconds": job.scoring_seconds, "wall_seconds": job.wall_seconds, "cpu_seconds": job.cpu_seconds,
         "peak_memory_bytes": job.peak_memory_bytes, "isolation": job.isolation, "request_id": job.request_id,
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
         "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases, "rerun_of": job.rerun_of_id,

@@ -8,19 +8,19 @@ from django.core.management.base import CommandError
 from django.db import OperationalError, connection
 
 from accounts.commands import TaughtCommand
-from leaderboard_site.doctor import machine, parts, work
+from leaderboard_site.doctor import machine, parts, scoring, work
 from leaderboard_site.doctor.findings import OK, SKIPPED, WARNING, WRONG, Check, Finding, run_check
 
 CHECKS: dict[str, Check] = {
     "software": machine.software, "secrets": machine.secrets, "disk": machine.disk,
     "postgresql": parts.postgresql, "schema": parts.schema, "clock": parts.clock, "redis": parts.redis,
-    "mlflow": parts.mlflow, "storage": parts.storage, "datasets": machine.datasets, "gpu": machine.gpu,
+    "mlflow": parts.mlflow, "storage": parts.storage, "datasets": machine.datasets, "scoring": scoring.scoring, "gpu": machine.gpu,
     "sandbox": machine.sandbox, "workers": work.workers, "reconciler": work.reconciler, "stuck": work.stuck,
     "outbox": work.outbox,
 }  # fmt: skip
-NEED_DATABASE = ("schema", "clock", "datasets", "workers", "reconciler", "stuck", "outbox")
-NEED_SCHEMA = ("datasets", "workers", "reconciler", "stuck", "outbox")
-SECONDS = {"sandbox": 120.0}
+NEED_DATABASE = ("schema", "clock", "datasets", "scoring", "workers", "reconciler", "stuck", "outbox")
+NEED_SCHEMA = ("datasets", "scoring", "workers", "reconciler", "stuck", "outbox")
+SECONDS = {"sandbox": 120.0, "scoring": 120.0}
 
 
 class Command(TaughtCommand):

@@ -11,6 +11,7 @@ from accounts.commands import TaughtCommand
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
 from leaderboards.models import Leaderboard, Metric
+from leaderboards.scoring import BUILT_IN
 from leaderboards.services import create_leaderboard
 from leaderboards.yaml_file import import_leaderboard
 
@@ -19,6 +20,7 @@ class Command(TaughtCommand):
     help = "Make a leaderboard from options or from a YAML file. The first metric ranks."
     examples = """\
   manage.py create_leaderboard bottles --title "Bottles" --metric image_auc --metric seconds:lower:s
+  manage.py create_leaderboard bottles --dataset bottles --scorer anomaly_detection --ground-truth bottles --metric image_auc
   manage.py create_leaderboard --from-yaml bottles.yaml
   manage.py create_leaderboard bottles-2 --from-yaml bottles.yaml       a copy under another name
   manage.py create_leaderboard --from-yaml bottles.yaml --replace      bring the one that exists to what the file says
@@ -30,6 +32,12 @@ class Command(TaughtCommand):
         parser.add_argument("--title", help="Its name for people; the slug if left out.")
         parser.add_argument("--description", default="", help="Markdown.")
         parser.add_argument("--dataset", default="", help="A folder below DATASET_ROOT, shown read-only to every run.")
+        parser.add_argument(
+            "--scorer",
+            default="",
+            help=f"Score runs on hidden labels: {', '.join(BUILT_IN)}, or own/NAME (docs/scoring.md).",
+        )
+        parser.add_argument("--ground-truth", default="", help="The hidden labels: a folder below GROUND_TRUTH_ROOT.")
         parser.add_argument(
             "--metric", action="append", default=[], metavar="NAME[:lower][:UNIT]", help="May be repeated, in order."
         )
@@ -77,6 +85,8 @@ class Command(TaughtCommand):
             title=options["title"] or options["slug"],
             description=options["description"],
             dataset=options["dataset"],
+            scorer=options["scorer"],
+            ground_truth=options["ground_truth"],
             visibility=options["visibility"],
             metrics=[_metric(given) for given in options["metric"]],
         )

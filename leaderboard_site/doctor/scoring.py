@@ -1,0 +1,73 @@
+"""Leaderboards that are scored on hidden labels: whether this machine can, and whether the labels are hidden."""
+
+import hashlib
+import stat
+from itertools import islice
+from pathlib import Path
+
+from django.conf import settings
+
+from jobs.scoring import Scoring, ScoringUnavailable, scoring_of
+from leaderboard_site.doctor.findings import Found
+from leaderboards.models import Leaderboard
+from leaderboards.scoring import BUILT_IN, overlapping_roots
+
+# Of a huge data set not every file is looked at.
+MOST_FILES = 200_000
+MOST_COMPARED_BYTES = 64 * 1024 * 1024
+LABELS = "labels.csv"
+
+
+def scoring(found: Found) -> None:
+    boards = list(Leaderboard.objects.exclude(scorer="").order_by("slug"))
+    for sentence in overlapping_roots():
+        found.wrong(sentence, "GROUND_TRUTH_ROOT=/srv/ground_truth")
+    if not boards:
+        found.ok("no leaderboard has a scorer: runs report their own numbers")
+        return
+    root = Path(settings.GROUND_TRUTH_ROOT)
+    if root.is_dir() and stat.S_IMODE(root.stat().st_mode) & 0o077:
+        found.wrong(f"others on this machine can enter GROUND_TRUTH_ROOT ({root})", f"chmod 700 {root}")
+    for board in boards:
+        _board(found, board)
+
+
+def _board(found: Found, board: Leaderboard) -> None:
+    try:
+        scored = scoring_of(board)
+    except ScoringUnavailable as error:
+        found.warning(
+            f"{board.slug}: {error} A worker here gives such jobs back", "copy it there; docs/scoring.md says how"
+        )
+        return
+    assert scored is not None
+    before = len(found.findings)
+    if board.scorer in BUILT_IN and not (scored.labels / LABELS).is_file():
+        found.wrong(f"{board.slug}: {scored.labels} has no {LABELS}", "manage.py hide_labels; docs/scoring.md")
+    if board.ranking_metric is None:
+        found.warning(f"{board.slug} has a scorer, but no metric to rank by", "add one in the admin")
+    if board.dataset and (place := _seen_by_runs(board, scored)):
+        found.wrong(f"{board.slug}: runs see the answers: {place}", f"take it out of {settings.DATASET_ROOT}")
+    if len(found.findings) == before:
+        found.ok(f"{board.slug}: {board.scorer}, on labels that its data set does not have")
+
+
+def _seen_by_runs(board: Leaderboard, scored: Scoring) -> str:
+    """What of the labels lies in the data set, too: masks by the usual name, or a file with the same content."""
+    dataset = Path(settings.DATASET_ROOT) / board.dataset
+    masks = next((path for path in dataset.glob("*/ground_truth") if path.is_dir()), None)
+    if masks is not None:
+        return str(masks)
+    hidden: dict[int, set[str]] = {}
+    for path in islice(scored.labels.rglob("*"), MOST_FILES):
+        if path.is_file() and 0 < path.stat().st_size <= MOST_COMPARED_BYTES:
+            hidden.setdefault(path.stat().st_size, set()).add(_digest(path))
+    for path in islice(dataset.rglob("*"), MOST_FILES):
+        if path.is_file() and path.stat().st_size in hidden and _digest(path) in hidden[path.stat().st_size]:
+            return str(path)
+    return ""
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,37 @@
+"""Scores a run's predictions on hidden labels, in a sandbox of its own.
+
+    python main.py --config scoring.json --output OUT
+
+$PREDICTIONS_DIR is what the run left, $GROUND_TRUTH_DIR the labels; both are read-only. OUT/metrics.json gets
+`{"params": {}, "metrics": {...}}`, or `{"rejected": "a sentence for the participant"}`. Whatever else goes wrong is the
+scorer's own fault: an exit code and a trace, for operators alone.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from base import BadPredictions
+from registry import scorer_named
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    config = json.loads(arguments.config.read_text(encoding="utf-8"))
+    scorer = scorer_named(config["scorer"])(config.get("metrics", []))
+    answer: dict[str, object]
+    try:
+        metrics = scorer.score(Path(os.environ["PREDICTIONS_DIR"]), Path(os.environ["GROUND_TRUTH_DIR"]))
+        answer = {"params": {}, "metrics": metrics}
+    except BadPredictions as refusal:
+        answer = {"rejected": str(refusal)}
+    (arguments.output / "metrics.json").write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,446 @@
+"""Jobs on a leaderboard with a scorer, through the real worker's code: hidden labels stay hidden, and nobody but the scorer
+says how good a run was. In both executors; the runs are hostile where the test says so."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+
+from jobs import running, scoring, transitions
+from jobs.execution.client import Supervisor
+from jobs.models import Job
+from jobs.running import Runner
+from jobs.services import jobs_that_count
+from jobs.tests.factories import JobFactory, WorkerFactory
+from jobs.workspace import Workspace
+from leaderboards.models import Entry
+from leaderboards.tests.factories import LeaderboardFactory
+
+from .conftest import ATTACK, container, processes_with
+
+pytestmark = pytest.mark.django_db
+in_one_executor = pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
+
+LABELS = {"1": "cat", "2": "dog", "3": "cat", "4": "dog"}
+SECRET = "hidden-label-of-the-platform"
+GOOD = """
+from attack import *
+os.makedirs(OUTPUT + "/predictions")
+leave("predictions/predictions.csv", "id,label\\n1,cat\\n2,dog\\n3,cat\\n4,cat\\n")
+"""
+
+
+class NoPulse:
+    """Or one that hands the job in hand to the test."""
+
+    held: Any = None
+
+    def hold(self, held: object) -> None:
+        self.held = held or self.held
+
+
+class Play:
+    """A board with a scorer, and runs on it."""
+
+    def __init__(self, executor: str, settings: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.executor, self.pulse = folder, executor, NoPulse()
+        settings.EXECUTOR = executor
+        if executor == "container":
+            settings.CONTAINER_ENGINE, settings.CONTAINER_IMAGE = container().engine, container().image
+            settings.CONTAINER_ENGINE_OPTIONS = list(container().options)
+        self.truth, self.data, self.scorers = (folder / name for name in ("truth", "data", "scorers"))
+        settings.GROUND_TRUTH_ROOT, settings.DATASET_ROOT, settings.SCORER_ROOT = self.truth, self.data, self.scorers
+        for name in (self.truth / "pets", self.data / "pets", self.scorers):
+            name.mkdir(parents=True)
+        self.truth.chmod(0o700)
+        rows = [f"{name},{label}\n" for name, label in LABELS.items()]
+        (self.truth / "pets" / "labels.csv").write_text("id,label\n" + "".join(rows))
+        (self.truth / "pets" / "note").write_text(SECRET)
+        (self.data / "pets" / "images").write_text("what all may see")
+        self.code = ""
+        monkeypatch.setattr(running, "workspace", self._workspace)
+        self.board = LeaderboardFactory(
+            dataset="pets", scorer="classification", ground_truth="pets", metrics=[{"name": "accuracy"}]
+        )
+
+    @contextmanager
+    def _workspace(self, job: Job):
+        folder = self.folder / f"work-{job.pk}-{job.attempt}"
+        for name in ("code", "run"):
+            (folder / name).mkdir(mode=0o700, parents=True)
+        (folder / "code" / "main.py").write_text(self.code)
+        (folder / "code" / "attack.py").write_text(ATTACK)
+        (folder / "config.yaml").write_text("")
+        yield Workspace(folder, folder / "code", folder / "config.yaml")
+
+    def own_scorer(self, code: str) -> None:
+        (self.scorers / "ours").mkdir()
+        (self.scorers / "ours" / "main.py").write_text("from own import *\n" + code)
+        (self.scorers / "ours" / "own.py").write_text(ATTACK)
+        self.board.scorer = "own/ours"
+        self.board.save(update_fields=["scorer"])
+
+    def run(self, code: str, *, job: Job | None = None, runner: Runner | None = None) -> Job:
+        self.code = code
+        job = job or JobFactory(leaderboard=self.board, config={"from": "the submission"})
+        runner = runner or Runner(self.pulse)
+        try:
+            runner.run(transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+        finally:
+            runner.close()
+        job.refresh_from_db()
+        return job
+
+
+@pytest.fixture
+def play(sandbox: None, executor: str, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    return Play(executor, settings, tmp_path, monkeypatch)
+
+
+def stored(name: str) -> str:
+    with storages["artifacts"].open(name) as file:
+        return file.read().decode()
+
+
+def test_scorers_numbers_rank_and_the_runs_own_never_do(play: Play) -> None:
+    job = play.run(GOOD + "leave_metrics(accuracy=1.0, seconds=3.0)")
+    assert (job.status, job.error_message) == ("completed", "")
+    assert (job.metrics, job.score) == ({"accuracy": 0.75}, 0.75)
+    assert (job.self_reported, job.scorer) == ({"accuracy": 1.0, "seconds": 3.0}, "classification")
+    assert Entry.objects.get(job=job).score == 0.75
+    assert job.scoring_started_at is not None and job.scoring_seconds and job.scoring_seconds > 0
+    assert [item["path"] for item in job.artifacts] == ["predictions/predictions.csv"]
+    assert json.loads(stored(job.scorer_log_name).splitlines()[-1])["metrics"]["accuracy"] == 0.75
+
+
+def hunt(play: Play) -> str:
+    """The log of a run that looks through everything that it can see, and asks by the paths that there are."""
+    truth = play.truth / "pets"
+    job = play.run(
+        f"""
+from attack import *
+hidden = "-".join(["hidden", "label", "of", "the", "platform"])
+def search(root):
+    for folder, folders, files in os.walk(root):
+        if folder.startswith(("/proc", "/sys", "/usr", "/lib", "/root", "/opt", "/var/lib")) and "sandbox" not in folder:
+            folders.clear()
+            continue
+        for name in files:
+            try:
+                path = os.path.join(folder, name)
+                if os.path.isfile(path) and os.stat(path).st_size < 1000 and hidden in open(path, errors="replace").read():
+                    return path
+            except OSError:
+                pass
+attempt("search", lambda: search("/"))
+for path in {[str(truth / "note"), str(play.truth), "/sandbox/ground_truth", "/sandbox/dataset/../ground_truth/note"]!r}:
+    attempt(path, lambda: os.stat(path))
+    attempt("up from one's own root to " + path, lambda: os.stat("/proc/self/root/../" + path))
+    attempt("by pid 1 to " + path, lambda: os.stat("/proc/1/root" + path))
+attempt("mounts", lambda: {str(truth)!r} in open("/proc/self/mountinfo").read())
+attempt("environment", lambda: [name for name in os.environ if "TRUTH" in name or "SCOR" in name])
+os.symlink({str(truth)!r}, OUTPUT + "/link")
+print(sorted(os.listdir("/sandbox")), flush=True)
+"""
+        + GOOD
+    )
+    assert job.status == "completed", job.error_message
+    return stored(job.log_name)
+
+
+def test_run_finds_no_labels_by_any_path(play: Play) -> None:
+    log = hunt(play)
+    assert "held search" in log and "OPEN" not in log, log
+    assert "ground_truth" not in log.splitlines()[-1]
+
+
+@pytest.fixture
+def shown_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker with a hole: the labels are among what the run sees."""
+    spec = Runner._spec
+
+    def weak(self: Runner, place: Workspace, job: Job) -> Any:
+        found = spec(self, place, job)
+        return running.replace(found, folders={"ground_truth": str(scoring.scoring_of(job.leaderboard).labels)})
+
+    monkeypatch.setattr(Runner, "_spec", weak)
+
+
+@in_one_executor
+def test_weakened_worker_is_caught_by_the_same_attack(play: Play, shown_to_the_run: None) -> None:
+    log = hunt(play)
+    assert "OPEN search" in log and "OPEN /sandbox/ground_truth" in log
+
+
+def test_scorer_gets_nothing_of_the_run_but_its_predictions(play: Play) -> None:
+    play.own_scorer("""
+print("ENV", sorted(os.environ), flush=True)
+print("CONFIG", open(sys.argv[sys.argv.index("--config") + 1]).read(), flush=True)
+print("FILES", sorted(os.listdir("/sandbox")), sorted(os.listdir("/tmp")), sorted(os.listdir(OUTPUT)), flush=True)
+print("SHM", sorted(os.listdir("/dev/shm")), flush=True)
+import socket
+attempt("network", lambda: socket.create_connection(("127.0.0.1", 80), 1))
+attempt("write the labels", lambda: open(os.environ["GROUND_TRUTH_DIR"] + "/labels.csv", "a"))
+attempt("write the predictions", lambda: open(os.environ["PREDICTIONS_DIR"] + "/predictions.csv", "a"))
+attempt("change itself", lambda: open("/sandbox/code/main.py", "a"))
+leave_metrics(accuracy=0.5)
+""")
+    job = play.run(
+        GOOD
+        + """
+os.environ["PYTHONPATH"] = OUTPUT
+leave("sitecustomize.py", "raise SystemExit(3)")
+leave("predictions/main.py", "raise SystemExit(3)")
+leave("predictions/sitecustomize.py", "raise SystemExit(3)")
+for folder in ("/tmp", "/dev/shm"):
+    open(folder + "/from-the-run", "w").close()
+leave_metrics(accuracy=1.0)
+"""
+    )
+    log = stored(job.scorer_log_name)
+    assert (job.status, job.metrics) == ("completed", {"accuracy": 0.5}), log
+    assert "\nheld " in log and "\nOPEN " not in log, log
+    assert "from-the-run" not in log and "the submission" not in log
+    assert "PYTHONPATH" not in log and "DATASET_DIR" not in log
+
+
+def test_daemon_of_the_run_is_dead_before_the_scorer_begins(play: Play) -> None:
+    marker = f"daemon-of-scoring-{os.getpid()}-{play.executor}"
+    play.own_scorer("leave_metrics(accuracy=0.5)")
+    seen: list[list[int]] = []
+    found = running.scoring_spec
+
+    def look(*arguments: Any, **more: Any) -> Any:
+        seen.append(processes_with(marker))
+        return found(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "scoring_spec", look)
+        job = play.run(
+            GOOD
+            + f"""
+if os.fork() == 0:
+    os.setsid()
+    os.execv(sys.executable, [sys.executable, "-I", "-S", "-c",
+        "import time\\nwhile True: open('/sandbox/output/predictions/predictions.csv', 'a').write('x'); time.sleep(0.001)", {marker!r}])
+while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
+    pass
+"""
+        )
+    assert (job.status, seen) == ("completed", [[]])
+
+
+@in_one_executor
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("pass", "left no folder predictions/"),
+        ("leave_metrics(accuracy=1.0)", "left no folder predictions/"),
+        ("os.symlink('/sandbox/code', P)", "predictions/: not a folder."),
+        ("os.mkdir(P); os.symlink('/etc/passwd', P + '/predictions.csv')", "predictions.csv: not a regular file."),
+        ("os.mkdir(P); os.mkfifo(P + '/predictions.csv')", "predictions.csv: not a regular file."),
+        ("os.mkdir(P); leave('predictions/x.csv', 'id,label')", "predictions/predictions.csv is missing"),
+        ("table(b'')", "its first line must name the column id once"),
+        ("table(b'id,label\\n1,cat\\n')", "3 of 4 ids are missing, the first is '2'"),
+        ("table(b'id,label\\n1,cat\\n1,cat\\n')", "'1' stands twice"),
+        ("table(b'id,label\\n9\\xff,cat\\n')", "is not UTF-8"),
+        ("table(b'id,label\\n1,' + b'x' * 2000)", "field larger than field limit"),
+        ("table(b'id,label\\n1,c,d\\n')", "row 2 has 3 cells, not 2"),
+        ("table(b'id,label\\n1,a\\n2,a\\n3,a\\n4,a\\n\\xe2\\x80\\xae5,a\\n')", "is none of the 4 ids"),
+    ],
+)
+def test_bad_predictions_are_the_submissions_fault(play: Play, code: str, told: str) -> None:
+    table = "def table(raw):\n    os.mkdir(P)\n    open(P + '/predictions.csv', 'wb').write(raw)\n"
+    job = play.run(f"from attack import *\nP = OUTPUT + '/predictions'\n{table}{code}")
+    assert (job.status, job.error_code) == ("failed", "bad_predictions")
+    assert told in job.error_message
+    assert job.error_message.isascii() and len(job.error_message) < 300
+    assert not job.is_platform_fault and job.score is None
+    assert jobs_that_count(job.user).count() == 1
+
+
+@in_one_executor
+def test_pickle_is_never_opened(play: Play) -> None:
+    """A table that is a pickle is a broken table; what it would do is not done."""
+    job = play.run("""
+from attack import *
+import pickle
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/exploded; cat $GROUND_TRUTH_DIR/labels.csv",)
+os.makedirs(OUTPUT + "/predictions")
+for name in ("predictions.csv", "predictions.npy", "predictions.pkl"):
+    with open(OUTPUT + "/predictions/" + name, "wb") as file:
+        pickle.dump(Bomb(), file)
+""")
+    assert (job.status, job.error_code) == ("failed", "bad_predictions")
+    assert "cat" not in job.error_message and "dog" not in stored(job.scorer_log_name)
+
+
+FAULTS = {
+    "an error": f"raise ValueError('{SECRET}')",
+    "an exit code": f"print('{SECRET}'); sys.exit(7)",
+    "nothing left": "pass",
+    "NaN": 'leave(\'metrics.json\', \'{"params": {}, "metrics": {"accuracy": NaN}}\')',
+    "another metric": f"leave_metrics(**{{'{SECRET}': 1.0}})",
+    "no JSON": f"leave('metrics.json', '{SECRET}')",
+    "an empty rejection": "leave('metrics.json', '{\"rejected\": \"\"}')",
+    "a link": "os.symlink(os.environ['GROUND_TRUTH_DIR'] + '/labels.csv', OUTPUT + '/metrics.json')",
+    "too much time": "import time; time.sleep(60)",
+    "too much memory": "x = [bytes(8 << 20) for _ in range(100)]",
+    "too much log": f"\nwhile True: print('{SECRET}' * 100)",
+    "too many files": "\nfor n in range(10 ** 6): leave(str(n), 'x' * 100000)",
+}
+
+
+@in_one_executor
+@pytest.mark.parametrize("fault", FAULTS)
+def test_scorer_that_breaks_is_the_platforms_fault_and_tells_nothing(play: Play, fault: str, settings: Any) -> None:
+    settings.SCORING_LIMITS = settings.SCORING_LIMITS | {"wall_seconds": 4, "memory_bytes": 200 * 1024**2}
+    play.own_scorer(FAULTS[fault])
+    job = play.run(GOOD + "leave_metrics(accuracy=1.0)")
+    assert (job.status, job.error_code, job.is_platform_fault) == ("failed", "scorer_failed", True)
+    assert SECRET not in job.error_message + "".join(attempt.detail for attempt in job.attempts.all())
+    assert job.score is None and not Entry.objects.filter(user=job.user).exists()
+    assert jobs_that_count(job.user).count() == 0
+    assert job.scorer_log_name and SECRET not in stored(job.log_name)
+
+
+def test_scorer_that_breaks_in_each_executor(play: Play) -> None:
+    play.own_scorer("raise ValueError('broken')")
+    job = play.run(GOOD)
+    assert (job.status, job.error_code) == ("failed", "scorer_failed")
+    assert "ValueError: broken" in stored(job.scorer_log_name)
+
+
+@in_one_executor
+def test_scorers_refusal_is_one_plain_bounded_line(play: Play) -> None:
+    play.own_scorer("leave('metrics.json', json.dumps({'rejected': 'too\\nmany\\x1b[31m \\u202e' + 'x' * 10000}))")
+    job = play.run(GOOD)
+    assert (job.error_code, len(job.error_message)) == ("bad_predictions", 200)
+    assert job.error_message.startswith("too many [31m xxx") and job.error_message.isprintable()
+
+
+@in_one_executor
+def test_only_the_boards_metrics_are_kept_and_rounded(play: Play) -> None:
+    play.own_scorer("leave_metrics(accuracy=0.123456789, label_of_17=3.0)")
+    assert play.run(GOOD).metrics == {"accuracy": 0.1235}
+
+
+@in_one_executor
+@pytest.mark.parametrize("missing", ["labels", "scorer", "overlap", "climbing"])
+def test_worker_that_cannot_score_gives_the_job_back_before_the_run(play: Play, missing: str) -> None:
+    if missing == "labels":
+        (play.truth / "pets").rename(play.truth / "moved")
+    elif missing == "scorer":
+        play.board.scorer = "own/nowhere"
+    elif missing == "overlap":
+        (play.data / "pets" / "images").unlink()
+        (play.data / "pets").rmdir()
+        (play.data / "pets").symlink_to(play.truth / "pets")
+    else:
+        play.board.ground_truth = "../data/pets"
+    play.board.save()
+    job = play.run("raise SystemExit(9)")
+    assert (job.status, job.releases, job.started_at is not None) == ("pending", 1, True)
+    assert str(play.folder) not in job.attempts.get().detail
+
+
+@in_one_executor
+def test_runs_of_a_board_without_a_scorer_are_as_before(play: Play) -> None:
+    play.board.scorer = play.board.ground_truth = ""
+    play.board.save()
+    job = play.run(GOOD + "leave_metrics(accuracy=0.9)")
+    assert (job.status, job.metrics, job.score) == ("completed", {"accuracy": 0.9}, 0.9)
+    assert (job.scorer, job.self_reported, job.scoring_started_at, job.scorer_log_name) == ("", {}, None, "")
+    assert [item["path"] for item in job.artifacts] == ["predictions/predictions.csv"]
+
+
+SLOW = "print('scoring', flush=True)\nimport time\ntime.sleep(60)"
+
+
+def when_scoring(play: Play, action: Callable[[Supervisor], None]) -> tuple[threading.Thread, list[str]]:
+    """Do it as soon as the scorer itself runs."""
+    done: list[str] = []
+
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            logs = list(play.folder.glob("work-*/scoring/log"))
+            held = play.pulse.held
+            if logs and "scoring" in logs[0].read_text() and held is not None and held.supervisor is not None:
+                action(held.supervisor)
+                done.append("done")
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread, done
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "outcome"),
+    [("cancelled", "cancelled", "cancelled"), ("released", "pending", "released")],
+)
+def test_job_is_cancelled_or_given_back_while_it_is_scored(play: Play, how: str, status: str, outcome: str) -> None:
+    play.own_scorer(SLOW)
+    job = JobFactory(leaderboard=play.board)
+    begin = transitions.begin_scoring
+
+    def begin_and_cancel(job_id: Any, attempt: int) -> bool:
+        is_ours = begin(job_id, attempt)
+        if how == "cancelled":  # asked for right behind it; the pulse would tell the supervisor
+            transitions.cancel(job_id, by=None)
+        return is_ours
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transitions, "begin_scoring", begin_and_cancel)
+        thread, done = when_scoring(play, lambda supervisor: supervisor.kill(how))
+        play.run(GOOD, job=job)
+        thread.join()
+    assert done and (job.status, job.attempts.get().outcome) == (status, outcome)
+    assert (job.metrics, job.score) == ({}, None)
+
+
+@in_one_executor
+def test_cancel_between_the_run_and_its_scoring(play: Play) -> None:
+    play.own_scorer("raise SystemExit(1)")
+    job = JobFactory(leaderboard=play.board)
+    begin = transitions.begin_scoring
+
+    def cancelled_first(job_id: Any, attempt: int) -> bool:
+        transitions.cancel(job_id, by=None)
+        return begin(job_id, attempt)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transitions, "begin_scoring", cancelled_first)
+        play.run(GOOD, job=job)
+    assert (job.status, job.scorer_log_name) == ("cancelled", "")
+
+
+@in_one_executor
+def test_supervisor_killed_while_it_scores_gives_the_job_back(play: Play) -> None:
+    play.own_scorer(SLOW)
+    thread, done = when_scoring(play, lambda supervisor: os.kill(supervisor.pid, signal.SIGKILL))
+    job = play.run(GOOD)
+    thread.join()
+    assert done and (job.status, job.releases, job.metrics) == ("pending", 1, {})
+    assert str(play.folder) not in job.attempts.get().detail
+
+
+@in_one_executor
+def test_job_lost_while_it_is_scored_writes_nothing(play: Play) -> None:
+    play.own_scorer(SLOW)
+    thread, done = when_scoring(play, lambda _: play.pulse.held.lose())
+    job = play.run(GOOD)
+    thread.join()
+    assert done and (job.status, job.attempt, job.metrics) == ("running", 1, {})
