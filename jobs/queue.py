@@ -5,7 +5,9 @@ that comes twice, late, or from somebody else makes a worker look at PostgreSQL,
 """
 
 import logging
+import threading
 import time
+from queue import SimpleQueue
 from uuid import UUID
 
 from django.conf import settings
@@ -23,6 +25,9 @@ CONNECT_SECONDS = 0.5
 BREAK_SECONDS = 5.0
 _broken_until = 0.0
 _connection: Redis | None = None
+# More calls than that in a queue wake nobody: whoever hears one looks until nothing is left to do.
+CALLS_KEPT = 100
+_outbox: "SimpleQueue[tuple[UUID, str]] | None" = None
 
 
 def connection() -> Redis:
@@ -55,4 +60,44 @@ def push(job_id: UUID, resource_class: str) -> bool:
 def push_after_commit(job_id: UUID, resource_class: str) -> None:
     """Call a worker once this transaction is committed; an error there never reaches the request."""
 
-    transaction.on_commit(lambda: push(job_id, resource_class), robust=True)
+    transaction.on_commit(lambda: _push_or_post(job_id, resource_class), robust=True)
+
+
+def _push_or_post(job_id: UUID, resource_class: str) -> None:
+    if _outbox is None:
+        push(job_id, resource_class)
+    else:
+        _outbox.put((job_id, resource_class))
+
+
+def start_posting() -> None:
+    """From now on a thread of this process sends the calls, so that no request waits for Redis. Those in hand when the
+    process ends are lost, which is harmless."""
+    global _outbox
+    if _outbox is None:
+        _outbox = SimpleQueue()
+        threading.Thread(target=_post, args=(_outbox,), name="wake-up calls", daemon=True).start()
+
+
+def _post(outbox: "SimpleQueue[tuple[UUID, str]]") -> None:
+    while True:
+        found: dict[str, list[UUID]] = {}
+        job_id, resource_class = outbox.get()
+        found[resource_class] = [job_id]
+        while not outbox.empty():
+            job_id, resource_class = outbox.get()
+            found.setdefault(resource_class, []).append(job_id)
+        for name, ids in found.items():
+            for job_id in ids[: _room(name)]:
+                push(job_id, name)
+
+
+def _room(resource_class: str) -> int:
+    """How many calls more can wake anybody."""
+    if time.monotonic() < _broken_until:
+        return 0
+    try:
+        waiting = connection().llen(f"{Queue.redis_queue_namespace_prefix}{resource_class}")
+    except RedisError:
+        return 1  # `push` says what is wrong, and begins the break
+    return max(0, CALLS_KEPT - int(waiting))  # type: ignore[arg-type]

@@ -42,8 +42,8 @@ def enqueue_job(
     Raises NotFound, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded.
     """
     config = config or {}
-    _check(config, resource_class, idempotency_key)
-    digest = _digest(submission_id, config, resource_class) if idempotency_key else ""
+    check_request(config, resource_class, idempotency_key)
+    digest = request_digest(submission_id, config, resource_class) if idempotency_key else ""
     with transaction.atomic():
         User.objects.select_for_update().only("pk").get(pk=user.pk)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
@@ -73,7 +73,8 @@ def enqueue_job(
     return job, True
 
 
-def _check(config: Any, resource_class: str, idempotency_key: str | None) -> None:
+def check_request(config: Any, resource_class: str, idempotency_key: str | None) -> None:
+    """Raise InvalidInput for what is wrong whoever asks, and whatever of."""
     if not isinstance(config, dict):
         raise InvalidInput(
             "bad_config", _("must be an object, not %(kind)s."), field="config", kind=type(config).__name__
@@ -104,7 +105,7 @@ def _check(config: Any, resource_class: str, idempotency_key: str | None) -> Non
         raise InvalidInput("bad_idempotency_key", _("1 to 200 printable ASCII characters."), field="Idempotency-Key")
 
 
-def _digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
+def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
     request = json.dumps([str(submission_id), config, resource_class], sort_keys=True)
     return hashlib.sha256(request.encode()).hexdigest()
 

@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.utils import translation
 
+from leaderboard_site.errors import DATABASE_AWAY
 from leaderboard_site.lane.calls import Call
 from leaderboard_site.middleware import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
 
@@ -40,6 +42,13 @@ class Answer:
 
 def answer(call: Call, status: int, content: dict[str, Any], *, allow: str, more: Headers = ()) -> Answer:
     return Answer(status, render(content), _headers(allow, call.is_secure, more), call.request_id)
+
+
+def away(call: Call, *, allow: str) -> Answer:
+    """What the site says when the database has gone in the middle of a write."""
+    with translation.override(call.language):
+        content = {"code": "unavailable", "message": str(DATABASE_AWAY)}
+    return answer(call, 503, content, allow=allow, more=(("Retry-After", "10"), ("Content-Language", call.language)))
 
 
 @cache

@@ -14,7 +14,7 @@ from accounts import log_context
 from accounts.models import token_digest
 
 BODY_MOST_BYTES = 64 * 1024
-STATUS = "/api/jobs/<uuid:job_id>/status"
+STATUS, ENQUEUE = "/api/jobs/<uuid:job_id>/status", "/api/jobs"
 
 _STATUS_PATH = re.compile(r"/api/jobs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/status")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
@@ -61,6 +61,8 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
         if matched is None or "idempotency-key" in headers:
             return None
         route, job_id = STATUS, UUID(matched[1])
+    elif method == "POST" and path == ENQUEUE and headers.get("content-type") == "application/json":
+        route, job_id = ENQUEUE, None
     else:
         return None
     call = _plain(route, method, headers, is_https)

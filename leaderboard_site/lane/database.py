@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db import connection
+from django.db import Error, InterfaceError, OperationalError, connection
 from psycopg import Cursor
 
 
@@ -21,6 +21,12 @@ def cursor() -> Cursor[Any]:
 def rows(query: str, *values: Any) -> list[tuple[Any, ...]]:
     with cursor() as found:
         return found.execute(query, values).fetchall()
+
+
+def is_answer_lost(error: Error) -> bool:
+    """Whether it is open what the server did: what it refuses by itself, it says with a code."""
+    code = getattr(error.__cause__, "sqlstate", None)
+    return isinstance(error, OperationalError | InterfaceError) and (code is None or code[:2] in ("08", "57"))
 
 
 def forget() -> None:

@@ -7,13 +7,16 @@ from time import perf_counter
 from django.conf import settings
 from django.db import Error
 
-from leaderboard_site.lane import database, status
+from leaderboard_site.lane import database, enqueue, status
 from leaderboard_site.lane.answers import Answer
-from leaderboard_site.lane.calls import STATUS, Call
+from leaderboard_site.lane.calls import ENQUEUE, STATUS, Call
 
 logger = logging.getLogger(__name__)
 
-_ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {STATUS: status.answer_all}
+_ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {
+    STATUS: status.answer_all,
+    ENQUEUE: enqueue.answer_all,
+}
 ROUTES = tuple(_ANSWERS)
 
 

@@ -58,6 +58,7 @@ class Kept(dict[LaneConnection, None]):
 class LaneWorker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         # Imported here: gunicorn loads this class before Django is set up.
+        from jobs import queue as wake_up_calls
         from leaderboard_site.lane import desk
         from leaderboard_site.lane.wire import Incomplete, read_call
 
@@ -69,6 +70,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         self._inboxes: dict[str, queue.SimpleQueue[Any]] = {route: queue.SimpleQueue() for route in desk.ROUTES}
         for route, inbox in self._inboxes.items():
             threading.Thread(target=self._serve, args=(route, inbox), name=f"lane {route}", daemon=True).start()
+        wake_up_calls.start_posting()
         super().run()
 
     # --- The main loop's thread ------------------------------------------------------------------------------------
