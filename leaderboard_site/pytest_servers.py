@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard_site.embedded.testing import start_for_tests, stop_for_tests, wait_for_mlflow
+from leaderboard_site.embedded.testing import ask_for_mlflow, start_for_tests, stop_for_tests, wait_for_mlflow
 
 FOLDER = "LEADERSBOARD_TEST_FOLDER"
 
@@ -65,7 +65,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(whole, append=False)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """MLflow's own tables take ten seconds of a core: made beside the first tests, and not where no test wants it."""
+    if any("mlflow_url" in getattr(item, "fixturenames", ()) for item in session.items):
+        ask_for_mlflow(os.environ[FOLDER])
+
+
 @pytest.fixture(scope="session")
 def mlflow_url() -> str:
     """The address of a real MLflow server; waits until it is up."""
+    ask_for_mlflow(os.environ[FOLDER])
     return wait_for_mlflow()

@@ -25,11 +25,11 @@ from leaderboard_site.embedded.servers import (
 
 
 class TestServers:
-    """PostgreSQL and Valkey answer when `start` returns; MLflow comes up behind."""
+    """PostgreSQL and Valkey answer when `start` returns; MLflow comes up behind, at once or when `ask_for_mlflow` is called."""
 
     __test__ = False
 
-    def __init__(self, folder: Path | str, *, with_mlflow: bool = True) -> None:
+    def __init__(self, folder: Path | str, *, with_mlflow: bool = True, mlflow_when_asked: bool = False) -> None:
         self.locations = Locations(folder)
         self.locations.make()
         self.postgres = PostgresServer(self.locations, durable=False)
@@ -38,6 +38,8 @@ class TestServers:
         self.mlflow_port = free_port()
         self.mlflow = MlflowServer(self.locations, preferred_ports=(self.mlflow_port,)) if with_mlflow else None
         self.mlflow_error: PartError | None = None
+        self._mlflow_when_asked = mlflow_when_asked
+        self._stopping = threading.Event()
         self._mlflow_thread: threading.Thread | None = None
 
     def start(self) -> dict[str, str]:
@@ -56,12 +58,16 @@ class TestServers:
 
     def _start_mlflow(self) -> None:
         assert self.mlflow is not None
+        while self._mlflow_when_asked and not _asked(self.locations.var).exists():
+            if self._stopping.wait(0.1):
+                return
         try:
             self.mlflow.start()
         except PartError as error:
             self.mlflow_error = error
 
     def stop(self) -> None:
+        self._stopping.set()
         for server in (self.mlflow, self.valkey, self.postgres):
             if server is not None:
                 server.stop()
@@ -74,9 +80,18 @@ class TestServers:
 _started: dict[str, TestServers] = {}
 
 
+def _asked(folder: Path | str) -> Path:
+    return Path(folder, "mlflow-asked")
+
+
+def ask_for_mlflow(folder: Path | str) -> None:
+    """Have the session's MLflow started; from any of its processes, as often as one likes."""
+    _asked(folder).touch()
+
+
 def start_for_tests(folder: Path | str, *, with_mlflow: bool = True) -> dict[str, str]:
-    """Start the servers and return the environment variables that lead to them (MLFLOW_TRACKING_URI answers later)."""
-    servers = TestServers(folder, with_mlflow=with_mlflow)
+    """Start the servers and return the environment variables that lead to them (MLFLOW_TRACKING_URI answers once asked for)."""
+    servers = TestServers(folder, with_mlflow=with_mlflow, mlflow_when_asked=True)
     try:
         environment = servers.start()
     except BaseException:
