@@ -1,10 +1,13 @@
-"""A site's history in minutes: people, submissions, jobs, attempts and entries by generate_series, through every constraint.
+"""A site's history in minutes: people, submissions, jobs, attempts and entries by generate_series, through every constraint
+(tests/performance/test_fixture.py keeps it in step with the schema).
 
 Ten leaderboards; a hundred jobs a person, spread over 90 days, of which 96 % completed, 2 % failed, 1 % were cancelled; at
 most a hundred wait and four run, however many there are, as on a site that keeps up.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -73,24 +76,38 @@ INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitte
 SELECT DISTINCT ON (board, person) board, person, job, score, at FROM numbered WHERE status = 'completed'
 ORDER BY board, person, score DESC, at
 """
+# Who leads has led since: of each entry's history the open period, which the pages of a board read.
+_STANDINGS = """
+INSERT INTO leaderboards_standing (leaderboard_id, user_id, job_id, score, submitted_at, metrics, wall_seconds,
+    peak_memory_bytes, began_at)
+SELECT entry.leaderboard_id, entry.user_id, entry.job_id, entry.score, entry.submitted_at, job.metrics, job.wall_seconds,
+    job.peak_memory_bytes, job.finished_at
+FROM leaderboards_entry entry JOIN jobs_job job ON job.id = entry.job_id
+"""
 
 
 def fill(database_url: str, jobs: int) -> None:
-    """Give a migrated, empty site so many jobs. Columns with a database default are left to it."""
-    values = {"jobs": jobs, "people": max(1, jobs // JOBS_A_PERSON), "boards": BOARDS, "live": min(_LIVE, jobs // 2)}
+    """Give a migrated, empty site so many jobs."""
     with psycopg.connect(database_url, autocommit=True, cursor_factory=psycopg.ClientCursor) as connection:
         # A power cut may take the last of it: it is made in minutes.
         connection.execute("SET synchronous_commit = off")
-        for statement in (_PEOPLE, _BOARDS, _NUMBERED):
-            connection.execute(statement, values)
-        connection.execute("CREATE INDEX ON numbered (n)")
-        for first in range(1, jobs + 1, _BATCH):
-            part = {"first": first, "last": min(jobs, first + _BATCH - 1)}
-            for statement in (_SUBMISSIONS, _JOBS, _ATTEMPTS):
-                connection.execute(statement, part)
-        connection.execute(_ENTRIES)
-        connection.execute("DROP TABLE numbered")
+        fill_rows(connection.cursor(), jobs)
         connection.execute("VACUUM (ANALYZE)")
+
+
+def fill_rows(cursor: Any, jobs: int) -> None:
+    """The rows alone, by any cursor of psycopg or Django. Columns with a database default are left to it."""
+    values = {"jobs": jobs, "people": max(1, jobs // JOBS_A_PERSON), "boards": BOARDS, "live": min(_LIVE, jobs // 2)}
+    for statement in (_PEOPLE, _BOARDS, _NUMBERED):
+        cursor.execute(statement, values)
+    cursor.execute("CREATE INDEX ON numbered (n)")
+    for first in range(1, jobs + 1, _BATCH):
+        part = {"first": first, "last": min(jobs, first + _BATCH - 1)}
+        for statement in (_SUBMISSIONS, _JOBS, _ATTEMPTS):
+            cursor.execute(statement, part)
+    cursor.execute(_ENTRIES)
+    cursor.execute(_STANDINGS)
+    cursor.execute("DROP TABLE numbered")
 
 
 def copy_database(server_url: str, source: str, target: str) -> None:
