@@ -14,7 +14,7 @@ from django.db import DataError, close_old_connections
 
 from jobs import transitions
 from jobs.execution.client import Supervisor
-from jobs.execution.spec import Limits, Result, RunSpec
+from jobs.execution.spec import Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
 from jobs.logs import LogCleaner, LogShipper
@@ -23,6 +23,7 @@ from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.sandbox import Images, ImageUnusable
 from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
+from jobs.staging import Staging, limits_of, usual_spec
 from jobs.transitions import Cost, Evidence, Scored
 from jobs.verdict import Failure, Success, judge
 from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
@@ -46,20 +47,17 @@ class Runner:
         self._gpus = gpus or HeldGpus([], [])
         self._executor = executor or settings.EXECUTOR
         self._images = Images()
-        self._ready: Supervisor | None = None
+        self._staging = Staging(usual_spec(self._executor, self._gpus))
         self._held: Held | None = None
         self.is_stopping_now = False
         self.has_leftovers = False
 
     def prepare(self) -> None:
-        """Have a supervisor ready before the next job comes."""
-        if self._ready is None:
-            self._ready = Supervisor.start()
+        """Have everything ready before the next job comes."""
+        self._staging.prepare()
 
     def close(self) -> None:
-        if self._ready is not None:
-            self._ready.close()
-            self._ready = None
+        self._staging.close()
 
     def stop_now(self) -> None:
         """Give the job in hand back instead of waiting for its end."""
@@ -77,7 +75,7 @@ class Runner:
         logger.info("job %s attempt %s starts", job.pk, job.attempt)
         started = time.monotonic()
         try:
-            with workspace(job) as place:
+            with workspace(job, self._staging.take_folder()) as place:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
             _fail(job, ErrorCode.BAD_ARCHIVE, refusal.args[0])
@@ -118,12 +116,10 @@ class Runner:
 
     def _supervise(self, spec: RunSpec, held: Held, *shippers: LogShipper | ProgressShipper) -> Result:
         """Start the run and follow it to its end, its log and progress going to the database meanwhile."""
-        self.prepare()
-        supervisor, self._ready = self._ready, None
-        assert supervisor is not None
-        with supervisor:
+        with self._staging.take(spec) as supervisor:
             supervisor.run(spec)
             held.begin(supervisor)
+            self._staging.prepare()
             if self.is_stopping_now:
                 supervisor.kill("released")
             try:
@@ -134,8 +130,6 @@ class Runner:
         return result
 
     def _spec(self, place: Workspace, job: Job) -> RunSpec:
-        limits = dict(settings.RESOURCE_CLASSES[job.resource_class])
-        limits.setdefault("cpu_seconds", limits["wall_seconds"] * (limits.get("cpus") or 2) + 60)
         return RunSpec(
             run_id=f"{job.pk}-{job.attempt}",
             executor=self._executor,
@@ -146,7 +140,7 @@ class Runner:
             entrypoint=job.submission.entrypoint,
             dataset_dir=_dataset(job.leaderboard.dataset),
             takes_predictions=job.leaderboard.is_scored,
-            limits=Limits(**limits),
+            limits=limits_of(job.resource_class),
             gpus=self._gpus.minors,
             environment=self._gpus.environment(),
             sandbox_uid=settings.SANDBOX_UID,

@@ -15,6 +15,7 @@
 Time is the database's alone. Guards are tested one by one in jobs/tests/test_transitions.py, and in races.
 """
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,10 +29,11 @@ from django.db.models.functions import Now
 from accounts.models import User
 from jobs.execution.told import Told as _
 from jobs.execution.told import kept
-from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, TrackingOutbox, Worker
+from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, Worker
 from leaderboards.models import Leaderboard, Pause
 from leaderboards.services import record_score
 
+# The claim is one statement, so that it costs one round trip and one commit: the job's row, its attempt's and the worker's.
 # Round-robin between people: of each person with something pending, the first in their own order; then whoever was
 # served longest ago. Re-runs (priority 1) stand behind all new work. SKIP LOCKED lets two workers take two jobs at once.
 # While the queue is paused, or this worker disabled, nothing is next; a paused leaderboard's jobs are passed over.
@@ -56,13 +58,33 @@ WITH heads AS (
     WHERE job.status = 'pending' AND job.cancel_requested_at IS NULL
     ORDER BY heads.priority, last.started_at NULLS FIRST, heads.created_at, heads.id
     LIMIT 1 FOR UPDATE OF job SKIP LOCKED
+), claimed AS (
+    UPDATE jobs_job SET status = 'running', attempt = attempt + 1, worker_id = %(worker)s,
+        lease_until = statement_timestamp() + %(lease)s, heartbeat_at = statement_timestamp(),
+        started_at = statement_timestamp(), scoring_started_at = NULL, updated_at = statement_timestamp(),
+        deadline_at = statement_timestamp() + make_interval(secs => (%(allowances)s::jsonb ->> resource_class)::float8
+            + (SELECT CASE WHEN scorer <> '' THEN %(scoring)s ELSE 0 END FROM leaderboards_leaderboard WHERE id = leaderboard_id))
+    FROM next
+    WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
+    RETURNING jobs_job.id, jobs_job.attempt
+), tried AS (
+    INSERT INTO jobs_jobattempt (job_id, number, worker_name, outcome, detail)
+    SELECT id, attempt, %(worker_name)s, 'running', '' FROM claimed
+), busy AS (
+    UPDATE jobs_worker SET state = 'running', heartbeat_at = statement_timestamp()
+    WHERE id = %(worker)s AND EXISTS (SELECT FROM claimed)
 )
-UPDATE jobs_job SET status = 'running', attempt = attempt + 1, worker_id = %(worker)s,
-    lease_until = statement_timestamp() + %(lease)s, heartbeat_at = statement_timestamp(),
-    started_at = statement_timestamp(), scoring_started_at = NULL, updated_at = statement_timestamp()
-FROM next
-WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
-RETURNING jobs_job.id
+SELECT id FROM claimed
+"""
+# What stays of the attempt when its job has a result: one statement in the transaction that completes the job.
+_COMPLETED = """
+WITH ended AS (
+    UPDATE jobs_jobattempt SET outcome = 'completed', ended_at = statement_timestamp()
+    WHERE job_id = %(job)s AND number = %(attempt)s AND outcome = 'running'
+), noted AS (
+    INSERT INTO jobs_trackingoutbox (job_id, tries, last_error) VALUES (%(job)s, 0, '')
+)
+DELETE FROM jobs_joblogchunk WHERE job_id = %(job)s
 """
 
 
@@ -136,22 +158,25 @@ def _final(status: Status) -> dict[str, Any]:
     return {"status": status, "lease_until": None, "finished_at": Now(), "updated_at": Now()}
 
 
-@transaction.atomic
 def claim_next(
     *, worker_id: int, worker_name: str, resource_classes: list[str], runs_images: bool = False
 ) -> Job | None:
     """pending -> running for the next job in fair order; None when nothing is due. Jobs of leaderboards with an image of
-    their own are left to workers that run images."""
+    their own are left to workers that run images. The worker's row says that it runs one."""
     values: dict[str, Any] = {
         "classes": resource_classes,
+        "allowances": json.dumps({name: _allowance(name) for name in resource_classes}),
+        "scoring": _scoring_allowance(),
         "worker": worker_id,
+        "worker_name": worker_name,
         "lease": _lease(),
         "runs_images": runs_images,
     }
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_NEXT, values)
         row = cursor.fetchone()
-    return _started(row[0], worker_name) if row else None
+    # A worker that dies between the two loses the job as at any other moment: its lease ends.
+    return _claimed(row[0]) if row else None
 
 
 @transaction.atomic
@@ -175,14 +200,25 @@ def claim(job_id: UUID, *, worker_id: int, worker_name: str) -> Job | None:
 
 def _started(job_id: UUID, worker_name: str) -> Job:
     """The claimed job with its deadline set and its attempt's row made; inside the claim's transaction."""
-    job = Job.objects.select_related("submission", "leaderboard", "user").get(pk=job_id)
-    limits = settings.RESOURCE_CLASSES[job.resource_class]
-    # Unpacking before the run and storing after it are the platform's time, not the run's.
-    scoring = settings.SCORING_LIMITS["wall_seconds"] if job.leaderboard.is_scored else 0
-    allowance = timedelta(seconds=limits["wall_seconds"] + scoring + settings.LEASE_SECONDS + 600)
+    job = _claimed(job_id)
+    allowance = timedelta(seconds=_allowance(job.resource_class) + job.leaderboard.is_scored * _scoring_allowance())
     Job.objects.filter(pk=job_id).update(deadline_at=Now() + allowance)
     JobAttempt.objects.create(job=job, number=job.attempt, worker_name=worker_name)
     return job
+
+
+def _claimed(job_id: UUID) -> Job:
+    return Job.objects.select_related("submission", "leaderboard", "user").get(pk=job_id)
+
+
+def _allowance(resource_class: str) -> float:
+    """Seconds from the claim to the deadline: unpacking before the run and storing after it are the platform's, not the run's."""
+    return float(settings.RESOURCE_CLASSES[resource_class]["wall_seconds"] + settings.LEASE_SECONDS + 600)
+
+
+def _scoring_allowance() -> float:
+    """What comes on top where the leaderboard's scorer has its turn."""
+    return float(settings.SCORING_LIMITS["wall_seconds"])
 
 
 def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
@@ -240,7 +276,6 @@ def complete(
     )
     if not won:
         return False
-    _end_attempt(job.pk, attempt, JobAttempt.Outcome.COMPLETED)
     if score is not None:
         # As it is now: a job that was scored in another way than the leaderboard's present one counts for nothing on it.
         counts = Q(scorer=scored.scorer, ground_truth=scored.ground_truth)
@@ -248,8 +283,8 @@ def complete(
         submitted_at = job.submission.created_at
         if leaderboard is not None:
             record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)
-    TrackingOutbox.objects.create(job_id=job.pk)
-    JobLogChunk.objects.filter(job_id=job.pk).delete()
+    with connection.cursor() as cursor:
+        cursor.execute(_COMPLETED, {"job": job.pk, "attempt": attempt})
     return True
 
 

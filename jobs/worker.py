@@ -48,6 +48,7 @@ class WakeUpWorker(SimpleWorker):
         self._gpus = gpus or HeldGpus([], [])
         self._is_draining = False
         self._is_waiting = False
+        self._is_shown_idle = True
         self._registered_at = 0.0
         self.row: Worker
         self.runner: Runner
@@ -141,16 +142,20 @@ class WakeUpWorker(SimpleWorker):
             close_old_connections()
             return False
         if job is None:
+            if not self._is_shown_idle:
+                self._set_row_state(Worker.State.IDLE)
             return False
-        self._set_row_state(Worker.State.RUNNING)
+        self._is_shown_idle = False  # the claim said so
         with log_context.bound(request_id=job.request_id, job_id=str(job.pk)):
             self.runner.run(job)
-        self._set_row_state(Worker.State.DRAINING if self._is_draining else Worker.State.IDLE)
+        if self._is_draining:
+            self._set_row_state(Worker.State.DRAINING)
         return True
 
     def _set_row_state(self, state: Worker.State) -> None:
         try:
             Worker.objects.filter(pk=self.row.pk).update(state=state, heartbeat_at=Now())
+            self._is_shown_idle = state == Worker.State.IDLE
         except DATABASE_ERRORS:
             close_old_connections()  # only shown; the next change writes it again
 

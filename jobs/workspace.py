@@ -47,18 +47,26 @@ class Workspace:
         return self.folder / "run"
 
 
-@contextmanager
-def workspace(job: Job) -> Iterator[Workspace]:
-    """Unpack the job's submission; removes everything at the end. Raises BadSubmission, StorageDown."""
+def make_folder(name: str) -> Path:
+    """A scratch folder for one run: code/, run/ and an empty config.yaml."""
     settings.WORK_ROOT.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{job.pk}-{job.attempt}-", dir=settings.WORK_ROOT))
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=settings.WORK_ROOT))
     janitor.mark_as_ours(folder)  # so that another worker's start does not take it for left over
+    for inner in ("code", "run"):
+        (folder / inner).mkdir(mode=0o700)
+    (folder / "config.yaml").touch()
+    return folder
+
+
+@contextmanager
+def workspace(job: Job, folder: Path | None = None) -> Iterator[Workspace]:
+    """Unpack the job's submission, into a folder of `make_folder` that is given or made; removes everything at the end.
+    Raises BadSubmission, StorageDown."""
+    folder = folder or make_folder(f"{job.pk}-{job.attempt}")
     try:
         place = Workspace(folder, folder / "code", folder / "config.yaml")
-        for made in (place.code, place.run):
-            made.mkdir(mode=0o700)
         _unpack(job.submission, place.code)
-        place = Workspace(folder, place.code / job.submission.root_folder, place.config)
+        # Written over, not replaced: a sandbox that was made ahead shows this very file.
         place.config.write_bytes(effective_config(place.code / job.submission.config_file, job.config))
         yield place
     finally:
@@ -66,12 +74,18 @@ def workspace(job: Job) -> Iterator[Workspace]:
 
 
 def _unpack(submission: Submission, target: Path) -> None:
+    """The submission's files into `target`, without the folder that wraps them in their archive."""
+    unpacked = target.with_name("unpacked") if submission.root_folder else target
+    unpacked.mkdir(mode=0o700, exist_ok=True)
     with tempfile.TemporaryFile(dir=target.parent) as archive:
         _fetch(submission, cast(BinaryIO, archive))
         try:
-            extract_archive(cast(BinaryIO, archive), kind=cast(ArchiveKind, submission.kind), destination=target)
+            extract_archive(cast(BinaryIO, archive), kind=cast(ArchiveKind, submission.kind), destination=unpacked)
         except ArchiveRefused as refusal:
             raise BadSubmission(_told(refusal)) from refusal
+    if submission.root_folder:
+        for inner in (unpacked / submission.root_folder).iterdir():
+            inner.rename(target / inner.name)
 
 
 def _told(refusal: ArchiveRefused) -> _:

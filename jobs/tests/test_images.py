@@ -70,7 +70,7 @@ def files(monkeypatch, tmp_path):
     """A workspace with a program that must not run."""
 
     @contextmanager
-    def place(job):
+    def place(job, folder):
         folder = tmp_path / f"{job.pk}-{job.attempt}"
         for name in ("code", "run"):
             (folder / name).mkdir(parents=True)

@@ -79,7 +79,7 @@ def test_store_gives_up_in_the_end_and_at_once_when_told_to_stop(runner, away, c
 @pytest.mark.django_db
 def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
     @contextmanager
-    def away(job):
+    def away(job, folder):
         raise StorageDown("away")
         yield
 
@@ -98,7 +98,7 @@ def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
 
 @pytest.mark.django_db
 def test_run_that_the_platform_breaks_fails_as_the_platforms_fault(runner, monkeypatch):
-    def broken(job):
+    def broken(job, folder):
         raise ZeroDivisionError
 
     monkeypatch.setattr(running, "workspace", broken)

@@ -356,3 +356,29 @@ def test_mark_pushed_remembers_only_pending_ones():
     pending, running = make("pending"), make("running")
     transitions.mark_pushed([pending.pk, running.pk])
     assert list(Job.objects.exclude(pushed_at=None).values_list("pk", flat=True)) == [pending.pk]
+
+
+def test_claim_is_one_statement_and_one_read(django_assert_num_queries):
+    job, worker = JobFactory(), WorkerFactory()
+    with django_assert_num_queries(2):
+        claimed = transitions.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small", "medium"])
+    worker.refresh_from_db()
+    assert (claimed, worker.state) == (job, "running")
+    assert (claimed.deadline_at - claimed.started_at).total_seconds() == transitions._allowance("small")
+    assert list(claimed.attempts.values_list("number", "worker_name", "outcome")) == [(1, "w", "running")]
+
+
+def test_claim_of_nothing_leaves_the_worker_idle(django_assert_num_queries):
+    worker = WorkerFactory(state="idle")
+    with django_assert_num_queries(1):
+        assert transitions.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"]) is None
+    worker.refresh_from_db()
+    assert worker.state == "idle"
+
+
+def test_completing_a_job_takes_few_statements(django_assert_max_num_queries):
+    job = make(Status.RUNNING)
+    job.leaderboard.metric_list  # noqa: B018 - the verdict has read them
+    # A savepoint in and out, the job, the leaderboard, its metrics, the entry, its standing, and one for all the rest.
+    with django_assert_max_num_queries(8):
+        assert complete(job)

@@ -4,6 +4,7 @@ What asks for the fixture `executor` runs once in each of them: bubblewrap needs
 podman (or docker), root, and an image with python3: `CONTAINER_IMAGE`, or the one that docker/runner-image makes.
 """
 
+import atexit
 import fcntl
 import itertools
 import json
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 
 from jobs.execution import engine, linux, preflight
-from jobs.execution.client import Supervisor
+from jobs.execution.client import Nursery, Supervisor
 from jobs.execution.spec import KIB, MIB, Container, Limits, Result, RunSpec
 
 LIMITS = Limits(
@@ -59,6 +60,15 @@ def leave(name, text):
 def leave_metrics(**metrics):
     leave("metrics.json", json.dumps({"params": {}, "metrics": metrics or {"score": 1.0}}))
 '''
+
+
+_nursery = Nursery()
+atexit.register(_nursery.close)
+
+
+def staged() -> Supervisor:
+    """As the worker has them: a fork of the nursery. `run` has it make the sandbox first, and then begin."""
+    return _nursery.supervisor()
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,8 @@ def build(folder: Path, code: str, executor: str = "bubblewrap", **changes: Any)
 
 def run(spec: RunSpec, start: Callable[[], Supervisor] = Supervisor.start) -> Outcome:
     with start() as supervisor:
+        if start is staged:
+            supervisor.stage(spec)
         supervisor.run(spec)
         result = supervisor.wait(40)
     assert result is not None
@@ -163,7 +175,9 @@ def _run_script(wanted: Container) -> str:
 def submit(sandbox: None, executor: str, tmp_path: Path) -> Callable[..., Outcome]:
     """Run a program in the sandbox: submit(code, limits=..., dataset_dir=...)."""
 
-    def submit(code: str, start: Callable[[], Supervisor] = Supervisor.start, **changes: Any) -> Outcome:
+    usual = staged if executor == "bubblewrap" else Supervisor.start
+
+    def submit(code: str, start: Callable[[], Supervisor] = usual, **changes: Any) -> Outcome:
         return run(build(tmp_path / f"run{len(list(tmp_path.iterdir()))}", code, executor, **changes), start)
 
     return submit

@@ -15,7 +15,9 @@ ENDED = 45
 
 
 def supervisors(worker):
-    return [pid for pid in children(worker.pid) if pid in living("supervisor.py")]
+    """Of the run in hand, and the one that waits for the next."""
+    nurseries = [pid for pid in children(worker.pid) if pid in living("nursery.py")]
+    return [pid for nursery in nurseries for pid in children(nursery)]
 
 
 def test_kill_of_the_worker_ends_its_run_and_another_runs_it_again(site):
