@@ -14,7 +14,7 @@ LOCAL := $(MADE)/local/bin/python
 DEV := $(MADE)/dev/bin/python
 # The CPU build is a third of the size; name `worker` to have CUDA's all the same.
 WORKER_ENVIRONMENT ?= $(shell test -e /dev/nvidiactl && echo worker || echo worker-cpu)
-REQUIREMENTS := web local dev mlflow runner worker bench
+REQUIREMENTS := web local dev mlflow runner worker bench deploy
 # What a production site is given; `check` looks at the settings as they are then.
 PRODUCTION := DATABASE_URL=postgresql://site@db.invalid/site REDIS_URL=redis://redis.invalid:6379/0 \
 	MLFLOW_TRACKING_URI=http://mlflow.invalid:5010 ALLOWED_HOSTS=site.invalid SITE_URL=https://site.invalid \
@@ -39,14 +39,14 @@ worker-environment: ## Add what any submission can import: torch, anomalib (on C
 	@$(ENVIRONMENTS) $(WORKER_ENVIRONMENT)
 
 environments: ## Make the environments that run, test and check use, and start nothing
-	@$(ENVIRONMENTS) local dev mlflow runner
+	@$(ENVIRONMENTS) local dev mlflow runner deploy
 
 test: ## Run the whole suite against real servers (ARGS="-k name" for a part of it)
-	@$(ENVIRONMENTS) dev mlflow runner
+	@$(ENVIRONMENTS) dev mlflow runner deploy
 	$(DEV) -m pytest -n $(WORKERS) $(ARGS)
 
 check: ## All that must be right: lint, format, types, migrations, deployment settings, templates, known holes, tests, coverage
-	@$(ENVIRONMENTS) dev mlflow runner
+	@$(ENVIRONMENTS) dev mlflow runner deploy
 	$(DEV) -m ruff check .
 	$(DEV) -m ruff format --check .
 	$(DEV) -m mypy
@@ -79,6 +79,10 @@ screenshots: ## Every page in eight looks into var/screenshots, checked with axe
 restore-drill: ## A site with data backed up, destroyed, restored and compared byte for byte (two minutes)
 	@$(ENVIRONMENTS) dev mlflow runner
 	@$(DEV) -W ignore -m tests.restore.drill
+
+images-drill: ## Build the images without a registry, run the compose file's services as it says (root, podman; ten minutes)
+	@$(ENVIRONMENTS) dev deploy
+	@$(DEV) -W ignore -m tests.images.drill $(ARGS)
 
 lint: ## Lint and types alone
 	@$(ENVIRONMENTS) dev

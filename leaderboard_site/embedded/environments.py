@@ -47,6 +47,7 @@ NAMES = {
     "dev": "the same, and what tests and checks need",
     "mlflow": "the MLflow server",
     "runner": "what a light submission imports: numpy, OpenCV",
+    "deploy": "what the tests of the deployment look with",
     "bench": "the reference peer and the load of `make bench`",
     "worker": "what any submission imports: torch, anomalib",
     "worker-cpu": "the same on the CPU build of torch",

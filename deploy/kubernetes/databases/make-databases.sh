@@ -4,8 +4,8 @@
 set -eu
 for name in leadersboard mlflow; do
     case $name in
-        leadersboard) file=/run/secrets/database_password ;;
-        mlflow) file=/run/secrets/mlflow_database_password ;;
+        leadersboard) file=${SECRETS:-/run/secrets}/database_password ;;
+        mlflow) file=${SECRETS:-/run/secrets}/mlflow_database_password ;;
     esac
     psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname postgres <<SQL
 \\set password \`cat $file\`

@@ -1,0 +1,89 @@
+"""The reverse proxy: the real one, in front of a server that tells what arrived."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from leaderboard_site.embedded import environments
+from leaderboard_site.embedded.servers import free_port
+
+from .conftest import ROOT
+
+FILE = str(ROOT / "deploy" / "proxy" / "Caddyfile")
+
+
+class Teller(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def proxy(tool, tmp_path_factory) -> Iterator[str]:
+    assert tool("caddy", "version").returncode == 0
+    behind = ThreadingHTTPServer(("127.0.0.1", 0), Teller)
+    threading.Thread(target=behind.serve_forever, daemon=True).start()
+    home = str(tmp_path_factory.mktemp("caddy"))
+    url, health = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    own = {
+        "PATH": os.environ["PATH"], "HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "SITE_ADDRESS": url,
+        "HEALTH_ADDRESS": health, "WEB_ADDRESS": f"127.0.0.1:{behind.server_port}",
+    }  # fmt: skip
+    program = str(environments.folder("deploy") / "bin" / "caddy")
+    with subprocess.Popen(
+        [program, "run", "--config", FILE, "--adapter", "caddyfile"], env=own, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            while status(health) != 200 or status(url) != 200:
+                assert process.poll() is None and time.monotonic() < deadline, "the proxy did not come up"
+                time.sleep(0.1)
+            yield url
+        finally:
+            process.terminate()
+            behind.shutdown()
+            behind.server_close()
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0
+
+
+def test_file_is_valid_and_formatted(tool):
+    assert tool("caddy", "validate", "--config", FILE, "--adapter", "caddyfile").returncode == 0
+    assert tool("caddy", "fmt", FILE).stdout == (ROOT / "deploy" / "proxy" / "Caddyfile").read_text()
+
+
+def test_addresses_that_a_client_claims_are_not_believed(proxy):
+    claims = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example"}
+    with urllib.request.urlopen(urllib.request.Request(f"{proxy}/jobs/", headers=claims), timeout=10) as answer:
+        arrived = json.load(answer)
+    host = proxy.removeprefix("http://")
+    told = [arrived[name] for name in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "host", "path")]
+    assert told == ["127.0.0.1", "http", host, host, "/jobs/"]
+
+
+def test_metrics_are_not_for_people(proxy):
+    assert [status(f"{proxy}{path}") for path in ("/metrics", "/metrics/", "/healthz")] == [404, 404, 200]
