@@ -43,7 +43,7 @@ def test_job_in_a_container(image: str, status: str, sandbox, settings, monkeypa
     assert [metric.name for metric in Metric.objects.filter(leaderboard=board)][:1] == ["image_auc"]
 
     @contextmanager
-    def place(job):
+    def place(job, made):
         for name in ("code", "run"):
             (tmp_path / name).mkdir(mode=0o700)
         (tmp_path / "code" / "main.py").write_text(_PROGRAM)

@@ -72,10 +72,10 @@ class Play:
         )
 
     @contextmanager
-    def _workspace(self, job: Job):
-        folder = self.folder / f"work-{job.pk}-{job.attempt}"
+    def _workspace(self, job: Job, made: Path | None):
+        folder = made or self.folder / f"work-{job.pk}-{job.attempt}"
         for name in ("code", "run"):
-            (folder / name).mkdir(mode=0o700, parents=True)
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "code" / "main.py").write_text(self.code)
         (folder / "code" / "attack.py").write_text(ATTACK)
         (folder / "config.yaml").write_text("")
