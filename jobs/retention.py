@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -33,18 +33,25 @@ class Pruned:
     objects: int = 0
 
 
+def old(days: int) -> tuple[QuerySet[Job], QuerySet[Submission]]:
+    """What may go: jobs that ended so long ago, and submissions of which no job is left. The oldest first, so that a batch is
+    read from an index, and not the whole site for it."""
+    before = Now() - timedelta(days=days)
+    jobs = Job.objects.filter(status__in=FINAL, finished_at__lt=before, entry=None, tracking=None)
+    submissions = Submission.objects.filter(created_at__lt=before, jobs=None)
+    return jobs.order_by("finished_at"), submissions.order_by("created_at", "id")
+
+
 def prune_jobs(*, days: int | None = None, dry_run: bool = False) -> Pruned:
     """Delete jobs that ended more than `days` ago with their files, then submissions that old without a job.
 
     A job that is somebody's entry on a leaderboard stays: the board must not forget its leader.
     """
     days = settings.RETENTION_DAYS if days is None else days
-    before = Now() - timedelta(days=days)
-    old_jobs = Job.objects.filter(status__in=FINAL, finished_at__lt=before, entry=None, tracking=None)
-    jobless = Submission.objects.filter(created_at__lt=before, jobs=None)
+    old_jobs, jobless = old(days)
     if dry_run:
         kept = Job.objects.exclude(pk__in=old_jobs.values("pk"))
-        emptied = Submission.objects.filter(created_at__lt=before).exclude(jobs__in=kept)
+        emptied = Submission.objects.filter(created_at__lt=Now() - timedelta(days=days)).exclude(jobs__in=kept)
         return Pruned(old_jobs.count(), emptied.distinct().count(), 0)
     jobs = 0
     while batch := list(old_jobs[:BATCH]):

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -18,6 +19,16 @@ from leaderboard_site.time_zones import choose_zone, zone_named, zone_names
 from leaderboards.models import Baseline, Entry, Leaderboard, Standing
 
 BOARDS_SHOWN = 100
+# People of a board are counted up to here: the page costs the same however many there are.
+PEOPLE_COUNTED = 500
+
+_PEOPLE = """
+SELECT board.id, (SELECT count(*) FROM (
+    SELECT FROM leaderboards_entry entry WHERE entry.leaderboard_id = board.id AND NOT EXISTS (
+        SELECT FROM leaderboards_baseline mark WHERE mark.leaderboard_id = board.id AND mark.user_id = entry.user_id)
+    LIMIT %(most)s) capped)
+FROM leaderboards_leaderboard board WHERE board.id = ANY(%(boards)s)
+"""
 
 
 @dataclass
@@ -27,6 +38,7 @@ class BoardCard:
     board: Leaderboard
     leader: Entry | None
     people: int
+    has_more_people: bool
     latest: datetime | None
     running: int
     pending: int
@@ -50,15 +62,17 @@ def board_cards(user) -> list[BoardCard]:
         if board.ranking_metric
     }
     leaders = Entry.objects.select_related("user").in_bulk([pk for pk in leading.values() if pk])
-    counted = Entry.objects.filter(~Exists(marked), leaderboard__in=boards).values("leaderboard_id").order_by()
-    people = {row["leaderboard_id"]: row["people"] for row in counted.annotate(people=Count("id"))}
+    with connection.cursor() as cursor:
+        cursor.execute(_PEOPLE, {"boards": [board.pk for board in boards], "most": PEOPLE_COUNTED + 1})
+        people = dict(cursor.fetchall())
     active = Job.objects.filter(leaderboard__in=boards).active().values("leaderboard_id", "status").order_by()
     at_work = {(row["leaderboard_id"], row["status"]): row["jobs"] for row in active.annotate(jobs=Count("id"))}
     return [
         BoardCard(
             board=board,
             leader=leaders.get(leading.get(board.pk)),
-            people=people.get(board.pk, 0),
+            people=min(people.get(board.pk, 0), PEOPLE_COUNTED),
+            has_more_people=people.get(board.pk, 0) > PEOPLE_COUNTED,
             latest=board.latest,
             running=at_work.get((board.pk, Status.RUNNING), 0),
             pending=at_work.get((board.pk, Status.PENDING), 0),

@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
-from leaderboards.models import Leaderboard
+from leaderboard_site import views
+from leaderboards.models import Baseline, Entry, Leaderboard
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +27,16 @@ def test_home_shows_a_boards_leader_people_and_what_runs(client):
     card = cards["Bricks"]
     assert (card.leader, card.people, card.running, card.pending) == (best, 2, 1, 0)
     assert "0.7500" in client.get("/").content.decode()
+
+
+def test_home_counts_a_boards_people_so_far_and_no_further(client, monkeypatch):
+    board = LeaderboardFactory(title="Bricks")
+    for _ in range(3):
+        EntryFactory(leaderboard=board)
+    Baseline.objects.create(leaderboard=board, user=Entry.objects.filter(leaderboard=board)[0].user)
+    for most, told in ((3, "2 people"), (2, "2 people"), (1, "over 1 people")):
+        monkeypatch.setattr(views, "PEOPLE_COUNTED", most)
+        assert f"</svg>{told}</span>" in client.get("/").content.decode().replace("\n", "")
 
 
 def test_the_leader_of_a_lower_is_better_board_has_the_lowest_score(client):
