@@ -19,12 +19,13 @@ from django.utils.translation import override
 from jobs.execution import janitor
 from jobs.execution.told import Told as _
 from jobs.models import Job
+from leaderboards import safe_yaml
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
 from submissions.models import Submission
 from submissions.storage import STORAGE_ERRORS
 
 CHUNK = 1024 * 1024
-MAX_MERGED_KEYS = 10_000
+MAX_MERGED_BYTES = 256 * 1024
 
 
 class BadSubmission(Exception):
@@ -113,44 +114,47 @@ def _fetch(submission: Submission, target: BinaryIO) -> None:
     target.seek(0)
 
 
-class _Loader(yaml.SafeLoader):
-    """The safe one, which a few lines of merge keys (`<<`) that double each other could still fill the memory with."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        super().flatten_mapping(node)
-        if len(node.value) > MAX_MERGED_KEYS:
-            raise yaml.constructor.ConstructorError(None, None, "too many merged keys", node.start_mark)
-
-
 def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     """The config file with the job's config laid over it: nested objects merge, everything else replaces.
 
-    Without overrides the file stays byte for byte as it is; no file counts as an empty one.
+    Without overrides the file stays byte for byte as it is; no file counts as an empty one. Raises BadSubmission.
     """
     raw = path.read_bytes() if path.is_file() else b""
     if not overrides:
         return raw
+    # The worker reads it, outside of any sandbox and before the run's time begins to count.
+    if len(raw) > MAX_MERGED_BYTES:
+        raise BadSubmission(
+            _(
+                "%(file)s has %(size)d bytes, more than the %(most)d that a job's config can be laid over.",
+                file=path.name, size=len(raw), most=MAX_MERGED_BYTES,
+            )
+        )  # fmt: skip
+    is_json = path.suffix == ".json"
     try:
         # Not YAML for .json: aliases would be written out in full, and a few lines of them fill the memory.
-        base = (json.loads(raw or b"{}") if path.suffix == ".json" else yaml.load(raw, _Loader)) or {}  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        told = _(
-            "%(file)s is not valid %(kind)s, so the job's config cannot be laid over it.", file=path.name, kind=kind
-        )
-        if where:
-            told = _(
-                "%(file)s is not valid %(kind)s in line %(line)d, so the job's config cannot be laid over it.",
-                file=path.name, kind=kind, line=where.line + 1,
-            )  # fmt: skip
-        raise BadSubmission(told) from error
-    if not isinstance(base, dict):
-        raise BadSubmission(_("%(file)s must hold an object for the job's config to be laid over it.", file=path.name))
-    merged = merge(base, overrides)
-    if path.suffix == ".json":
+        base = (json.loads(raw or b"{}") if is_json else safe_yaml.load(raw)) or {}
+        if isinstance(base, dict):
+            return _written(merge(base, overrides), is_json)
+    except safe_yaml.WRONG_YAML as error:
+        raise BadSubmission(_told_of(error, path.name, "JSON" if is_json else "YAML")) from error
+    raise BadSubmission(_("%(file)s must hold an object for the job's config to be laid over it.", file=path.name))
+
+
+def _written(merged: dict[Any, Any], is_json: bool) -> bytes:
+    if is_json:
         return json.dumps(merged, indent=2, ensure_ascii=False, default=str).encode()
     return yaml.safe_dump(merged, allow_unicode=True, sort_keys=False).encode()
+
+
+def _told_of(error: Exception, file: str, kind: str) -> _:
+    where = getattr(error, "problem_mark", None)
+    if not where:
+        return _("%(file)s is not valid %(kind)s, so the job's config cannot be laid over it.", file=file, kind=kind)
+    return _(
+        "%(file)s is not valid %(kind)s in line %(line)d, so the job's config cannot be laid over it.",
+        file=file, kind=kind, line=where.line + 1,
+    )  # fmt: skip
 
 
 def merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:

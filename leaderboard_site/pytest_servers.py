@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that commit begin with the rows that migrations made (the default leaderboard), whoever flushed them before."""
     for item in items:
         mark = item.get_closest_marker("django_db")
-        given = mark.kwargs if mark else {}
+        given = dict(mark.kwargs) if mark else {}
         fixtures = getattr(item, "fixturenames", ())
         if given.get("transaction") or "transactional_db" in fixtures or "live_server" in fixtures:
             whole = pytest.mark.django_db(**(given | {"transaction": True, "serialized_rollback": True}))

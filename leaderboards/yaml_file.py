@@ -20,6 +20,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from accounts.refusals import Conflict, InvalidInput
+from leaderboards import safe_yaml
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.services import rebuild_entries
 
@@ -97,7 +98,7 @@ def _plain(value: Any) -> Any:
 
 
 # --- in ------------------------------------------------------------------------------------------------------------
-class _Loader(yaml.SafeLoader):
+class _Loader(safe_yaml.StrangersLoader):
     """Plain YAML: no name twice, and no aliases, which can make a small file a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -162,7 +163,7 @@ def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise WrongFile([f"file: at most {LARGEST_BYTES} bytes."])
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except safe_yaml.WRONG_YAML as error:
         raise WrongFile([f"file: not valid YAML: {' '.join(str(error).split())[:300]}."]) from error
     if not isinstance(content, dict) or VERSION_KEY not in content:
         raise WrongFile([f"file: must be a mapping that begins with `{VERSION_KEY}: {VERSION}`."])

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
+from leaderboards import safe_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
 from submissions.models import Submission
@@ -73,7 +74,7 @@ def _parse_yaml(text: str) -> Any:
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValidationError(_("YAML aliases are not taken here: write the values out."))
-        parsed = yaml.safe_load(text)
+        parsed = safe_yaml.load(text)
         # As JSON, which is how it is stored: dates become text here and not an error later.
         return json.loads(json.dumps(parsed, default=str))
     except yaml.MarkedYAMLError as error:
@@ -81,7 +82,7 @@ def _parse_yaml(text: str) -> Any:
         raise ValidationError(
             _("Line %(line)d is neither JSON nor YAML: %(problem)s.") % {"line": line, "problem": error.problem}
         ) from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except safe_yaml.WRONG_YAML as error:
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
 
 

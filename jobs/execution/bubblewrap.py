@@ -111,7 +111,8 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
     except OSError as error:
         raise SandboxError(f"the sandbox's file system could not be made: {error}") from error
     status, status_writer = os.pipe()
-    filter_descriptor = seccomp.filter_descriptor()
+    uncounted = {} if group.held("memory") else seccomp.uncounted_calls(has_gpu=bool(spec.gpus))
+    filter_descriptor = seccomp.filter_descriptor(uncounted.values())
     descriptors = [status_writer, filter_descriptor]
     gate, gate_writer = os.pipe() if is_gated else (-1, -1)
     gated = ["--block-fd", str(gate)] if is_gated else []

@@ -19,6 +19,7 @@ from .spec import Limits
 _PREFIX = "leadersboard-run-"
 _NAME = re.compile(_PREFIX + r"(\d+)-(\d+)-.*")
 _PERIOD_MICROSECONDS = 100_000
+_MOUNTS, _GROUPS = Path("/proc/self/mountinfo"), Path("/proc/self/cgroup")
 
 
 @dataclass
@@ -252,16 +253,20 @@ def _fill(folder: Path, settings: list[tuple[str, str]]) -> None:
 
 def _hierarchies() -> Iterator[tuple[Path, str, set[str]]]:
     """Mount point, the group shown there, and the controllers ({"v2"} for version 2) of each cgroup file system."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in _MOUNTS.read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
             parts = before.split()
-            yield Path(parts[4]), parts[3], {"v2"} if kind == "cgroup2" else set(options.split(","))
+            yield (
+                Path(linux.unescaped(parts[4])),
+                linux.unescaped(parts[3]),
+                {"v2"} if kind == "cgroup2" else set(options.split(",")),
+            )
 
 
 def _own_group(controller: str) -> str | None:
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in _GROUPS.read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         if (controllers == "" and controller == "v2") or controller in controllers.split(","):
             return path

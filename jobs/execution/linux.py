@@ -50,9 +50,12 @@ def unmount_below(folder: str) -> None:
 
 
 def _mount_points() -> list[str]:
-    fields = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    # The kernel writes blanks and backslashes as octal numbers.
-    return [re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field) for field in fields]
+    return [unescaped(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+
+
+def unescaped(path: str) -> str:
+    """A path of mountinfo, in which the kernel writes blanks and backslashes as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def _prctl(option: int, value: int) -> None:

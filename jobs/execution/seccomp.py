@@ -1,8 +1,9 @@
 """A classic-BPF system call filter for `bwrap --seccomp` and containers, written out here because it is small and a library is one more risk.
 
 A deny-list in the manner of Flatpak's: calls that reach other processes' memory, namespaces, mounts, keyrings (which no
-namespace separates), kernel loading and the young, large interfaces (io_uring, bpf, userfaultfd). memfd_create stays open:
-CUDA does not start without it. The numbers are the kernel's, per architecture.
+namespace separates), kernel loading and the young, large interfaces (io_uring, bpf, userfaultfd), and asynchronous I/O by io_setup, whose requests the whole
+machine shares. Where memory is counted by processes and not by a control group, memory that belongs to no process is
+refused as well. The numbers are the kernel's, per architecture.
 """
 
 import errno
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import struct
+from collections.abc import Collection
 from typing import Any
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -29,7 +31,7 @@ FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
 _COMMON = {
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427,
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433,
-    "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443,
+    "pidfd_getfd": 438, "process_madvise": 440, "mount_setattr": 442, "quotactl_fd": 443, "memfd_secret": 447,
     "set_mempolicy_home_node": 450, "open_tree_attr": 467,
 }  # fmt: skip
 
@@ -40,12 +42,12 @@ _DENIED = {
         "swapoff": 168, "reboot": 169, "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176,
         "quotactl": 179, "lookup_dcookie": 212, "mbind": 237, "set_mempolicy": 238, "get_mempolicy": 239,
         "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "migrate_pages": 256, "unshare": 272,
-        "move_pages": 279, "perf_event_open": 298, "fanotify_init": 300, "name_to_handle_at": 303,
+        "io_setup": 206, "move_pages": 279, "perf_event_open": 298, "fanotify_init": 300, "name_to_handle_at": 303,
         "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
         "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323,
     },
     "aarch64": _COMMON | {
-        "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92,
+        "io_setup": 0, "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "vhangup": 58, "quotactl": 60, "acct": 89, "personality": 92,
         "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106, "syslog": 116, "ptrace": 117,
         "reboot": 142, "add_key": 217, "request_key": 218, "keyctl": 219, "swapon": 224, "swapoff": 225, "mbind": 235,
         "get_mempolicy": 236, "set_mempolicy": 237, "migrate_pages": 238, "move_pages": 239, "perf_event_open": 241,
@@ -54,6 +56,12 @@ _DENIED = {
         "userfaultfd": 282, "kexec_file_load": 294,
     },
 }  # fmt: skip
+# What can hold memory after every process has let go of it: segments of System V, files without a name that wait in a
+# socket. memfd_create stays open to runs with a GPU: CUDA does not start without it.
+_UNCOUNTED = {
+    "x86_64": {"shmget": 29, "semget": 64, "msgget": 68, "memfd_create": 319},
+    "aarch64": {"msgget": 186, "semget": 190, "shmget": 194, "memfd_create": 279},
+}
 _INSPECTED = {
     "x86_64": {"clone": 56, "clone3": 435, "ioctl": 16, "socket": 41},
     "aarch64": {"clone": 220, "clone3": 435, "ioctl": 29, "socket": 198},
@@ -70,8 +78,17 @@ def denied_calls(machine: str | None = None) -> dict[str, int]:
     return dict(_DENIED[_supported(machine)])
 
 
-def build_filter(machine: str | None = None) -> bytes:
-    """The program as an array of struct sock_filter. Each block below ends in a return; jumps count instructions."""
+def uncounted_calls(machine: str | None = None, *, has_gpu: bool = False) -> dict[str, int]:
+    """Name -> number of the calls that are refused, too, where no control group counts memory."""
+    return {
+        name: call for name, call in _UNCOUNTED[_supported(machine)].items() if not (has_gpu and name == "memfd_create")
+    }
+
+
+def build_filter(machine: str | None = None, more: Collection[int] = ()) -> bytes:
+    """The program as an array of struct sock_filter; `more` are calls to refuse beside the list.
+
+    Each block below ends in a return; jumps count instructions."""
     machine = _supported(machine)
     inspected = _INSPECTED[machine]
     refuse = _ERRNO | errno.EPERM
@@ -80,7 +97,7 @@ def build_filter(machine: str | None = None) -> bytes:
     program += [(_LOAD, 0, 0, _CALL)]
     if machine == "x86_64":
         program += [(_AT_LEAST, 0, 1, _X32_BIT), (_RETURN, 0, 0, _KILL_PROCESS)]
-    for number in sorted(_DENIED[machine].values()):
+    for number in sorted({*_DENIED[machine].values(), *more}):
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, refuse)]
     # clone3 keeps its flags behind a pointer that no filter can follow; ENOSYS makes the C library fall back to clone.
     program += [(_EQUAL, 0, 1, inspected["clone3"]), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
@@ -128,10 +145,10 @@ def _masked(index: int, mask: int, value: int) -> dict[str, Any]:
     return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 
-def filter_descriptor() -> int:
+def filter_descriptor(more: Collection[int] = ()) -> int:
     """An in-memory file with the filter, rewound, to be handed to bwrap."""
     descriptor = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    os.write(descriptor, build_filter())
+    os.write(descriptor, build_filter(more=more))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

@@ -38,6 +38,9 @@ def test_config_of_no_file_is_the_overrides(tmp_path, text):
 BOMB = "a: &a {k: 1}\n" + "".join(
     f"{chr(98 + n)}: &{chr(98 + n)} {{<<: [{', '.join(['*' + chr(97 + n)] * 9)}]}}\n" for n in range(12)
 )
+KEYS = "{" + ", ".join(f"k{n}: 1" for n in range(2000)) + "}"
+WIDE_BOMB = f"a: &a {KEYS}\nb:\n" + "- <<: *a\n" * 5000
+LONG_BOMB = f"a: &a {KEYS}\nb:\n  <<: [" + "*a, " * 5000 + "*a]\n"
 LAUGHS = (
     '{"a": &a ["lol"],'
     + ",".join(f'"{chr(98 + n)}": &{chr(98 + n)} [{",".join(["*" + chr(97 + n)] * 9)}]' for n in range(12))
@@ -55,8 +58,38 @@ LAUGHS = (
         (BOMB, "config.yaml", "not valid YAML"),
         (LAUGHS, "config.json", "not valid JSON"),
         ("[" * 5000, "config.yaml", "not valid YAML"),
+        (WIDE_BOMB, "config.yaml", "not valid YAML"),
+        (LONG_BOMB, "config.yaml", "not valid YAML in line 3"),
+        ("a: 1" + ":59" * 400, "config.yaml", "not valid YAML in line 1"),
+        ("a: 1" + ":59" * 400 + ".5", "config.yaml", "not valid YAML in line 1"),
+        ("a: !!int ''", "config.yaml", "not valid YAML"),
+        ("a: !!bool maybe", "config.yaml", "not valid YAML"),
+        ("a: !!timestamp x", "config.yaml", "not valid YAML"),
+        ("a: 2001-99-99", "config.yaml", "not valid YAML"),
+        ('{"a": "\\ud800"}', "config.json", "not valid JSON"),
+        ('{"a": ' * 340 + "1" + "}" * 340, "config.yaml", "not valid YAML"),
+        ("# " + "x" * 256 * 1024, "config.yaml", "more than the 262144"),
     ],
-    ids=["broken", "list", "python", "yaml-as-json", "merge-bomb", "laughs", "deep"],
+    ids=[
+        "broken",
+        "list",
+        "python",
+        "yaml-as-json",
+        "merge-bomb",
+        "laughs",
+        "deep",
+        "many-merges",
+        "one-long-merge",
+        "base-60",
+        "base-60-float",
+        "no-int",
+        "no-bool",
+        "no-time",
+        "no-date",
+        "surrogate",
+        "deeper-than-can-be-written",
+        "large",
+    ],
 )
 def test_config_that_cannot_be_laid_over_is_the_authors_fault(tmp_path, text, name, said):
     with pytest.raises(BadSubmission, match=said):

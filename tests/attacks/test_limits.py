@@ -57,10 +57,7 @@ def test_container_without_a_control_group_is_none(
     assert "no control group for memory and pids" in outcome.result.detail
 
 
-@with_and_without_group
-def test_memory_in_files_that_have_no_name_counts(
-    patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
-) -> None:
+def test_memory_in_files_that_have_no_name_counts(submit: Submit) -> None:
     outcome = submit(
         """
 import os, time
@@ -70,11 +67,56 @@ for index in range(10):
         os.write(file, b"x" * (1 << 20))
 time.sleep(3)
 print("survived")
-""",
-        weakened(patch),
+"""
     )
     assert outcome.result.reason == "out_of_memory", outcome.result
     assert "survived" not in outcome.log
+
+
+_OWNERLESS = """
+from attack import *
+import array, socket, time
+MIB = 1 << 20
+libc.shmat.restype = ctypes.c_void_p
+
+def segments():
+    for _ in range(30):
+        segment = libc.shmget(0, 20 * MIB, 0o1600)
+        if segment < 0:
+            raise OSError(ctypes.get_errno(), "shmget")
+        place = libc.shmat(segment, None, 0)
+        ctypes.memset(place, 1, 20 * MIB)
+        libc.shmdt(ctypes.c_void_p(place))
+    return True
+
+def in_flight():
+    for _ in range(30):
+        file = os.memfd_create("hidden")
+        for _ in range(20):
+            os.write(file, b"x" * MIB)
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        kept.append(ends)
+        ends[0].sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))])
+        os.close(file)
+    return True
+
+kept = []
+attempt("WHAT", WHAT)
+time.sleep(1)
+"""
+
+
+@with_and_without_group
+@pytest.mark.parametrize("what", ["segments", "in_flight"])
+def test_memory_that_belongs_to_no_process_is_counted_or_refused(
+    what: str, patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
+) -> None:
+    outcome = submit(_OWNERLESS.replace("WHAT", what), weakened(patch))
+    if patch:
+        outcome.assert_held()
+    else:
+        assert outcome.result.reason == "out_of_memory", outcome.result
+    assert "OPEN" not in outcome.log
 
 
 def test_faked_out_of_memory_is_not_believed(submit: Submit) -> None:

@@ -107,6 +107,71 @@ def test_version_2_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (group.oom_kills(), group.peak_memory(), group.cpu_seconds()) == (3, 900, 1.5)
 
 
+@pytest.fixture
+def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree as a kernel with version 2 alone lays it out, the worker a service of systemd's in it."""
+    top = tmp_path / "sys cgroup"
+    service = top / "system.slice" / "worker.service"
+    service.mkdir(parents=True)
+    (top / "cgroup.subtree_control").write_text("cpuset cpu io memory pids\n")
+    (top / "system.slice" / "cgroup.subtree_control").write_text("cpu memory pids\n")
+    (service / "cgroup.subtree_control").write_text("\n")
+    (service / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "24 1 0:22 / /proc rw,nosuid shared:12 - proc proc rw\n"
+        f"30 24 0:26 / {top} rw,nosuid,nodev,noexec,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate\n".replace(
+            "sys cgroup", "sys\\040cgroup"
+        )
+    )
+    groups = tmp_path / "groups"
+    groups.write_text("0::/system.slice/worker.service\n")
+    monkeypatch.setattr(cgroup, "_MOUNTS", mounts)
+    monkeypatch.setattr(cgroup, "_GROUPS", groups)
+    return top
+
+
+def test_version_2_group_lies_beside_a_service_that_hands_nothing_down(version_2: Path) -> None:
+    """Processes live in leaves only: the worker's own group has one, so the run's is made next to it."""
+    group = cgroup.create("a-1", Limits(memory_bytes=1000))
+    assert group.version == 2
+    assert set(group.folders) == {"memory", "pids", "cpu"}
+    assert {folder.parent for folder in group.folders.values()} == {version_2 / "system.slice"}
+    # A service with Delegate=yes, which moved its own processes into a leaf.
+    service = version_2 / "system.slice" / "worker.service"
+    (service / "cgroup.subtree_control").write_text("memory pids\n")
+    inner = cgroup.create("a-2", Limits(memory_bytes=1000))
+    assert inner.folders["memory"].parent == service
+    assert inner.held("cpu") is None and inner.cpu_seconds() is None
+
+
+def test_version_2_without_the_memory_controller_is_no_group(version_2: Path) -> None:
+    for folder in (version_2 / "system.slice", version_2 / "system.slice" / "worker.service"):
+        (folder / "cgroup.subtree_control").write_text("cpu pids\n")
+    assert cgroup.create("a-1", Limits()).version == 0
+
+
+def test_version_2_kills_through_the_kernels_file_and_finds_what_was_left(version_2: Path) -> None:
+    group = cgroup.create("a-1", Limits())
+    (folder,) = set(group.folders.values())
+    child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    (folder / "cgroup.procs").write_text(f"{child.pid}\n")
+    assert group.members() == {child.pid}
+    # Nobody takes the dead out of this tree as the kernel would.
+    assert not group.kill(0.5)
+    assert (folder / "cgroup.kill").read_text() == "1"
+    assert child.wait(30) == -9
+    child.communicate()
+    found = {place.name: (pid, started) for place, pid, started in cgroup._run_groups()}
+    assert found == {cgroup.own_name("a-1"): (os.getpid(), linux.process_started(os.getpid()))}
+
+
+def test_version_2_parent_of_a_container_lies_at_the_top(version_2: Path) -> None:
+    group = cgroup.create_parent("a-1", Limits())
+    assert set(group.folders.values()) == {version_2 / cgroup.own_name("a-1")}
+    assert group.held("memory") == "cgroup-v2" and group.oom_events is None
+
+
 def test_no_group_is_a_group_without_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "_v2_parents", list)
     monkeypatch.setattr(cgroup, "_v1_parents", lambda controller: [Path("/proc/nowhere")])

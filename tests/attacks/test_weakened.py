@@ -41,7 +41,7 @@ _BUBBLEWRAP_HOLES = {
         {"host_file", "other_users_file"},
     ),
     "no seccomp filter, no bounding": (
-        "bubblewrap.seccomp.build_filter = lambda: bytes([6, 0, 0, 0, 0, 0, 255, 127])\n"
+        "bubblewrap.seccomp.build_filter = lambda **_: bytes([6, 0, 0, 0, 0, 0, 255, 127])\n"
         + _WITHOUT.format(flags=["--disable-userns"], added=[]),
         {"user_namespace"},
     ),
