@@ -72,9 +72,9 @@ multihost: ## A site on many machines made of network namespaces, whose links ar
 	@$(ENVIRONMENTS) dev mlflow runner
 	@$(DEV) -W ignore -m tests.multihost.drill $(ARGS)
 
-screenshots: ## Every page in eight looks into var/screenshots, checked with axe (ONLY=job: those pages alone; needs Chromium)
+screenshots: ## Every page in eight looks into var/screenshots, checked with axe (ONLY=job: those alone; DOCS=1: docs/images anew)
 	@$(ENVIRONMENTS) dev
-	@$(DEV) -W ignore -m tests.pages.screenshots $(if $(ONLY),--only $(ONLY))
+	@$(DEV) -W ignore -m tests.pages.screenshots $(if $(ONLY),--only $(ONLY)) $(if $(DOCS),--docs)
 
 restore-drill: ## A site with data backed up, destroyed, restored and compared byte for byte (two minutes)
 	@$(ENVIRONMENTS) dev mlflow runner

@@ -12,6 +12,7 @@ from jobs.models import Job
 from jobs.queries import progress_of
 
 MOST_CHARTS = 12
+MOST_TABLES = 4
 MOST_PICTURES = 12
 # Of each of up to eight lines in a chart.
 LINE_POINTS = 48
@@ -118,6 +119,8 @@ def _charts(sides: Sequence[Side]) -> list[CurveChart]:
             {str(sides[number].job.pk)[:8]: points for number, points in lines.items()},
             most=LINE_POINTS,
             numbers=list(lines),
+            # Many charts, and each job's own page and file have the numbers.
+            has_table=len(found) <= MOST_TABLES,
         )
         for name, lines in found.items()
     ]

@@ -14,6 +14,8 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 24
 # As many as pixels can tell apart; with many charts on a page fewer, which bounds its weight.
 DRAWN_POINTS, FEWER_POINTS, MANY_CHARTS = 120, 60, 12
 MOST_LINES = 8
+# Rows of the table beside a chart, of one line and of several together: enough to hear how it goes, the rest is in the file.
+TABLE_ROWS, ROWS_TOGETHER = 24, 16
 
 Points = Sequence[tuple[float, float]]
 
@@ -32,6 +34,7 @@ class Line:
     lowest: float
     highest: float
     count: int
+    table: Points = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,15 @@ def thinned(points: Points, most: int = DRAWN_POINTS) -> Points:
 
 
 def draw(
-    name: str, series: Mapping[str, Points], *, most: int = DRAWN_POINTS, numbers: Sequence[int] = ()
+    name: str,
+    series: Mapping[str, Points],
+    *,
+    most: int = DRAWN_POINTS,
+    numbers: Sequence[int] = (),
+    has_table: bool = True,
 ) -> CurveChart:
-    """The series laid over each other. `numbers` chooses each line's colour (else by order); none may be empty."""
+    """The series laid over each other. `numbers` chooses each line's colour (else by order); none may be empty.
+    Without a table its numbers stand elsewhere."""
     everything = [point for points in series.values() for point in points]
     xs, ys = [x for x, _ in everything], [y for _, y in everything]
     low, high = min(ys), max(ys)
@@ -78,13 +87,25 @@ def draw(
     across = _Scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     up = _Scale(bottom, top, HEIGHT - BOTTOM, TOP)
     lines = []
+    rows = TABLE_ROWS if len(series) == 1 else max(2, ROWS_TOGETHER // min(len(series), MOST_LINES))
     for index, (label, points) in enumerate(list(series.items())[:MOST_LINES]):
         shown = [(across(x), up(y)) for x, y in thinned(points, most)]
         path = "M" + "L".join(f"{x:g} {y:g}" for x, y in shown)
         values = [y for _, y in points]
         number = numbers[index] if numbers else index
         lines.append(
-            Line(label, number, path, *shown[-1], points[0], points[-1], min(values), max(values), len(points))
+            Line(
+                label,
+                number,
+                path,
+                *shown[-1],
+                points[0],
+                points[-1],
+                min(values),
+                max(values),
+                len(points),
+                thinned(points, rows) if has_table else (),
+            )
         )
     x_ticks = [Tick(across(value), value) for value in nice_ticks(min(xs), max(xs), 4)]
     y_ticks = [Tick(up(value), value) for value in nice_ticks(bottom, top, 3)]

@@ -24,7 +24,7 @@ from leaderboards.models import Leaderboard
 from leaderboards.queries import PAGE_SIZE, Page, Ranking, Row
 from leaderboards.selection import MOST_COLUMNS, Selection, selection, today
 
-CHARTED = 200
+CHARTED = 100
 CHARTED_PEOPLE = 8
 BADGE_SECONDS = 300
 # What another choice of columns starts anew.

@@ -35,6 +35,8 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
         "waiting": waiting(job),
         "progress": progress,
         "seconds_left": seconds_left(job, progress) if progress else None,
+        # A part that is swapped every few seconds has no table to open: it would close again.
+        "is_live": not job.is_final,
         "charts": run_charts(progress.curves) if progress else [],
         "ranking_metric": board.ranking_metric if job.score is not None else None,
         "mlflow_link": mlflow_ui_link(job),

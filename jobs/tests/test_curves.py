@@ -135,3 +135,12 @@ def test_any_bytes_are_survived(raw):
 )
 def test_only_small_tables_are_drawn(path, size, can):
     assert can_be_drawn(path, size) is can
+
+
+def test_the_table_beside_a_chart_is_short_and_has_both_ends():
+    points = [(float(step), step / 10) for step in range(1000)]
+    line = draw("loss", {"a": points}).line
+    assert (len(line.table), line.table[0], line.table[-1]) == (24, points[0], points[-1])
+    several = draw("loss", {f"job {number}": points for number in range(8)})
+    assert [len(line.table) for line in several.lines] == [2] * 8
+    assert draw("loss", {"a": points[:2]}).line.table == points[:2]

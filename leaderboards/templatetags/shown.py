@@ -120,8 +120,8 @@ def duration(seconds: Any) -> str:
 
 @register.filter
 def size(value: Any) -> str:
-    """Bytes in binary units."""
-    if value is None:
+    """Bytes in binary units; a dash for what is not known."""
+    if value is None or value == "":
         return "–"
     amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
     while amount >= 1024 and len(units) > 1:

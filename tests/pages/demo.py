@@ -15,9 +15,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.dependencies import CHECKS, record
 from jobs.execution.told import Told, kept
-from jobs.models import ErrorCode, Job, JobProgress
-from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory
+from jobs.models import ErrorCode, HourlyEnds, Job, JobProgress
+from jobs.reconciler import leads
+from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.models import Leaderboard
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.archive import write_archive
@@ -45,6 +47,12 @@ LOG = "\n".join(
     + [f"epoch {n:2d}  loss {1.4 * math.exp(-n / 9):.4f}  \x1b[32mval auc {0.7 + 0.26 * (1 - math.exp(-n / 7)):.4f}\x1b[0m" for n in range(1, 41)]
     + ["\x1b[33mwarning: coreset kept 2 % of 61440 patches\x1b[0m", "done in 74.2 s"]
 ) + "\n"  # fmt: skip
+
+
+MACHINE = {
+    "cpus": 64, "load": 9.5, "memory_bytes": 512 * 1024**3,
+    "disk": {"path": "/work", "free_bytes": 2100 * 1024**3, "total_bytes": 3800 * 1024**3},
+}  # fmt: skip
 
 
 @dataclass
@@ -157,6 +165,39 @@ def completed(user: User, board: Leaderboard, score: float, days_ago: float, see
         started_at=sent.created_at + timedelta(seconds=4), finished_at=sent.created_at + timedelta(seconds=4 + wall),
         cpu_seconds=1.7 * wall, run_id=uuid4().hex, experiment_id="1", isolation="bubblewrap", log_name=log, **given,
     )  # fmt: skip
+
+
+def make_machines() -> None:
+    """What operators see: workers, a day of ends, the parts that are up, a reconciler (this process is it)."""
+    now = timezone.now()  # heartbeats lie ahead: nobody beats while the pictures are taken
+    for number, job in enumerate([*Job.objects.filter(status="running")[:1], None, None]):
+        gpus = [
+            {
+                "index": number,
+                "name": "NVIDIA H100",
+                "memory_used_bytes": 31 * 1024**3 if job else 0,
+                "memory_total_bytes": 80 * 1024**3,
+                "utilization": 0.87 if job else 0,
+            }
+        ]
+        worker = WorkerFactory(
+            name=f"gpu-1/{number}", hostname="gpu-1", state="running" if job else "idle", gpus=gpus, executor="bubblewrap",
+            machine=MACHINE, sandbox_report=[{"name": "network", "contained": True}] * 14, resource_classes=["small", "medium"], heartbeat_at=now + timedelta(minutes=10),
+        )  # fmt: skip
+        Job.objects.filter(pk=job.pk if job else None).update(worker=worker)
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    rng = random.Random(5)
+    for back in range(24):
+        for status, most in (("completed", 30), ("failed", 6), ("cancelled", 3)):
+            HourlyEnds.objects.create(hour=hour - timedelta(hours=back), status=status, count=rng.randrange(most))
+    for name in CHECKS:
+        record(
+            name,
+            is_up=True,
+            detail={"milliseconds": 2, "version": {"postgresql": "17.5", "redis": "8.1"}.get(name)},
+            at=now - timedelta(days=9),
+        )
+    leads()
 
 
 def make_demo() -> Demo:

@@ -5,6 +5,7 @@ finds is printed, and makes this end with 1. `index.html` beside the pictures sh
 """
 
 import argparse
+import base64
 import html
 import os
 import shutil
@@ -22,6 +23,9 @@ from leaderboard_site.embedded.locations import REPOSITORY, Locations
 from leaderboard_site.embedded.servers import PostgresServer, ValkeyServer, free_port
 
 WIDTHS, SCHEMES, LANGUAGES = (1280, 390), ("light", "dark"), ("en", "ja")
+# What the documentation shows, in English, light, 1280 px wide, down to this many pixels.
+PICTURES = REPOSITORY / "docs" / "images"
+SHOWN = {"leaderboard": 1000, "job-running": 1000, "compare": 1180, "submit": 1080, "status": 900}
 OWN = ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "UPLOAD_TEMP_DIR", "MLFLOW_EXPERIMENT_PREFIX")
 
 
@@ -56,7 +60,7 @@ def site(folder: Path):
     finally:
         if web is not None:
             os.killpg(web.pid, signal.SIGTERM)
-            web.wait(10)
+            web.wait(60)
         for server in reversed(servers):
             server.stop()
 
@@ -73,29 +77,50 @@ def wait_for(url: str, seconds: float = 60) -> None:
             time.sleep(0.2)
 
 
-def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
-    """The pictures into the folder; what axe and the scales found, by page and look."""
+def cookie_of(user: Any, url: str) -> dict[str, str]:
+    """A session of the user's, as the browser keeps it."""
     from django.conf import settings
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.sessions.backends.db import SessionStore
+
+    session = SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.create()
+    return {"name": settings.SESSION_COOKIE_NAME, "value": str(session.session_key), "url": url}
+
+
+def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, str]]]:
+    """Who looks at which pages: a participant, a visitor, an operator."""
+    from accounts.tests.factories import UserFactory
+    from tests.pages.demo import Demo, make_demo, make_machines
+    from tests.pages.hard import make_hard
+
+    demo = make_demo()
+    make_machines()
+    pages = {**demo.pages(), **(make_hard(demo.user) if only.startswith("hard") else {})}
+    operator = UserFactory(username="operator", is_staff=True, is_superuser=True)
+    return [
+        ([cookie_of(demo.user, url)], pages),
+        ([], Demo.PUBLIC),
+        ([cookie_of(operator, url)], {"status": "/admin/status/"}),
+    ]
+
+
+def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
+    """The pictures into the folder; what axe and the scales found, by page and look."""
     from playwright.sync_api import sync_playwright
 
     from tests.pages.audit import accessibility, cost
     from tests.pages.conftest import launch
-    from tests.pages.demo import Demo, make_demo
 
-    demo = make_demo()
-    session = SessionStore()
-    session[SESSION_KEY] = str(demo.user.pk)
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = demo.user.get_session_auth_hash()
-    session.create()
-    cookie = {"name": settings.SESSION_COOKIE_NAME, "value": session.session_key, "url": url}
     found: dict[str, list[str]] = {}
+    lookers = people(url, only)
     with sync_playwright() as playwright:
         browser = launch(playwright)
         for language in LANGUAGES:
-            for cookies, pages in (([cookie], demo.pages()), ([], Demo.PUBLIC)):
+            for cookies, pages in lookers:
                 context = browser.new_context(base_url=url, locale=language, reduced_motion="reduce")
                 context.add_cookies(cookies)
                 page = context.new_page()
@@ -117,11 +142,45 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
     return {name: told for name, told in found.items() if told}
 
 
+TO_WEBP = """async (png) => {
+  const picture = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+  const canvas = new OffscreenCanvas(picture.width, picture.height);
+  canvas.getContext("2d").drawImage(picture, 0, 0);
+  const bytes = new Uint8Array(await (await canvas.convertToBlob({ type: "image/webp", quality: 0.8 })).arrayBuffer());
+  return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+}"""
+
+
+def picture_docs(url: str, folder: Path) -> None:
+    """The pictures of the documentation, small: WebP, cut where they have said what they show."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.pages.conftest import launch
+
+    lookers = people(url, "")
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        for cookies, pages in lookers:
+            context = browser.new_context(base_url=url, locale="en", reduced_motion="reduce", color_scheme="light")
+            context.add_cookies(cookies)
+            page, studio = context.new_page(), context.new_page()
+            for name in pages.keys() & SHOWN.keys():
+                page.bring_to_front()  # nothing is observed in a tab that nobody sees
+                page.set_viewport_size({"width": 1280, "height": SHOWN[name]})
+                page.goto(pages[name])
+                open_all(page)
+                png = base64.b64encode(page.screenshot()).decode()
+                (folder / f"{name}.webp").write_bytes(base64.b64decode(studio.evaluate(TO_WEBP, png)))
+            context.close()
+        browser.close()
+
+
 def open_all(page: Any) -> None:
     """Have come what is fetched when it is scrolled into sight."""
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     page.wait_for_load_state("networkidle")
     page.evaluate("window.scrollTo(0, 0)")
+    page.wait_for_timeout(200)  # what watches the scrolling has its say a frame later
 
 
 def contact_sheet(folder: Path) -> Path:
@@ -143,12 +202,18 @@ def contact_sheet(folder: Path) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=REPOSITORY / "var" / "screenshots")
-    parser.add_argument("--only", default="", help="Only the pages with this in their name.")
+    parser.add_argument(
+        "--only", default="", help="Only the pages with this in their name; hard: the data that is hard on pages."
+    )
+    parser.add_argument("--docs", action="store_true", help="Only the pictures of the documentation, anew.")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     var = Path(tempfile.mkdtemp(prefix="lb-shots-"))
     try:
         with site(var) as url:
+            if options.docs:
+                picture_docs(url, PICTURES)
+                return 0
             found = take(url, options.folder, options.only)
     finally:
         shutil.rmtree(var, ignore_errors=True)
