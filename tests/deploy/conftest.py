@@ -18,12 +18,15 @@ LAYERS = {
     "cpu": ["docker-compose.yml", "deploy/compose/cpu.yml"],
     "gpus": ["docker-compose.yml", "deploy/compose/gpus.yml"],
     "s3": ["docker-compose.yml", "deploy/compose/s3.yml"],
+    "reachable": ["docker-compose.yml", "deploy/compose/reachable.yml"],
     "container-executor": ["docker-compose.yml", "deploy/compose/container-executor.yml"],
     "worker-host": ["docker-compose.yml", "deploy/compose/s3.yml", "deploy/compose/worker-host.yml"],
     "worker-host-gpus": [
         "docker-compose.yml", "deploy/compose/s3.yml", "deploy/compose/worker-host.yml", "deploy/compose/gpus.yml",
     ],
 }  # fmt: skip
+
+OWN = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "PRIVATE_ADDRESS": "192.0.2.1"}
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +54,7 @@ def composed(tool: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[
             words = ["--project-directory", ".", "--env-file", "/dev/null"]
             words += [word for file in LAYERS[layers] for word in ("--file", file)]
             words += [word for profile in profiles or ("*",) for word in ("--profile", profile)]
-            done = tool("docker-compose", *words, "config", env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"})
+            done = tool("docker-compose", *words, "config", env=OWN)
             assert (done.returncode, done.stderr) == (0, "")
             known[layers, profiles] = yaml.safe_load(done.stdout)
         return known[layers, profiles]

@@ -60,6 +60,15 @@ def test_development_opens_the_parts_to_this_machine_alone(composed):
     }  # fmt: skip
 
 
+def test_databases_are_opened_at_the_address_that_is_named_and_at_no_other(composed):
+    services = composed("reachable")["services"]
+    opened = {
+        (port["host_ip"], port["published"]) for name in ("postgres", "redis") for port in services[name]["ports"]
+    }
+    assert opened == {("192.0.2.1", "5432"), ("192.0.2.1", "6379")}
+    assert "ports" not in services["mlflow"]
+
+
 def test_databases_mlflow_and_workers_reach_nothing_outside(composed):
     found = composed("production")
     assert found["networks"]["inside"]["internal"] is True
