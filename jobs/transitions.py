@@ -208,7 +208,7 @@ def _started(job_id: UUID, worker_name: str) -> Job:
 
 
 def _claimed(job_id: UUID) -> Job:
-    return Job.objects.select_related("submission", "leaderboard", "user").get(pk=job_id)
+    return Job.objects.select_related("submission", "leaderboard").get(pk=job_id)
 
 
 def _allowance(resource_class: str) -> float:
@@ -279,7 +279,7 @@ def complete(
     if score is not None:
         # As it is now: a job that was scored in another way than the leaderboard's present one counts for nothing on it.
         counts = Q(scorer=scored.scorer, ground_truth=scored.ground_truth)
-        leaderboard = Leaderboard.objects.filter(counts, pk=job.leaderboard_id).first()
+        leaderboard = Leaderboard.objects.filter(counts, pk=job.leaderboard_id).only("pk").first()
         submitted_at = job.submission.created_at
         if leaderboard is not None:
             record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)

@@ -32,6 +32,10 @@ class Command(TaughtCommand):
   manage.py worker --drain-now          they give their job back
 """
 
+    # They load every page and form of the site, which a worker would keep in memory as long as it lives; the web process,
+    # `migrate` and `check` run them.
+    requires_system_checks: list[str] = []
+
     def add_arguments(self, parser):
         known = ", ".join(settings.RESOURCE_CLASSES)
         parser.add_argument(
