@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, cast
 from uuid import uuid4
@@ -36,6 +37,8 @@ from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
 METADATA_MAX_BYTES = 16 * 1024
+# The codes of failures that give a submission back; jobs.models has them all.
+PLATFORM_FAULTS = ("worker_lost", "storage_unavailable", "internal")
 DEFAULT_CONFIG_FILE = "config.yaml"
 BARE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -61,21 +64,43 @@ def create_submission(
     """
     refuse_over_quota(user)  # before any work; decided again under the lock below
     board = _open_leaderboard(user, leaderboard)
-    entrypoint, config_file = check_names(entrypoint, config_file)
-    parsed = _metadata(metadata)
-    names = _names(files, paths)
-    kind = _kind_of(files, names)
-    with _as_one_file(files, names, kind) as (content, manifest):
-        root = _root_folder(manifest, entrypoint)
-        _check_contents(manifest, root, entrypoint, config_file)
+    form = check_form(files, entrypoint=entrypoint, config_file=config_file, metadata=metadata, paths=paths)
+    with _as_one_file(files, form.names, form.kind) as (content, manifest):
+        root = check_contents(manifest, form)
         submission = Submission(
-            id=uuid4(), user=user, leaderboard=board, entrypoint=entrypoint, config_file=config_file, metadata=parsed,
-            kind=kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            id=uuid4(), user=user, leaderboard=board, entrypoint=form.entrypoint, config_file=form.config_file,
+            metadata=form.metadata, kind=form.kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
             manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
         )  # fmt: skip
         _store(submission, content)
     submission.refresh_from_db(fields=["created_at"])
     return submission
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an upload says of itself, after a look at it without its contents."""
+
+    entrypoint: str
+    config_file: str
+    metadata: dict[str, Any]
+    names: list[str]
+    kind: Submission.Kind
+
+
+def check_form(
+    files: Sequence[UploadedFile],
+    *,
+    entrypoint: str,
+    config_file: str,
+    metadata: dict[str, Any] | str | None,
+    paths: Sequence[str] | str | None,
+) -> Form:
+    """Raises InvalidInput and TooLarge for what can be told from names, sizes and fields."""
+    entrypoint, config_file = check_names(entrypoint, config_file)
+    parsed = _metadata(metadata)
+    names = _names(files, paths)
+    return Form(entrypoint, config_file, parsed, names, _kind_of(files, names))
 
 
 def _store(submission: Submission, content: StoredContent) -> None:
@@ -155,14 +180,14 @@ def _as_one_file(
     try:
         if kind != Submission.Kind.TAR:
             file = files[0]
-            manifest = inspect_archive(cast(BinaryIO, file.file), kind=cast(ArchiveKind, kind.value))
+            manifest = inspect_archive(cast(BinaryIO, file.file), kind=cast(ArchiveKind, kind.value), hashes=False)
             yield StoredContent.of_upload(file), manifest
             return
         with NamedTemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR, prefix="packed-", delete=False) as packed:
             content = StoredContent(packed)
             try:
                 members = ((name, cast(BinaryIO, file.file)) for name, file in zip(names, files, strict=True))
-                manifest = write_archive(cast(BinaryIO, content.hashing_writer()), members)
+                manifest = write_archive(cast(BinaryIO, content.hashing_writer()), members, hashes=False)
                 yield content, manifest
             finally:
                 content.discard()
@@ -181,7 +206,10 @@ def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:
     return ""
 
 
-def _check_contents(manifest: list[ManifestEntry], root: str, entrypoint: str, config_file: str) -> None:
+def check_contents(manifest: list[ManifestEntry], form: Form) -> str:
+    """The folder that wraps everything ("": none); raises InvalidInput when what the form names is not there."""
+    entrypoint, config_file = form.entrypoint, form.config_file
+    root = _root_folder(manifest, entrypoint)
     paths = {entry.path for entry in manifest}
     prefix = f"{root}/" if root else ""
     if prefix + entrypoint not in paths:
@@ -195,13 +223,13 @@ def _check_contents(manifest: list[ManifestEntry], root: str, entrypoint: str, c
         raise InvalidInput(
             "missing_config_file", _("%(name)r is not among the files."), field="config_file", name=config_file
         )
+    return root
 
 
 def submissions_that_count(user: User) -> QuerySet[Submission]:
     """The submissions of the last hour that count against the quota: not those whose job the platform failed."""
-    platform = ("worker_lost", "storage_unavailable", "internal")
     recent = Submission.objects.filter(user=user, created_at__gt=Now() - HOUR)
-    return recent.exclude(jobs__error_code__in=platform)
+    return recent.exclude(jobs__error_code__in=PLATFORM_FAULTS)
 
 
 def refuse_over_quota(user: User) -> None:

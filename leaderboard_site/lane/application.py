@@ -7,7 +7,7 @@ from typing import Any
 
 from leaderboard_site.lane import desk
 from leaderboard_site.lane.answers import Answer
-from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise
+from leaderboard_site.lane.calls import SUBMIT, Call, is_plain, known, recognise
 
 Environ = dict[str, Any]
 
@@ -27,17 +27,21 @@ class LaneApplication:
 def answer_environ(environ: Environ) -> Answer | None:
     """The answer, or None with the request as it was: its body, if it was read, is put back."""
     began = perf_counter()
-    call = _call(environ)
-    if call is None:
+    path, method = environ.get("PATH_INFO", ""), environ.get("REQUEST_METHOD", "")
+    if not path.startswith(("/api/jobs", SUBMIT)) or environ.get("QUERY_STRING") or environ.get("SCRIPT_NAME"):
+        return None
+    headers = _headers(environ)
+    if headers is None:
+        return None
+    is_https = environ.get("wsgi.url_scheme") == "https"
+    call = recognise(method, path, headers, b"", is_https=is_https)
+    if call is None or (method == "POST" and not _read_body(environ, headers, call)):
         return None
     call.began = began
     return desk.answer_all(call.route, [call])[0]
 
 
-def _call(environ: Environ) -> Call | None:
-    path, method = environ.get("PATH_INFO", ""), environ.get("REQUEST_METHOD", "")
-    if not path.startswith("/api/jobs") or environ.get("QUERY_STRING") or environ.get("SCRIPT_NAME"):
-        return None
+def _headers(environ: Environ) -> dict[str, str] | None:
     headers: dict[str, str] = {}
     for key, value in environ.items():
         if key.startswith("HTTP_"):
@@ -50,13 +54,14 @@ def _call(environ: Environ) -> Call | None:
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = str(environ[key])
-    body = b""
-    if method == "POST":
-        length = headers.get("content-length", "")
-        if not (length.isascii() and length.isdigit() and int(length) <= BODY_MOST_BYTES):
-            return None
-        body = environ["wsgi.input"].read(int(length))
-        environ["wsgi.input"] = io.BytesIO(body)
-        if len(body) != int(length):
-            return None
-    return recognise(method, path, headers, body, is_https=environ.get("wsgi.url_scheme") == "https")
+    return headers
+
+
+def _read_body(environ: Environ, headers: dict[str, str], call: Call) -> bool:
+    """Read the whole of a small body, and leave it to be read again; False when it is not small, or not whole."""
+    given = headers.get("content-length", "")
+    if not (given.isascii() and given.isdigit() and len(given) <= 9) or not desk.may_read(call, int(given)):
+        return False
+    body = call.body = environ["wsgi.input"].read(int(given))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return len(body) == int(given)

@@ -14,7 +14,7 @@ from accounts import log_context
 from accounts.models import token_digest
 
 BODY_MOST_BYTES = 64 * 1024
-STATUS, ENQUEUE = "/api/jobs/<uuid:job_id>/status", "/api/jobs"
+STATUS, ENQUEUE, SUBMIT = "/api/jobs/<uuid:job_id>/status", "/api/jobs", "/api/submissions"
 
 _STATUS_PATH = re.compile(r"/api/jobs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/status")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
@@ -44,6 +44,7 @@ class Call:
     job_id: UUID | None = None
     body: bytes = b""
     idempotency_key: str | None = None
+    content_type: str = ""
     # The server's own: the connection that waits, and since when.
     tag: Any = None
     began: float = 0.0
@@ -63,11 +64,14 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
         route, job_id = STATUS, UUID(matched[1])
     elif method == "POST" and path == ENQUEUE and headers.get("content-type") == "application/json":
         route, job_id = ENQUEUE, None
+    elif method == "POST" and path == SUBMIT and "idempotency-key" not in headers:
+        route, job_id = SUBMIT, None
     else:
         return None
     call = _plain(route, method, headers, is_https)
     if call is not None:
         call.job_id, call.body, call.idempotency_key = job_id, body, headers.get("idempotency-key")
+        call.content_type = headers.get("content-type", "")
     return call
 
 

@@ -7,17 +7,32 @@ from time import perf_counter
 from django.conf import settings
 from django.db import Error
 
-from leaderboard_site.lane import database, enqueue, status
+from leaderboard_site.lane import database, enqueue, status, submit
 from leaderboard_site.lane.answers import Answer
-from leaderboard_site.lane.calls import ENQUEUE, STATUS, Call
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, ENQUEUE, STATUS, SUBMIT, Call
 
 logger = logging.getLogger(__name__)
 
 _ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {
     STATUS: status.answer_all,
     ENQUEUE: enqueue.answer_all,
+    SUBMIT: submit.answer_all,
 }
-ROUTES = tuple(_ANSWERS)
+# What is small enough to be read by a server's main loop.
+AT_ONCE = (STATUS, ENQUEUE)
+
+
+def may_read(call: Call, length: int) -> bool:
+    """Whether the call's body is small enough to be read at once, before it is known what it says."""
+    if call.route != SUBMIT:
+        return length <= BODY_MOST_BYTES
+    if not settings.LANE:
+        return False
+    try:
+        return submit.may_read(call, length)
+    except Error:
+        database.forget()
+        return False
 
 
 def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:

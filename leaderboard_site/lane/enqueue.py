@@ -17,7 +17,6 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.db import Error, transaction
 from django.utils import timezone
-from psycopg import sql
 
 from accounts.refusals import RequestRefused
 from jobs import queue
@@ -25,7 +24,7 @@ from jobs.models import PLATFORM_FAULTS, Job, Status
 from jobs.services import check_request, request_digest
 from leaderboard_site.lane.answers import Answer, answer, away
 from leaderboard_site.lane.calls import Call
-from leaderboard_site.lane.database import cursor, forget, is_answer_lost
+from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost
 
 logger = logging.getLogger(__name__)
 
@@ -200,18 +199,8 @@ def _digest(wish: Wish) -> str:
 
 @cache
 def _statement() -> str:
-    """With every column of the model that the database has no default for: what a new job has there, as the model says."""
-    blank = Job()
-    values = dict(_ASKED)
-    for field in Job._meta.concrete_fields:
-        column = str(field.column)
-        if column in values or field.has_db_default():
-            continue
-        value = field.get_default()
-        if field.get_internal_type() == "JSONField":
-            value = json.dumps(getattr(blank, field.attname))
-        values[column] = sql.Literal(value).as_string(None)
-    return _INSERT.format(columns=", ".join(values), values=", ".join(values.values()))
+    columns, values = columns_and_values(Job, _ASKED)
+    return _INSERT.format(columns=columns, values=values)
 
 
 def _local(moment: datetime) -> datetime:

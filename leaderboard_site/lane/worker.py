@@ -22,6 +22,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
+BODY_CHUNK_BYTES = 64 * 1024
 SWEEP_SECONDS = 1.0
 
 
@@ -39,6 +40,8 @@ class LaneConnection(TConn):  # type: ignore[misc]
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.received)
             self.received = b""
+        # Bodies come in larger pieces than heads.
+        self.parser.unreader.mxchunk = BODY_CHUNK_BYTES
 
     @property
     def has_more_buffered(self) -> bool:
@@ -67,7 +70,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         self._parked: list[LaneConnection] = []
         self._swept_at = 0.0
         self._date = (0, "")
-        self._inboxes: dict[str, queue.SimpleQueue[Any]] = {route: queue.SimpleQueue() for route in desk.ROUTES}
+        self._inboxes: dict[str, queue.SimpleQueue[Any]] = {route: queue.SimpleQueue() for route in desk.AT_ONCE}
         for route, inbox in self._inboxes.items():
             threading.Thread(target=self._serve, args=(route, inbox), name=f"lane {route}", daemon=True).start()
         wake_up_calls.start_posting()

@@ -57,13 +57,13 @@ def archive_kind(name: str) -> Literal["zip", "tar.gz"] | None:
 
 
 def inspect_archive(
-    file: BinaryIO, *, kind: ArchiveKind, limits: ArchiveLimits = DEFAULT_LIMITS
+    file: BinaryIO, *, kind: ArchiveKind, limits: ArchiveLimits = DEFAULT_LIMITS, hashes: bool = True
 ) -> list[ManifestEntry]:
     """The files of the archive in their order, with sizes and hashes of what really comes out.
 
-    Reads from the first byte; a zip must be seekable. Raises ArchiveRefused.
+    Reads from the first byte; a zip must be seekable. Without `hashes` the manifest has none. Raises ArchiveRefused.
     """
-    return _read(file, kind, limits, None)
+    return _read(file, kind, limits, None, hashes=hashes)
 
 
 def extract_archive(
@@ -116,13 +116,15 @@ def read_files(
     return found
 
 
-def _read(file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None) -> list[ManifestEntry]:
+def _read(
+    file: BinaryIO, kind: ArchiveKind, limits: ArchiveLimits, folder: Folder | None, *, hashes: bool = True
+) -> list[ManifestEntry]:
     budget = Budget(limits)
     tree = Tree(limits)
     manifest = []
     for member in _members(file, kind, budget):
         path = tree.add(member.name, is_directory=member.is_directory)
-        content = _Content(member, budget)
+        content = _Content(member, budget, hashes=hashes)
         if path is None or (folder is None and not member.is_directory):
             for _ in content:
                 pass
@@ -151,7 +153,8 @@ def _members(file: BinaryIO, kind: ArchiveKind, budget: Budget) -> Iterator[Memb
 class _Content:
     """A member's chunks, counted and hashed as they pass."""
 
-    def __init__(self, member: Member, budget: Budget) -> None:
+    def __init__(self, member: Member, budget: Budget, *, hashes: bool = True) -> None:
+        self._hashes = hashes
         self._member = member
         self._budget = budget
         self._digest = hashlib.sha256()
@@ -161,9 +164,10 @@ class _Content:
         for chunk in self._member.chunks:
             self.bytes += len(chunk)
             self._budget.add_content(self._member.name, chunk_bytes=len(chunk), file_bytes=self.bytes)
-            self._digest.update(chunk)
+            if self._hashes:
+                self._digest.update(chunk)
             yield chunk
 
     @property
     def sha256(self) -> str:
-        return self._digest.hexdigest()
+        return self._digest.hexdigest() if self._hashes else ""

@@ -16,6 +16,7 @@ from accounts.services import create_token, revoke_token, shut_out
 from accounts.tests.factories import UserFactory
 from jobs.models import Job
 from jobs.tests.factories import JobFactory, WorkerFactory
+from leaderboard_site.lane import enqueue, status, submit
 from leaderboard_site.lane.calls import ENQUEUE, recognise
 from leaderboard_site.lane.desk import answer_all
 from leaderboards.services import pause
@@ -168,10 +169,10 @@ def test_behind_tls_the_lane_is_strict_about_it(api, site, user, settings):
     settings.SECURE_SSL_REDIRECT = True
     job = JobFactory(user=user)
     over_tls, plain = ({"X-Forwarded-Proto": "https"}, {})
-    for headers, status in ((over_tls, 200), (plain, 301)):
+    for headers, expected in ((over_tls, 200), (plain, 301)):
         answers = [one.client.get(status_of(job), headers=headers) for one in (api, site)]
         assert told(answers[0]) == told(answers[1])
-        assert answers[0].status_code == status
+        assert answers[0].status_code == expected
     assert api.client.answered == 1
 
 
@@ -332,3 +333,28 @@ def test_a_new_job_is_two_statements_and_a_commit(api, user):
         assert api.enqueue(submission).status_code == 202
     assert api.client.answered == 1
     assert [str(one).split()[0] for one in counted if "SAVEPOINT" not in str(one)] == ["SELECT", "INSERT"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_the_database_refuses_the_lane_is_asked_again_by_the_site(user, monkeypatch):
+    api = Api(user)
+    submission, job = SubmissionFactory(user=user), JobFactory(user=user)
+    for module, name in ((status, "_STATUS"), (enqueue, "_LOCK"), (submit, "_ADMIT")):
+        monkeypatch.setattr(module, name, "SELECT 1 / 0")
+    files = [api.get(status_of(job)), api.enqueue(submission), api.submit()]
+    assert [answer.status_code for answer in files] == [200, 202, 201]
+    assert api.client.answered == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_was_cut_is_made_anew(user):
+    api = Api(user)
+    job = JobFactory(user=user)
+    assert api.get(status_of(job)).status_code == 200
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as outside:
+        outside.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s",
+            [connection.connection.info.backend_pid],
+        )
+    assert [api.get(status_of(job)).status_code for _ in range(2)] == [200, 200]
+    assert api.client.answered >= 2

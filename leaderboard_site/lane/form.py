@@ -1,0 +1,91 @@
+"""A small multipart form, read at once: the one plain way of writing it, or None.
+
+Browsers and programs write forms in the one way that is taken here; any freedom of the format beyond (other headers, quoted
+names, encodings, preambles) is left to Django's parser.
+"""
+
+import re
+from dataclasses import dataclass, field
+from io import BytesIO
+
+MOST_PARTS = 100
+MOST_FIELD_BYTES = 64 * 1024
+_TYPE = re.compile(r'multipart/form-data; ?boundary="?([A-Za-z0-9_-]{1,70})"?')
+_DISPOSITION = re.compile(rb'form-data; name="([a-z_]{1,32})"(?:; filename="([A-Za-z0-9_][A-Za-z0-9_.-]{0,99})")?')
+_MEDIA_TYPE = re.compile(rb"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}(; ?charset=(utf-8|UTF-8))?")
+
+
+@dataclass
+class Part:
+    """An uploaded file as the services look at it."""
+
+    name: str
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    @property
+    def file(self) -> BytesIO:
+        return BytesIO(self.content)
+
+
+@dataclass
+class SmallForm:
+    fields: dict[str, str] = field(default_factory=dict)
+    files: list[Part] = field(default_factory=list)
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    matched = _TYPE.fullmatch(content_type)
+    return matched[1].encode() if matched else None
+
+
+def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | None:
+    """Fields, each once, and the files of one field; None for whatever is not plain."""
+    edge = b"--" + boundary
+    if not body.startswith(edge + b"\r\n"):
+        return None
+    form = SmallForm()
+    at, line = len(edge) + 2, b"\r\n" + edge
+    for _ in range(MOST_PARTS):
+        head_end = body.find(b"\r\n\r\n", at, at + 1000)
+        end = body.find(line, head_end + 4)
+        if head_end < 0 or end < 0 or body.startswith(edge, head_end + 4):
+            return None
+        if not _take(form, body[at:head_end], body[head_end + 4 : end], file_field):
+            return None
+        at = end + len(line)
+        following = body[at : at + 4]
+        if following.startswith(b"\r\n"):
+            at += 2
+        else:
+            return form if following in (b"--", b"--\r\n") and at + len(following) == len(body) else None
+    return None
+
+
+def _take(form: SmallForm, head: bytes, content: bytes, file_field: str) -> bool:
+    """Add the part; False when it is not plain."""
+    found: dict[bytes, bytes] = {}
+    for line in head.split(b"\r\n"):
+        header, colon, value = line.partition(b": ")
+        if not colon or header.lower() in found:
+            return False
+        found[header.lower()] = value
+    matched = _DISPOSITION.fullmatch(found.pop(b"content-disposition", b""))
+    if matched is None or not _MEDIA_TYPE.fullmatch(found.pop(b"content-type", b"text/plain")) or found:
+        return False
+    name = matched[1].decode()
+    if (matched[2] is not None) != (name == file_field):
+        return False
+    if matched[2] is not None:
+        form.files.append(Part(matched[2].decode(), content))
+        return True
+    if name in form.fields or len(content) > MOST_FIELD_BYTES:
+        return False
+    try:
+        form.fields[name] = content.decode()
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in form.fields[name]
