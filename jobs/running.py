@@ -203,7 +203,7 @@ class Runner:
         try:
             metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
-            return Failure(ErrorCode.BAD_PREDICTIONS, str(refusal)), evidence
+            return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
         except ScorerBroke as error:
             logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")

@@ -18,6 +18,7 @@ from django.conf import settings
 from jobs.execution.bubblewrap import let_read
 from jobs.execution.metrics import BadMetrics, parse_metrics
 from jobs.execution.spec import Container, Limits, Result, RunSpec
+from jobs.execution.told import Told as _
 from jobs.models import Job
 from jobs.workspace import Workspace
 from leaderboards.models import Leaderboard
@@ -136,7 +137,7 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
     if (sentence := _rejection(raw)) is not None:
         raise Rejected(sentence)
     try:
-        _, measured = parse_metrics(raw)
+        measured = parse_metrics(raw)[1]
     except BadMetrics as error:
         raise ScorerBroke(f"metrics.json: {error.message}") from error
     ranking = board.ranking_metric
@@ -147,17 +148,11 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
     kept = {metric.name: _rounded(measured[metric.name]) for metric in board.metric_list if metric.name in measured}
     for metric in board.metric_list:
         value = kept.get(metric.name)
-        if value is not None and not (_is_above(value, metric.minimum) and _is_below(value, metric.maximum)):
-            raise ScorerBroke(f"metrics.json: {metric.name} is {value:g}, outside of its valid range")
+        if value is not None and metric.minimum is not None and value < metric.minimum:
+            raise Rejected(_("%(name)s must be at least %(bound)s", name=metric.name, bound=f"{metric.minimum:g}"))
+        if value is not None and metric.maximum is not None and value > metric.maximum:
+            raise Rejected(_("%(name)s must be at most %(bound)s", name=metric.name, bound=f"{metric.maximum:g}"))
     return kept
-
-
-def _is_above(value: float, minimum: float | None) -> bool:
-    return minimum is None or value >= minimum
-
-
-def _is_below(value: float, maximum: float | None) -> bool:
-    return maximum is None or value <= maximum
 
 
 def _rounded(value: float) -> float:

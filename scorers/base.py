@@ -15,7 +15,7 @@ LABELS = "labels.csv"
 SETTINGS = "scoring.json"
 MOST_TABLE_BYTES = 64 * 1024 * 1024
 LONGEST_CELL = 1000
-LARGEST_NUMBER = 1e15
+LARGEST_NUMBER = 1e12  # what is computed of such ones can still be stored
 
 
 class BadPredictions(Exception):

@@ -1,0 +1,195 @@
+"""What a scorer's end means, and which jobs count on a board that has one."""
+
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from accounts.tests.factories import UserFactory
+from jobs import transitions
+from jobs.execution.spec import Result
+from jobs.models import Job
+from jobs.scoring import Rejected, ScorerBroke, read_scores
+from jobs.stuck import KINDS
+from jobs.tests.factories import JobFactory, WorkerFactory
+from jobs.tracking import _curve_name
+from jobs.transitions import Evidence, Scored
+from leaderboard_site.doctor.findings import Found
+from leaderboard_site.doctor.scoring import scoring as doctor
+from leaderboards.checks import hidden_labels_lie_apart
+from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.services import copy_leaderboard, rebuild_entries
+from leaderboards.tests.factories import LeaderboardFactory
+from leaderboards.yaml_file import export_leaderboard, import_leaderboard
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def board():
+    board = LeaderboardFactory(scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}, {"name": "rmse"}])
+    Metric.objects.filter(leaderboard=board, name="r2").update(maximum=1)
+    return board
+
+
+def read(board, tmp_path, document, **result):
+    file = tmp_path / "metrics.json"
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
+    return read_scores(Result(**{"reason": "exited", "exit_code": 0, **result}), file, board)
+
+
+@pytest.mark.parametrize(("digits", "kept"), [(4, 0.1235), (1, 0.1), (15, 0.123456789)])
+def test_scores_are_rounded_to_significant_digits(board, tmp_path, settings, digits, kept):
+    settings.SCORING_DIGITS = digits
+    measured = {"r2": 0.123456789, "rmse": 12345.0, "more": 1.0}
+    found = read(board, tmp_path, {"params": {}, "metrics": measured})
+    assert found == {"r2": kept, "rmse": float(f"{12345.0:.{digits}g}")}
+
+
+@pytest.mark.parametrize("metrics", [{}, {"rmse": 1.0}, {"r2": True}, {"r2": "1"}, {"r2": None}])
+def test_scores_without_a_ranking_number_are_the_scorers_fault(board, tmp_path, metrics):
+    with pytest.raises(ScorerBroke):
+        read(board, tmp_path, {"params": {}, "metrics": metrics})
+
+
+def test_score_outside_of_its_range_is_the_submissions_fault(board, tmp_path):
+    assert read(board, tmp_path, {"params": {}, "metrics": {"r2": 1.0}}) == {"r2": 1.0}
+    with pytest.raises(Rejected, match="r2 must be at most 1"):
+        read(board, tmp_path, {"params": {}, "metrics": {"r2": 1.5}})
+
+
+@pytest.mark.parametrize("reason", ["timeout", "out_of_memory", "cpu_limit", "log_limit", "disk_limit"])
+def test_scorer_at_a_limit_broke_whatever_it_left(board, tmp_path, reason):
+    with pytest.raises(ScorerBroke, match=reason):
+        read(board, tmp_path, {"params": {}, "metrics": {"r2": 1.0}}, reason=reason)
+
+
+def claimed(board, **fields):
+    job = JobFactory(leaderboard=board, **fields)
+    return transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w")
+
+
+def completed(board, score, scored=None, **fields):
+    job = claimed(board, **fields)
+    arguments = {"params": {}, "metrics": {"r2": score}, "score": score, "artifacts": [], "evidence": Evidence()}
+    scored = scored or Scored(board.scorer, board.ground_truth, {"r2": 0.99})
+    assert transitions.complete(job, attempt=1, scored=scored, **arguments)
+    return Job.objects.get(pk=job.pk)
+
+
+@pytest.mark.parametrize("other", [Scored(), Scored("regression", "older-labels"), Scored("own/x", "labels")])
+def test_job_scored_in_another_way_completes_and_counts_for_nothing(board, other):
+    job = completed(board, 0.9, other)
+    assert (job.status, job.score) == ("completed", 0.9)
+    assert not Entry.objects.filter(leaderboard=board).exists()
+    assert rebuild_entries(board) == 0 and not Standing.objects.exists()
+    assert not KINDS["without_entry"].find().exists()
+
+
+def test_entries_follow_a_change_of_how_the_board_is_scored(board):
+    user = UserFactory()
+    plain = completed(board, 0.99, Scored(), user=user)
+    scored = completed(board, 0.5, user=user)
+    assert Entry.objects.get(leaderboard=board).job_id == scored.pk
+    changed = export_leaderboard(board).replace("scorer: regression", "scorer: ''")
+    import_leaderboard(changed.replace("ground_truth: labels", "ground_truth: ''"), replace=True)
+    assert Entry.objects.get(leaderboard=board).job_id == plain.pk
+    import_leaderboard(export_leaderboard(Leaderboard.objects.get(pk=board.pk)).replace(
+        "scorer: ''", "scorer: regression").replace("ground_truth: ''", "ground_truth: labels"), replace=True)  # fmt: skip
+    assert Entry.objects.get(leaderboard=board).job_id == scored.pk
+
+
+def test_scoring_begins_under_the_guard_and_renews_the_lease(board):
+    job = claimed(board)
+    before = Job.objects.get(pk=job.pk)
+    assert not transitions.begin_scoring(job.pk, 2)
+    assert transitions.begin_scoring(job.pk, 1)
+    after = Job.objects.get(pk=job.pk)
+    assert after.lease_until > before.lease_until and after.scoring_started_at is not None
+    transitions.cancel(job.pk, by=None)
+    assert not transitions.begin_scoring(job.pk, 1)
+
+
+def test_deadline_allows_for_the_scorer(board, settings):
+    settings.SCORING_LIMITS = {**settings.SCORING_LIMITS, "wall_seconds": 10_000}
+    with_scorer, without = claimed(board), claimed(LeaderboardFactory())
+    spans = [job.deadline_at - job.started_at for job in Job.objects.filter(pk__in=[with_scorer.pk, without.pk])]
+    assert (max(spans) - min(spans)).total_seconds() == pytest.approx(10_000, abs=5)
+
+
+def test_next_attempt_has_not_begun_to_score(board):
+    job = claimed(board)
+    transitions.begin_scoring(job.pk, 1)
+    transitions.give_back(job, attempt=1, code="internal", reason="stopped")
+    again = transitions.claim_next(worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"])
+    assert (again.pk, again.attempt, again.scoring_started_at) == (job.pk, 2, None)
+
+
+def test_curve_of_the_runs_own_never_stands_under_a_scorers_metric(board):
+    job = completed(board, 0.5)
+    assert (_curve_name(job, "r2"), _curve_name(job, "loss")) == ("self_reported/r2", "loss")
+    job.scorer = ""
+    assert _curve_name(job, "r2") == "r2"
+
+
+def test_scorer_and_labels_go_into_a_copy_and_the_file(board):
+    made = copy_leaderboard(board)
+    assert (made.scorer, made.ground_truth) == ("regression", "labels")
+    assert "scorer: regression\nground_truth: labels\n" in export_leaderboard(board)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--scorer", "regression"], "belong together"),
+        (["--ground-truth", "x"], "belong together"),
+        (["--scorer", "magic", "--ground-truth", "x"], "One of anomaly_detection, classification, regression, or own/"),
+        (["--scorer", "own/../x", "--ground-truth", "x"], "One of anomaly_detection"),
+        (["--scorer", "regression", "--ground-truth", "../datasets"], "nothing that climbs"),
+        (["--scorer", "regression", "--ground-truth", "/etc"], "nothing that climbs"),
+    ],
+)
+def test_command_refuses_half_a_scorer_and_paths_that_climb(options, told):
+    with pytest.raises(CommandError, match=told):
+        call_command("create_leaderboard", "x", "--metric", "r2", *options)
+    assert not Leaderboard.objects.filter(slug="x").exists()
+
+
+def test_labels_must_lie_apart_from_what_runs_see(settings, tmp_path):
+    settings.GROUND_TRUTH_ROOT = tmp_path / "truth"
+    assert hidden_labels_lie_apart(None) == []
+    for name in ("DATASET_ROOT", "SCORER_ROOT", "WORK_ROOT", "ARTIFACT_ROOT", "UPLOAD_ROOT", "STATIC_ROOT"):
+        kept = getattr(settings, name)
+        for overlapping in (tmp_path / "truth", tmp_path / "truth" / "inner", tmp_path):
+            setattr(settings, name, overlapping)
+            assert [error.id for error in hidden_labels_lie_apart(None)] == ["leaderboards.E001"], (name, overlapping)
+        setattr(settings, name, kept)
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "truth")
+    settings.DATASET_ROOT = tmp_path / "link" / "data"
+    assert "DATASET_ROOT" in hidden_labels_lie_apart(None)[0].msg
+
+
+def test_doctor_finds_labels_that_are_missing_open_or_seen_by_runs(board, settings, tmp_path):
+    settings.GROUND_TRUTH_ROOT, settings.DATASET_ROOT = tmp_path / "truth", tmp_path / "data"
+    Leaderboard.objects.filter(pk=board.pk).update(dataset="numbers")
+
+    def found():
+        report = Found("scoring")
+        doctor(report)
+        return [(finding.state, finding.what) for finding in report.findings]
+
+    (tmp_path / "data" / "numbers" / "part" / "ground_truth").mkdir(parents=True)
+    (tmp_path / "truth").mkdir(mode=0o700)
+    state, what = found()[0]
+    assert state == "warning" and "is not on this machine" in what
+    (tmp_path / "truth" / "labels").mkdir()
+    assert any("has no labels.csv" in what for _, what in found())
+    (tmp_path / "truth" / "labels" / "labels.csv").write_text("id,value\n1,2\n")
+    assert any("part/ground_truth" in what for _, what in found())
+    (tmp_path / "data" / "numbers" / "part" / "ground_truth").rename(tmp_path / "data" / "numbers" / "part" / "other")
+    assert [state for state, _ in found()] == ["ok"]
+    (tmp_path / "data" / "numbers" / "copy.txt").write_text("id,value\n1,2\n")
+    assert any("copy.txt" in what for _, what in found())
+    (tmp_path / "truth").chmod(0o755)
+    assert any("others on this machine can enter" in what for _, what in found())

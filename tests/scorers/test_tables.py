@@ -1,0 +1,122 @@
+"""The platform's scorers of tables, run as the sandbox runs them: a process, two folders, one answer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from leaderboards.scoring import BUILT_IN
+
+SCORERS = Path(settings.BASE_DIR, "scorers")
+
+
+@pytest.fixture
+def score(tmp_path):
+    def score(scorer, labels, predictions, *, metrics=(), more=None):
+        """The answer of the scorer; `labels` and `predictions` are tables as text."""
+        truth, left, out = (tmp_path / name for name in ("truth", "left", "out"))
+        for folder in (truth, left, out):
+            folder.mkdir()
+        (truth / "labels.csv").write_text(labels)
+        if more is not None:
+            (truth / "scoring.json").write_text(json.dumps(more))
+        (left / "predictions.csv").write_text(predictions)
+        (tmp_path / "config.json").write_text(json.dumps({"scorer": scorer, "metrics": list(metrics)}))
+        command = [sys.executable, "main.py", "--config", str(tmp_path / "config.json"), "--output", str(out)]
+        environment = {"PREDICTIONS_DIR": str(left), "GROUND_TRUTH_DIR": str(truth), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=SCORERS, env=environment, capture_output=True, text=True, timeout=60)
+        answer = out / "metrics.json"
+        return json.loads(answer.read_text()) if answer.exists() else f"{done.returncode}: {done.stderr}"
+
+    return score
+
+
+def test_classification_by_hand(score):
+    labels = "id,label\na,cat\nb,cat\nc,cat\nd,dog\n"
+    answer = score("classification", labels, "id,label\nd,dog\na,cat\nb,dog\nc,bird\n")["metrics"]
+    # cat: 1 of 3 found, called once; dog: 1 of 1 found, called twice; bird has no label.
+    assert answer == pytest.approx(
+        {"accuracy": 2 / 4, "balanced_accuracy": (1 / 3 + 1) / 2, "macro_f1": (2 / 4 + 2 / 3) / 2}
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "auc"), [("1234", 1.0), ("4321", 0.0), ("1111", 0.5), ("1324", 0.75), ("1223", 0.875)]
+)
+def test_auc_by_hand(score, scores, auc):
+    """Of two negatives (a, b) and two positives (c, d): the share of pairs in the right order, ties half."""
+    rows = "".join(f"{name},{value}\n" for name, value in zip("abcd", scores, strict=True))
+    labels = "id,label\na,ok\nb,ok\nc,defect\nd,defect\n"
+    answer = score("classification", labels, f"id,score\n{rows}", metrics=["auc"], more={"positive": "defect"})
+    assert answer["metrics"] == {"auc": pytest.approx(auc)}
+
+
+def test_log_loss_by_hand(score):
+    labels, more = "id,label\na,no\nb,yes\n", {"positive": "yes"}
+    answer = score("classification", labels, "id,score\na,0.5\nb,0.25\n", metrics=["log_loss"], more=more)
+    assert answer["metrics"]["log_loss"] == pytest.approx(1.0397207708)  # (ln 2 + ln 4) / 2
+
+
+def test_log_loss_wants_probabilities(score):
+    labels, more = "id,label\na,no\nb,yes\n", {"positive": "yes"}
+    answer = score("classification", labels, "id,score\na,0.5\nb,2\n", metrics=["log_loss"], more=more)
+    assert answer == {"rejected": "predictions.csv: score of 'b' must be from 0 to 1 for log_loss"}
+
+
+def test_regression_by_hand(score):
+    answer = score("regression", "id,value\na,1\nb,2\nc,3\n", "id,value\nc,5\nb,2\na,1\n")["metrics"]
+    assert answer == pytest.approx({"rmse": (4 / 3) ** 0.5, "mae": 2 / 3, "r2": 1 - 4 / 2})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e13", "", "x", "0x10", "1_0.0.0"])
+def test_only_finite_numbers_are_numbers(score, value):
+    answer = score("regression", "id,value\na,1\n", f"id,value\na,{value}\n")
+    assert list(answer) == ["rejected"] and "value of 'a' must be a finite number" in answer["rejected"]
+
+
+def test_extremes_stay_numbers_that_can_be_stored(score):
+    answer = score("regression", "id,value\na,1\nb,2\n", "id,value\na,1e12\nb,-1e12\n")["metrics"]
+    assert all(abs(value) <= 1e15 for value in answer.values())
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ("", "is empty"),
+        ("id,label\na,cat\na,dog\n", "stands twice"),
+        ("id,label\na,\n", "has no label"),
+        ("x,y\n1,2\n", "no id"),
+    ],
+)
+def test_broken_labels_are_the_scorers_fault(score, labels, told):
+    answer = score("classification", labels, "id,label\na,cat\n")
+    assert answer.startswith("1: ") and told in answer
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "id,label\na,x\n",
+        "id,label\nz,x\n",
+        "id,label\na,x\nb,y\nc,z\n",
+        "label\nx\n",
+        'id,label\n"a',
+        "id,label\n" + "q" * 5000,
+    ],
+)
+def test_what_is_wrong_never_quotes_a_label(score, table):
+    answer = score("classification", "id,label\na,secret-class\nb,other-secret\n", table)
+    assert list(answer) == ["rejected"] and "secret" not in answer["rejected"]
+
+
+def test_registry_and_the_site_name_the_same_scorers():
+    listing = "import json, registry; print(json.dumps(sorted(registry.KINDS)))"
+    done = subprocess.run([sys.executable, "-c", listing], cwd=SCORERS, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == sorted(BUILT_IN)
+    documented = Path(settings.BASE_DIR, "docs", "scoring.md").read_text()
+    for scorer in BUILT_IN.values():
+        assert f"| `{scorer.name}` |" in documented
+        assert all(metric in documented for metric in scorer.metrics)
