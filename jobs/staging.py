@@ -53,10 +53,10 @@ class Staging:
 
     def take(self, spec: RunSpec) -> Supervisor:
         """A supervisor for the run: with its sandbox made when it fits, else a new one."""
-        if self._folder is not None:
-            return (
-                self._nursery.supervisor()
-            )  # what is staged has folders of its own, of which none was taken: it is another run's
+        if self._folder is not None or spec.folders:
+            # What is staged has folders of its own, of which none was taken: it is another run's. And no sandbox with a
+            # scorer's folders, hidden labels among them, is ever made ahead.
+            return self._nursery.supervisor()
         self.prepare()
         self._like = spec
         supervisor, self._supervisor = self._supervisor, None

@@ -212,6 +212,12 @@ leave_metrics(accuracy=1.0)
     assert "PYTHONPATH" not in log and "DATASET_DIR" not in log
 
 
+def test_no_sandbox_with_labels_is_made_ahead(play: Play) -> None:
+    runner = Runner(play.pulse)
+    play.run(GOOD, runner=runner)
+    assert runner._staging._like.folders == {}
+
+
 def test_daemon_of_the_run_is_dead_before_the_scorer_begins(play: Play) -> None:
     marker = f"daemon-of-scoring-{os.getpid()}-{play.executor}"
     play.own_scorer("leave_metrics(accuracy=0.5)")
