@@ -6,6 +6,8 @@
     roc.png pro.png scores.png   the same, drawn
     maps_CATEGORY.png            the clearest find of each kind of defect: image, true mask, anomaly map
 
+Where labels are hidden, predictions/ for the platform's scorer instead: predictions.csv, and a map of each image.
+
 Each example carries its own identical copy of this file, because a submission has nothing but its own files.
 """
 
@@ -40,10 +42,7 @@ def summarise(results: list[Result]) -> dict[str, float]:
     for result in results:
         name = result.category.name
         metrics |= {f"{name}_{key}": value for key, value in result.evaluation.metrics.items()}
-    metrics["fit_seconds"] = sum(result.seconds["fit"] for result in results)
-    tested = sum(len(result.scores) for result in results)
-    metrics["test_ms_per_image"] = 1000 * sum(result.seconds["test"] for result in results) / tested
-    return {key: round(value, 6) for key, value in metrics.items()}
+    return {key: round(value, 6) for key, value in (metrics | cost(results)).items()}
 
 
 def thin(curve: Curve) -> dict[str, list[float]]:
@@ -190,13 +189,45 @@ def write_pictures(out: Path, results: list[Result]) -> None:
             raise OSError(f"cannot write {out / name}")
 
 
+def write_metrics(out: Path, method: str, config: dict[str, Any], metrics: dict[str, float]) -> None:
+    params = {key: ", ".join(map(str, v)) if isinstance(v, list) else v for key, v in config.items()}
+    record = {"params": {"method": method} | params, "metrics": metrics}
+    (out / "metrics.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def cost(results: list[Result]) -> dict[str, float]:
+    tested = sum(len(result.scores) for result in results)
+    return {
+        "fit_seconds": sum(result.seconds["fit"] for result in results),
+        "test_ms_per_image": 1000 * sum(result.seconds["test"] for result in results) / tested,
+    }
+
+
+def write_predictions(out: Path, method: str, config: dict[str, Any], results: list[Result]) -> None:
+    """A score and a map of each test image; a category's maps are brought to one scale of 16 bits."""
+    folder = out / "predictions"
+    folder.mkdir()
+    with (folder / "predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "score"])
+        for result in results:
+            low, high = float(result.maps.min()), float(result.maps.max())
+            levels = (result.maps - low) / max(high - low, 1e-12) * 65535
+            for path, score, level in zip(result.category.paths, result.scores, levels, strict=True):
+                name = f"{result.category.name}/{path}"
+                table.writerow([name, f"{score:.9g}"])
+                place = (folder / "maps" / name).with_suffix(".png")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if not cv2.imwrite(str(place), np.rint(level).astype(np.uint16)):
+                    raise OSError(f"cannot write {place}")
+    write_metrics(out, method, config, {key: round(value, 6) for key, value in cost(results).items()})
+
+
 def write(out: Path, method: str, config: dict[str, Any], results: list[Result]) -> dict[str, float]:
     """Write everything, metrics.json last: where it is, the rest is too. Returns the metrics."""
     write_pictures(out, results)
     write_scores(out / "scores.csv", results)
     (out / "curves.json").write_text(json.dumps(curves(results)) + "\n", encoding="utf-8")
     metrics = summarise(results)
-    params = {key: ", ".join(map(str, v)) if isinstance(v, list) else v for key, v in config.items()}
-    record = {"params": {"method": method} | params, "metrics": metrics}
-    (out / "metrics.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_metrics(out, method, config, metrics)
     return metrics

@@ -7,6 +7,8 @@ The data lie as MVTec AD does, below $DATASET_DIR:
 
     CATEGORY/train/good/*   CATEGORY/test/{good,KIND}/*   CATEGORY/ground_truth/KIND/*_mask.png
 
+or without labels, as CATEGORY/test/*: then the run leaves predictions, which the platform scores on labels that it keeps.
+
 Each example carries its own identical copy of this file, because a submission has nothing but its own files.
 """
 
@@ -45,8 +47,12 @@ class Category:
     train: np.ndarray  # (N, S, S, 3) uint8
     test: np.ndarray  # (M, S, S, 3) uint8
     masks: np.ndarray  # (M, S, S) bool
-    kinds: list[str]  # M names: "good", or the kind of the defect
+    kinds: list[str]  # M names: "good", or the kind of the defect; "" where labels are hidden
     paths: list[str]  # M paths below the category
+
+    @property
+    def is_hidden(self) -> bool:
+        return "" in self.kinds
 
     @property
     def labels(self) -> np.ndarray:
@@ -60,7 +66,7 @@ class Result:
     category: Category
     scores: np.ndarray  # (M,)
     maps: np.ndarray  # (M, S, S)
-    evaluation: ad_metrics.Evaluation
+    evaluation: ad_metrics.Evaluation | None  # none where labels are hidden
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -122,6 +128,8 @@ def read_mask(path: Path, size: int) -> np.ndarray:
 
 def test_images(root: Path, size: int) -> Iterator[tuple[str, Path, np.ndarray]]:
     """The kind, the path and the mask of each test image, kind by kind."""
+    for path in image_files(root / "test"):
+        yield "", path, np.zeros((size, size), dtype=bool)
     for folder in sorted(path for path in (root / "test").iterdir() if path.is_dir()):
         for path in image_files(folder):
             if folder.name == "good":
@@ -145,6 +153,8 @@ def run_category(category: Category, detector: Detector) -> Result:
     fitted = time.perf_counter()
     scores, maps = detector.predict(category.test)
     seconds = {"fit": fitted - started, "test": time.perf_counter() - fitted}
+    if category.is_hidden:
+        return Result(category, scores, maps, None, seconds)
     evaluation = ad_metrics.evaluate(category.labels, scores, category.masks, maps)
     return Result(category, scores, maps, evaluation, seconds)
 
@@ -157,10 +167,11 @@ def run_categories(names: list[str], root: Path, size: int, make: Callable[[], D
         counts = f"{len(category.train)} images to learn from, {len(category.test)} to test"
         progress(share * (number + 0.2), f"{name}: {counts}")
         result = run_category(category, make())
-        values = "  ".join(f"{key} {value:.4f}" for key, value in result.evaluation.metrics.items())
+        metrics = result.evaluation.metrics if result.evaluation else {}
+        values = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items()) or "labels are hidden"
         timing = ", ".join(f"{key} {value:.1f} s" for key, value in result.seconds.items())
         print(f"{name:<12} {values}  ({timing})", flush=True)
-        report(number, result.evaluation.metrics | {f"{key}_seconds": value for key, value in result.seconds.items()})
+        report(number, metrics | {f"{key}_seconds": value for key, value in result.seconds.items()})
         yield result
 
 
@@ -185,6 +196,11 @@ def run(method: str, own: dict[str, Any], make: Callable[[dict[str, Any]], Detec
     arguments.output.mkdir(parents=True, exist_ok=True)
     print(f"{method} on {', '.join(names)}: {config}", flush=True)
     results = list(run_categories(names, arguments.dataset, config["image_size"], lambda: make(config)))
+    if any(result.category.is_hidden for result in results):
+        progress(0.95, "writing predictions")
+        ad_report.write_predictions(arguments.output, method, config | {"categories": names}, results)
+        progress(1.0, "done: the platform scores the predictions")
+        return
     progress(0.95, "drawing curves and maps")
     metrics = ad_report.write(arguments.output, method, config | {"categories": names}, results)
     progress(1.0, f"done: image_auc {metrics['image_auc']:.4f}, pixel_pro {metrics['pixel_pro']:.4f}")

@@ -75,6 +75,8 @@ class Site:
             "ARTIFACT_ROOT",
             "WORK_ROOT",
             "DATASET_ROOT",
+            "GROUND_TRUTH_ROOT",
+            "SCORER_ROOT",
             "UPLOAD_TEMP_DIR",
             "MLFLOW_EXPERIMENT_PREFIX",
         ):

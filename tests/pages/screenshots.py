@@ -26,7 +26,10 @@ WIDTHS, SCHEMES, LANGUAGES = (1280, 390), ("light", "dark"), ("en", "ja")
 # What the documentation shows, in English, light, 1280 px wide, down to this many pixels.
 PICTURES = REPOSITORY / "docs" / "images"
 SHOWN = {"leaderboard": 1000, "job-running": 1000, "compare": 1180, "submit": 1080, "status": 900}
-OWN = ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "UPLOAD_TEMP_DIR", "MLFLOW_EXPERIMENT_PREFIX")
+OWN = (
+    "UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "GROUND_TRUTH_ROOT", "SCORER_ROOT", "UPLOAD_TEMP_DIR",
+    "MLFLOW_EXPERIMENT_PREFIX",
+)  # fmt: skip
 
 
 @contextmanager

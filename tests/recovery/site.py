@@ -103,7 +103,15 @@ class Site:
         addresses = self.servers.start()
         roots = {
             name: str(self.folder / name.lower())
-            for name in ("UPLOAD_ROOT", "ARTIFACT_ROOT", "WORK_ROOT", "DATASET_ROOT", "STATIC_ROOT")
+            for name in (
+                "UPLOAD_ROOT",
+                "ARTIFACT_ROOT",
+                "WORK_ROOT",
+                "DATASET_ROOT",
+                "GROUND_TRUTH_ROOT",
+                "SCORER_ROOT",
+                "STATIC_ROOT",
+            )
         }
         for root in roots.values():
             Path(root).mkdir(parents=True, exist_ok=True)

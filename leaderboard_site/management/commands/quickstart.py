@@ -1,6 +1,7 @@
 """`manage.py quickstart`: what `make run` does once everything is up."""
 
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,10 +16,16 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from jobs.models import Job
 from leaderboard_site.client import Client, Refused
+from leaderboards.hiding import hide_labels
 from leaderboards.models import Leaderboard
 from leaderboards.services import create_leaderboard
 
 SLUG = "textures"
+HIDDEN_SLUG = "textures-hidden"
+HIDDEN_DESCRIPTION = """\
+The same surfaces, **scored by the platform**: the test images have neutral names and no labels. Runs leave predictions in
+`predictions/`, and the platform compares them with labels that no run sees. All examples of the repository do so.
+"""
 EXAMPLES = settings.BASE_DIR / "examples"
 DESCRIPTION = """\
 Find what is wrong with a surface, having seen only good ones. Three real textures (**brick, grass, gravel**) with
@@ -54,10 +61,7 @@ class Command(TaughtCommand):
             passwords = {
                 name: self._person(name, is_operator=name == "operator") for name in ("operator", "participant")
             }
-            if not Leaderboard.objects.filter(slug=SLUG).exists():
-                create_leaderboard(
-                    slug=SLUG, title="Texture defects", description=DESCRIPTION, dataset=SLUG, metrics=METRICS
-                )
+            self._make_boards()
         client = Client(options["url"])
         try:
             client.login("participant", passwords["participant"])
@@ -65,6 +69,7 @@ class Command(TaughtCommand):
                 self.stdout.write("  The sample submission has run before; it keeps its rank.")
             else:
                 self._submit_sample(client)
+                self._submit_to_hidden(client)
             self._show(client, passwords)
         except Refused as refusal:
             raise CommandError(f"The site refused: {refusal}") from refusal
@@ -84,6 +89,21 @@ class Command(TaughtCommand):
         made = subprocess.run([settings.RUNNER_PYTHON, script, target], capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise CommandError(f"{script} ended with {made.returncode}:\n{made.stderr[-2000:]}")
+
+    def _make_boards(self) -> None:
+        if not Leaderboard.objects.filter(slug=SLUG).exists():
+            create_leaderboard(
+                slug=SLUG, title="Texture defects", description=DESCRIPTION, dataset=SLUG, metrics=METRICS
+            )
+        if not (settings.GROUND_TRUTH_ROOT / HIDDEN_SLUG).exists():
+            data = settings.DATASET_ROOT / HIDDEN_SLUG
+            shutil.rmtree(data, ignore_errors=True)  # without its labels it is of no use
+            hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, settings.GROUND_TRUTH_ROOT / HIDDEN_SLUG)
+        if not Leaderboard.objects.filter(slug=HIDDEN_SLUG).exists():
+            create_leaderboard(
+                slug=HIDDEN_SLUG, title="Texture defects, hidden labels", description=HIDDEN_DESCRIPTION,
+                dataset=HIDDEN_SLUG, scorer="anomaly_detection", ground_truth=HIDDEN_SLUG, metrics=METRICS,
+            )  # fmt: skip
 
     def _person(self, name: str, *, is_operator: bool) -> str:
         """Make the person if missing; the password, which is kept in var/ where only this user can read it."""
@@ -114,6 +134,13 @@ class Command(TaughtCommand):
             told = client.json("GET", f"/api/jobs/{job['job_id']}/status")
             raise CommandError(f"The sample ended as {status}: {told.get('error_code')}: {told.get('error_message')}")
 
+    def _submit_to_hidden(self, client: Client) -> None:
+        """The quick baseline, which nobody waits for: it is scored while one reads on."""
+        folder = EXAMPLES / "mean_image"
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".py", ".yaml"))
+        submission = client.submit(files, leaderboard=HIDDEN_SLUG, metadata='{"example": "mean_image"}')
+        client.json("POST", "/api/jobs", {"submission_id": submission["submission_id"]})
+
     def _show_log(self, part: str) -> None:
         for line in part.splitlines():
             self.stdout.write(f"    | {line}")
@@ -124,6 +151,7 @@ class Command(TaughtCommand):
         for entry in board["entries"][:10]:
             self.stdout.write(f"    {entry['rank']:>3}. {entry['user_id']:<20} {entry['score']:.4f}")
         self.stdout.write(f"\n  Open     {client.url}/leaderboards/{SLUG}/")
+        self.stdout.write(f"           {client.url}/leaderboards/{HIDDEN_SLUG}/  scored on labels that no run sees")
         self.stdout.write(f"  Sign in  {client.url}/login/  as participant with password {passwords['participant']}")
         self.stdout.write(f"  Operate  {client.url}/admin/  as operator with password {passwords['operator']}")
         self.stdout.write(f"  MLflow   {settings.MLFLOW_PUBLIC_URL}    API  {client.url}/api/docs")
