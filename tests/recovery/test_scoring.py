@@ -51,17 +51,3 @@ def test_kill_of_the_worker_while_it_scores(site, scored):
     assert (row["status"], row["attempt"], row["losses"], row["score"]) == ("completed", 2, 1, 0.25)
     assert job.effects() == (1, 1, 1)
     assert not living(scored)
-
-
-def test_cancel_and_drain_while_it_scores(site, scored):
-    worker, job = site.ready_worker(), site.submit(code=RUN)
-    wait_for(lambda: living(scored), seconds=60, what="the scorer runs")
-    assert site.call("POST", f"/jobs/{job.id}/cancel", job.user)[0] == 202
-    job.wait_final(seconds=30)
-    assert (job.status, job.effects()) == ("cancelled", (0, 0, 0))
-    wait_for(lambda: not living(scored), seconds=10)
-    again = site.submit(code=RUN)
-    wait_for(lambda: living(scored), seconds=60, what="the scorer runs")
-    assert site.drain_now().wait(60) == 0
-    assert worker.wait(20) == 0 and not living(scored)
-    assert (again.status, again.row()["releases"]) == ("pending", 1)
