@@ -38,7 +38,7 @@ def tool() -> Callable[..., subprocess.CompletedProcess[str]]:
         if not program.exists():
             pytest.skip(f"{program} is missing: python -m leaderboard_site.embedded.environments deploy")
         return subprocess.run(
-            [str(program), *words], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False, **options
+            [str(program), *words], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False, **options
         )
 
     return run

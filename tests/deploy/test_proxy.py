@@ -49,7 +49,7 @@ def proxy(tool, tmp_path_factory) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 180
             while status(health) != 200 or status(url) != 200:
                 assert process.poll() is None and time.monotonic() < deadline, "the proxy did not come up"
                 time.sleep(0.1)
