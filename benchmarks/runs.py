@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from benchmarks.servers import OurSite
 from benchmarks.table import Row, median, milliseconds
+from jobs.execution.client import Nursery
+from jobs.execution.spec import RunSpec
 from leaderboard_site.client import Client
 from leaderboard_site.embedded import environments
 from leaderboard_site.embedded.locations import REPOSITORY
@@ -33,6 +36,7 @@ def run_rows(ours: OurSite, folder: Path, *, rounds: int, is_short: bool) -> lis
     ours.open_worker()
     client = ours.client()
     rows = [_first_line(client, folder, count=rounds * 4), _sandbox_start(folder, count=rounds * 4)]
+    rows.append(_staged_start(folder, count=rounds * 4))
     rows.append(_throughput(ours, folder, jobs=40 if is_short else 150, rounds=2 if is_short else 3))
     rows.append(_share(client, folder, count=1 if is_short else 3))
     ours.close("worker")
@@ -79,6 +83,52 @@ def _sandbox_start(folder: Path, *, count: int) -> Row:
         milliseconds(outside),
         inside / outside,
     )
+
+
+def _staged_start(folder: Path, *, count: int) -> Row:
+    """The same for a sandbox that was made ahead, as a worker's next one is: from the word to the program's first line."""
+    nursery = Nursery()
+    inside, outside = [], []
+    try:
+        for number in range(count):
+            place = _empty_run(Path(tempfile.mkdtemp(prefix="staged-", dir=folder)))
+            spec = RunSpec(
+                run_id=f"staged-{number}",
+                executor="bubblewrap",
+                python=str(environments.python("runner")),
+                code_dir=str(place / "code"),
+                config_path=str(place / "config.yaml"),
+                run_dir=str(place / "run"),
+            )
+            with nursery.supervisor() as supervisor:
+                supervisor.stage(spec)
+                time.sleep(0.3)
+                (place / "code" / "main.py").write_text(_FIRST_LINE + _LEAVE)
+                began = time.monotonic()
+                supervisor.run(spec)
+                result = supervisor.wait(30)
+            if result is None or not result.succeeded:
+                raise RuntimeError(f"a staged run ended as {result}")
+            first = json.loads((place / "run" / "metrics.json").read_text())["params"]["first"]
+            inside.append(first - began)
+            outside.append(_bare_python())
+    finally:
+        nursery.close()
+    return Row(
+        "staged sandbox: from the word to the first line over bare",
+        milliseconds(median(inside)),
+        milliseconds(median(outside)),
+        median(inside) / median(outside),
+    )
+
+
+def _empty_run(place: Path) -> Path:
+    """The folders of a run, readable for the sandbox's user."""
+    place.chmod(0o755)
+    for name in ("code", "run"):
+        (place / name).mkdir()
+    (place / "config.yaml").write_text("")
+    return place
 
 
 def _throughput(ours: OurSite, folder: Path, *, jobs: int, rounds: int) -> Row:
@@ -158,10 +208,7 @@ class BareSandbox:
         self.folder = folder
 
     def __enter__(self) -> BareSandbox:
-        place = Path(tempfile.mkdtemp(prefix="bare-", dir=self.folder))
-        for name in ("code", "run"):
-            (place / name).mkdir()
-        (place / "config.yaml").write_text("")
+        place = _empty_run(Path(tempfile.mkdtemp(prefix="bare-", dir=self.folder)))
         (place / "code" / "main.py").write_text("pass\n")
         command = [sys.executable, "-m", "benchmarks.bare_sandbox", str(environments.python("runner")), str(place)]
         self.process = subprocess.Popen(
