@@ -6,6 +6,7 @@ looks by itself every POLL_SECONDS.
 """
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -62,6 +63,9 @@ class WakeUpWorker(SimpleWorker):
         signal.signal(signal.SIGINT, self._on_stop)
         pulse.on_stop = self.runner.stop_now
         pulse.start()
+        # What is loaded by now stays: collections need not look through it between jobs.
+        gc.collect()
+        gc.freeze()
         done = 0
         try:
             while not self._must_stop(pulse):
