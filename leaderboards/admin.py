@@ -32,6 +32,8 @@ class LeaderboardFilter(FewFilter):
 
 @admin.register(Leaderboard)
 class LeaderboardAdmin(OperatedAdmin):
+    change_form_template = "admin/console/leaderboard.html"
+    change_list_template = "admin/console/leaderboards.html"
     list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at", "is_paused"]
     list_select_related = ["pause"]
     search_fields = ["title"]

@@ -15,7 +15,7 @@ class ConsoleSite(AdminSite):
 
     def get_urls(self) -> list[Any]:
         # Imported here: the views need the models, which are not there yet when the admin's app is made.
-        from leaderboard_site.console import views
+        from leaderboard_site.console import leaderboard_files, views
 
         own: list[URLPattern] = [
             path("status/", self.admin_view(views.status), name="status"),
@@ -25,6 +25,12 @@ class ConsoleSite(AdminSite):
             path("operations/plan/", self.admin_view(views.plan), name="operation_plan"),
             path("operations/<uuid:operation_id>/", self.admin_view(views.operation), name="operation"),
             path("operations/<uuid:operation_id>/part/", self.admin_view(views.operation_part), name="operation_part"),
+            path("leaderboard-file/", self.admin_view(leaderboard_files.take_in), name="leaderboard_import"),
+            path(
+                "leaderboard-file/<int:leaderboard_id>/",
+                self.admin_view(leaderboard_files.export),
+                name="leaderboard_export",
+            ),
         ]
         return own + super().get_urls()
 
