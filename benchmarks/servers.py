@@ -115,10 +115,21 @@ class OurSite(Site):
         self.flush()
 
     def forget_all(self) -> None:
-        self.sql(f"TRUNCATE {_TABLES} CASCADE")
+        self._truncate()
         self.flush()
         for path in (self.locations.var / "uploads").glob("*.*"):
             path.unlink()
+
+    def _truncate(self) -> None:
+        """Requests whose client has gone may still be in hand, and hold what this waits for."""
+        for left in reversed(range(20)):
+            try:
+                self.sql(f"TRUNCATE {_TABLES} CASCADE")
+                return
+            except psycopg.errors.DeadlockDetected:
+                if not left:
+                    raise
+                time.sleep(0.5)
 
     def flush(self) -> None:
         with redis.Redis.from_url(self.locations.redis_url()) as connection:

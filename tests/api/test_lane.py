@@ -156,12 +156,61 @@ def test_maintenance_and_the_switch_close_the_lane(api, site, user, settings, tm
     assert api.client.answered == 0
 
 
-@pytest.mark.parametrize("status", ["running", "completed"])
-def test_a_status_is_one_query(api, user, django_assert_num_queries, status):
+@pytest.fixture
+def statements(monkeypatch):
+    """The first words of what goes to PostgreSQL: the lane's statements and the ORM's."""
+    sent, execute = [], psycopg.Cursor.execute
+
+    def counted(self, query, *values, **options):
+        sent.append(str(query).split(None, 1)[0])
+        return execute(self, query, *values, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", counted)
+    return sent
+
+
+@pytest.mark.parametrize("status", ["running", "completed", "failed"])
+def test_a_status_is_one_statement(api, user, statements, status):
     job = JobFactory(user=user, status=status)
-    with django_assert_num_queries(0):  # of the ORM's: the lane's own is not one of them
-        assert api.get(status_of(job)).status_code == 200
-    assert api.client.answered == 1
+    statements.clear()
+    assert api.get(status_of(job)).status_code == 200
+    assert (api.client.answered, statements) == (1, ["SELECT"])
+
+
+def test_a_new_job_is_two_statements_and_a_commit(api, user, statements):
+    submission = SubmissionFactory(user=user)
+    statements.clear()
+    assert api.enqueue(submission).status_code == 202
+    assert (api.client.answered, [word for word in statements if word not in ("SAVEPOINT", "RELEASE")]) == (
+        1,
+        ["SELECT", "INSERT"],
+    )
+
+
+def test_a_submission_is_three_statements_and_a_commit(api, statements):
+    statements.clear()
+    assert api.submit().status_code == 201
+    assert (api.client.answered, [word for word in statements if word not in ("SAVEPOINT", "RELEASE")]) == (
+        1,
+        ["SELECT", "SELECT", "INSERT"],
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_thirty_jobs_wait_is_one_reading_of_the_queue(user, settings, django_assert_num_queries):
+    settings.WAITING_VIEW_SECONDS = 3600
+    jobs = [JobFactory(user=user) for _ in range(30)]
+    secret = create_token(user, name="x")[1]
+    calls = [recognise("GET", status_of(job), {"authorization": f"Bearer {secret}"}, b"") for job in jobs]
+    with django_assert_num_queries(6):  # the queue, workers, pauses, images, recent ends, running jobs
+        answers = answer_all(calls[0].route, calls)
+    assert sorted(json.loads(answer.body)["waiting"]["position"] for answer in answers) == list(range(1, 31))
+    # A newer one has it read again; those before are told from the new reading.
+    newer = recognise("GET", status_of(JobFactory(user=user)), {"authorization": f"Bearer {secret}"}, b"")
+    with django_assert_num_queries(6):
+        assert json.loads(answer_all(newer.route, [newer])[0].body)["waiting"]["position"] == 31
+    with django_assert_num_queries(0):
+        assert json.loads(answer_all(newer.route, calls)[0].body)["waiting"]["position"] == 1
 
 
 def test_behind_tls_the_lane_is_strict_about_it(api, site, user, settings):
@@ -320,19 +369,6 @@ def test_a_commit_whose_answer_is_lost_is_never_tried_again(user, monkeypatch):
     assert (answer.status, dict(answer.headers)["Retry-After"]) == (503, "10")
     assert json.loads(answer.body)["code"] == "unavailable"
     assert Job.objects.filter(user=user).count() == 1
-
-
-def test_a_new_job_is_two_statements_and_a_commit(api, user):
-    submission = SubmissionFactory(user=user)
-    counted = []
-    execute = psycopg.Cursor.execute
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            psycopg.Cursor, "execute", lambda self, *a, **k: (counted.append(a[0]), execute(self, *a, **k))[1]
-        )
-        assert api.enqueue(submission).status_code == 202
-    assert api.client.answered == 1
-    assert [str(one).split()[0] for one in counted if "SAVEPOINT" not in str(one)] == ["SELECT", "INSERT"]
 
 
 @pytest.mark.django_db(transaction=True)
