@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.curves import CurveChart, draw, run_points
+from jobs.curves import MOST_TABLES, CurveChart, draw, run_points
 from jobs.models import Job
 from jobs.queries import progress_of
 
 MOST_CHARTS = 12
-MOST_TABLES = 4
 MOST_PICTURES = 12
 # Of each of up to eight lines in a chart.
 LINE_POINTS = 48

@@ -4,11 +4,15 @@ import os
 import shutil
 
 import pytest
+from django.utils import translation
 from playwright.sync_api import expect, sync_playwright
 
 from accounts.tests.factories import PASSWORD
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# On a busy machine a page may take that long; nothing is waited for longer than it takes.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 SWITCHES = [
     "no-sandbox",
     "disable-gpu",
@@ -22,6 +26,12 @@ SWITCHES = [
 
 def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{switch}" for switch in SWITCHES])
+
+
+@pytest.fixture(autouse=True)
+def no_language_left_over():
+    """A request leaves its language active in the thread; the next test must not speak it."""
+    translation.deactivate()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +56,7 @@ def open_page(chromium, live_server):
         context = chromium.new_context(**{"base_url": live_server.url, "locale": "en-US", **options})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda message: complaints.append(message.text) if "Policy" in message.text else None)
         page.on("request", lambda sent: None if sent.url.startswith(live_server.url) else complaints.append(sent.url))

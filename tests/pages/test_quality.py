@@ -33,6 +33,12 @@ def test_every_page_is_accessible_light_and_steady(open_page, settings, language
             page.set_viewport_size({"width": 1280, "height": 900})
             if complaints:
                 found[name] = complaints
+        if user is not None:
+            page.goto("/account/")
+            page.fill("#id_name", "shown once")
+            page.press("#id_name", "Enter")
+            expect(page.locator("#secret")).to_be_visible()
+            found |= {"token": told} if (told := cost(page) + accessibility(page)) else {}
     assert found == {}
 
 
