@@ -80,7 +80,7 @@ restore-drill: ## A site with data backed up, destroyed, restored and compared b
 	@$(ENVIRONMENTS) dev mlflow runner
 	@$(DEV) -W ignore -m tests.restore.drill
 
-images-drill: ## Build the images without a registry, run the compose file's services as it says (root, podman; ten minutes)
+images-drill: ## Build the images without a registry, run the compose file's services as it says (root, podman; five minutes to half an hour)
 	@$(ENVIRONMENTS) dev deploy
 	@$(DEV) -W ignore -m tests.images.drill $(ARGS)
 
