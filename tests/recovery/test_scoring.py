@@ -37,7 +37,9 @@ def scored(site, request):
     (site.folder / "ground_truth_root" / "labels").mkdir(parents=True, exist_ok=True)
     scorer = site.folder / "scorer_root" / marker
     scorer.mkdir(parents=True)
-    (scorer / "main.py").write_text(f"MARKER = {marker!r}\n{SCORER}".replace("SECONDS", str(getattr(request, "param", 4))))
+    (scorer / "main.py").write_text(
+        f"MARKER = {marker!r}\n{SCORER}".replace("SECONDS", str(getattr(request, "param", 4)))
+    )
     board = "UPDATE leaderboards_leaderboard SET scorer = %s, ground_truth = %s WHERE slug = 'default'"
     site.sql(board, f"own/{marker}", "labels")
     yield marker
