@@ -63,6 +63,11 @@ class ArchiveLimits:
     path_bytes: int = 240
     seconds: float = 60
 
+    @property
+    def path_characters(self) -> int:
+        """What is longer cannot become a path: NFC shortens a name three times at the most."""
+        return 4 * self.path_bytes
+
 
 DEFAULT_LIMITS = ArchiveLimits()
 

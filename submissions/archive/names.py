@@ -20,8 +20,8 @@ def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
     def refuse_name(sentence: object, **parameters: object) -> None:
         refuse(sentence, "bad_file_name", name=printable(path), **parameters)
 
-    # Before anything that costs more than its length: NFC shortens a name three times at the most.
-    if len(path) > 4 * limits.path_bytes:
+    # Before anything that costs more than its length.
+    if len(path) > limits.path_characters:
         refuse_name(
             gettext_lazy("The name %(name)s has %(count)d characters; a path may have at most %(most)d bytes."),
             count=len(path),
@@ -91,7 +91,8 @@ def is_junk(path: str, *, is_directory: bool) -> bool:
 
 
 class Tree:
-    """The names of one archive so far. No two may be one name to a file system that folds case or form."""
+    """The names of one archive so far. No two may be one name to a file system that folds case or form, or that drops dots
+    and spaces at the end."""
 
     def __init__(self, limits: ArchiveLimits) -> None:
         self._limits = limits
@@ -148,7 +149,9 @@ class Tree:
 
 
 def _fold(path: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+    # Windows drops them, and people do not see them. A part of nothing else (`...`) stays as it is.
+    return "/".join(part.rstrip(". ") or part for part in folded.split("/"))
 
 
 def _refuse_pair(sentence: object, path: str, other: str) -> None:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from django.utils.translation import gettext_lazy
 
 from submissions.archive.limits import CHUNK_BYTES, Budget, Member, printable, refuse
-from submissions.archive.names import decode_name
+from submissions.archive.names import check_path, decode_name
 from submissions.archive.streams import read_fully
 
 _END = struct.Struct("<4s4H2LH")
@@ -86,6 +86,9 @@ def _read_directory(file: BinaryIO, budget: Budget) -> tuple[list[_Entry], int]:
         if fixed[0] != b"PK\1\2" or position > end:
             refuse(gettext_lazy("The directory of the archive is damaged."))
         entries.append(_directory_entry(fixed, read_fully(file, variable_bytes)))
+        # All names are kept until the last is read: 1 500 of 64 KiB would be as many megabytes as an upload may have.
+        if len(entries[-1].name) > budget.limits.path_characters:
+            check_path(entries[-1].name, budget.limits)
     if position != end:
         refuse(gettext_lazy("The directory of the archive has more in it than it says."))
     entries.sort(key=lambda entry: entry.header_offset)
@@ -158,11 +161,15 @@ def _directory_entry(fixed: tuple[int, ...], variable: bytes) -> _Entry:
     entry = _Entry(raw_name, name, flags, method, crc, packed, size, offset, attributes >> 16)
     if disk != 0:
         refuse(gettext_lazy("%(name)s is in another part of a zip that was split."), name=printable(name))
+    _check_second_name(name, raw_name, extra)
+    _check_entry(entry)
+    return entry
+
+
+def _check_second_name(name: str, raw_name: bytes, extra: dict[int, bytes]) -> None:
     unicode_path = extra.get(_UNICODE_PATH_EXTRA)
     if unicode_path is not None and unicode_path[5:] != raw_name:
         refuse(gettext_lazy("%(name)s has two different names."), "bad_file_name", name=printable(name))
-    _check_entry(entry)
-    return entry
 
 
 def _check_entry(entry: _Entry) -> None:
@@ -271,7 +278,10 @@ def _check_local_header(file: BinaryIO, entry: _Entry) -> bool:
     fixed = _LOCAL.unpack(_read_at(file, entry.header_offset, _LOCAL.size, shown))
     signature, _, flags, method, _, _, crc, packed, size, name_bytes, extra_bytes = fixed
     variable = read_fully(file, name_bytes + extra_bytes)
-    size, packed = _zip64(entry.name, _extra_fields(entry.name, variable[name_bytes:]), [size, packed])
+    extra = _extra_fields(entry.name, variable[name_bytes:])
+    size, packed = _zip64(entry.name, extra, [size, packed])
+    # Programs that read a zip from its first byte see no other names than these.
+    _check_second_name(entry.name, entry.raw_name, extra)
     entry.data_offset = entry.header_offset + _LOCAL.size + name_bytes + extra_bytes
     has_descriptor = bool(flags & _DESCRIPTOR_FLAG)
     told = [(crc, entry.crc), (packed, entry.packed_bytes), (size, entry.file_bytes)]
