@@ -1,7 +1,11 @@
 """The sandbox as the settings describe it: which executor, which image, and whether it is tight."""
 
+import subprocess
+from collections.abc import Iterable
+
 from django.conf import settings
 
+from jobs.execution import engine
 from jobs.execution.preflight import Probe, is_tight, probe
 from jobs.execution.spec import Container
 from jobs.execution.told import Told as _
@@ -29,6 +33,24 @@ def probe_sandbox(image: str = "") -> list[Probe]:
     return probe(
         settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, container=container(image)
     )
+
+
+def import_problem(modules: Iterable[str], image: str = "") -> str:
+    """Why a run here, in this image or the default one, could not import these; empty when it can."""
+    program = f"import {', '.join(modules)}"
+    inside = container(image)
+    try:
+        if inside is not None:
+            answer = engine.run_python(inside, program)
+        else:
+            answer = subprocess.run(
+                [settings.RUNNER_PYTHON, "-I", "-c", program], stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, errors="replace", timeout=30, check=False,
+            )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)[:300]
+    said = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
+    return said[-1][:300] if answer.returncode else ""
 
 
 class Images:

@@ -97,6 +97,9 @@ class JobStatus(serializers.Serializer):
     error_code = serializers.CharField(required=False)
     error_message = serializers.CharField(required=False)
     cancel_requested_at = serializers.DateTimeField(required=False)
+    scoring_started_at = serializers.DateTimeField(
+        required=False, help_text="Only while it runs: the submission has ended, the scorer is at work."
+    )
     waiting = WaitingShown(required=False, help_text="Only while pending.")
 
 

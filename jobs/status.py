@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any, Protocol
 
+from jobs.models import Status
 from jobs.waiting import PendingJob, waiting
 
 
@@ -21,6 +22,8 @@ class ShownJob(PendingJob, Protocol):
     def error_in_words(self) -> str: ...
     @property
     def cancel_requested_at(self) -> datetime | None: ...
+    @property
+    def scoring_started_at(self) -> datetime | None: ...
 
 
 def status_shown(job: ShownJob) -> dict[str, Any]:
@@ -35,6 +38,9 @@ def status_shown(job: ShownJob) -> dict[str, Any]:
         answer |= {"error_code": job.error_code, "error_message": job.error_in_words}
     if job.cancel_requested_at:
         answer["cancel_requested_at"] = job.cancel_requested_at
+    # A scored job is still running for everyone who waits for its end; this says which of its two steps.
+    if job.status == Status.RUNNING and job.scoring_started_at:
+        answer["scoring_started_at"] = job.scoring_started_at
     if (why := waiting(job)) is not None:
         answer["waiting"] = {"position": why.position, "reason": why.reason, "expected_start": why.expected_start}
     return answer

@@ -245,7 +245,9 @@ def _advice(refused: Refused) -> str:
 
 
 def _size(count: int) -> str:
-    return f"{count} bytes" if count < 10_000 else f"{count / 1024**2:.1f} MiB"
+    if count < 1024**2:
+        return f"{count} bytes" if count < 10_000 else f"{count / 1024:.1f} KiB"
+    return f"{count / 1024**2:.1f} MiB"
 
 
 def _in_words(told: dict[str, Any]) -> str:

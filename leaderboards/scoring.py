@@ -28,6 +28,8 @@ class BuiltIn:
     # What a run must leave below predictions/.
     leaves: str | Promise
     metrics: tuple[str, ...]
+    # What it imports beyond the standard library, which is looked for where it will run.
+    modules: tuple[str, ...] = ()
 
 
 BUILT_IN = {
@@ -40,6 +42,7 @@ BUILT_IN = {
                 "predictions.csv with the columns image and score, and for pixel metrics a grey PNG in maps/ for each image"
             ),
             ("image_auc", "image_f1", "pixel_auc", "pixel_pro"),
+            modules=("numpy", "cv2"),
         ),
         BuiltIn(
             "classification",

@@ -57,6 +57,12 @@ def has_image(container: Container) -> bool:
     return _ask(container, "image", "inspect", container.image).returncode == 0
 
 
+def run_python(container: Container, program: str) -> subprocess.CompletedProcess[str]:
+    """One of our own programs in the image, without anything of this machine: to find out what the image has."""
+    options = ["--rm", "--pull", "never", "--network", "none", "--read-only", "--cap-drop", "ALL"]
+    return _ask(container, "run", *options, "--entrypoint", container.python, container.image, "-c", program)
+
+
 def state(container: Container, name: str) -> State | None:
     """How the container is, None when there is none."""
     wanted = "{{.State.Running}} {{.State.StartedAt.Year}} {{.State.ExitCode}}"

@@ -1,8 +1,12 @@
 """What a scorer's end means, and which jobs count on a board that has one."""
 
+import ast
 import json
+import sys
+from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from accounts.tests.factories import UserFactory
@@ -18,6 +22,7 @@ from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import scoring as doctor
 from leaderboards.checks import hidden_labels_lie_apart
 from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.scoring import BUILT_IN
 from leaderboards.services import copy_leaderboard, rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
@@ -193,3 +198,45 @@ def test_doctor_finds_labels_that_are_missing_open_or_seen_by_runs(board, settin
     assert any("copy.txt" in what for _, what in found())
     (tmp_path / "truth").chmod(0o755)
     assert any("others on this machine can enter" in what for _, what in found())
+
+
+def test_doctor_looks_whether_the_platforms_scorer_can_import_what_it_needs(settings, tmp_path):
+    settings.GROUND_TRUTH_ROOT, settings.DATASET_ROOT = tmp_path / "truth", tmp_path / "data"
+    (tmp_path / "truth").mkdir(mode=0o700)
+    (tmp_path / "truth" / "labels").mkdir()
+    (tmp_path / "truth" / "labels" / "labels.csv").write_text("image,defect,mask,height,width\n")
+    LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auc"}])
+
+    def found():
+        report = Found("scoring")
+        doctor(report)
+        return [(finding.state, finding.what, finding.mend) for finding in report.findings]
+
+    assert [state for state, _, _ in found()] == ["ok"]
+    bare = tmp_path / "runner" / "bin" / "python"
+    bare.parent.mkdir(parents=True)
+    bare.write_text(f'#!/bin/sh\nexec {settings.RUNNER_PYTHON} -S "$@"\n')
+    bare.chmod(0o755)
+    settings.RUNNER_PYTHON = str(bare)
+    ((state, what, mend),) = found()
+    assert state == "wrong" and f"needs numpy and cv2, and RUNNER_PYTHON ({bare}) says: ModuleNotFoundError" in what
+    assert "requirements/runner.txt" in mend
+    # In a container it is the image's Python that counts: the engine is asked, with the image that would score.
+    (tmp_path / "podman").write_text('#!/bin/sh\necho "ImportError: $*" >&2; exit 1\n')
+    (tmp_path / "podman").chmod(0o755)
+    settings.EXECUTOR, settings.CONTAINER_ENGINE = "container", str(tmp_path / "podman")
+    settings.SCORING_IMAGE = "localhost/scoring:1"
+    ((state, what, mend),) = found()
+    assert (state, "and the image localhost/scoring:1 says: ImportError: " in what) == ("wrong", True)
+    assert what.endswith("localhost/scoring:1 -c import numpy, cv2") and "--network none" in what
+    assert "SCORING_IMAGE" in mend
+
+
+def test_what_the_platforms_scorers_import_is_known():
+    folder = Path(settings.BASE_DIR, "scorers")
+    for scorer in BUILT_IN.values():
+        tree = list(ast.walk(ast.parse((folder / f"{scorer.name}.py").read_text())))
+        names = {alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names}
+        names |= {str(node.module) for node in tree if isinstance(node, ast.ImportFrom)}
+        ours = {path.stem for path in folder.glob("*.py")}
+        assert names - sys.stdlib_module_names - ours == set(scorer.modules), scorer.name

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from jobs.sandbox import import_problem
 from jobs.scoring import Scoring, ScoringUnavailable, scoring_of
 from leaderboard_site.doctor.findings import Found
 from leaderboards.models import Leaderboard
@@ -48,8 +49,23 @@ def _board(found: Found, board: Leaderboard) -> None:
         found.warning(f"{board.slug} has a scorer, but no metric to rank by", "add one in the admin")
     if board.dataset and (place := _seen_by_runs(board, scored)):
         found.wrong(f"{board.slug}: runs see the answers: {place}", f"take it out of {settings.DATASET_ROOT}")
+    _program(found, board)
     if len(found.findings) == before:
         found.ok(f"{board.slug}: {board.scorer}, on labels that its data set does not have")
+
+
+def _program(found: Found, board: Leaderboard) -> None:
+    """Whether the platform's own scorer finds its modules where it will run; of an organizer's nobody knows them."""
+    modules = BUILT_IN[board.scorer].modules if board.scorer in BUILT_IN else ()
+    image = settings.SCORING_IMAGE or board.image
+    if not modules or not (problem := import_problem(modules, image)):
+        return
+    if settings.EXECUTOR == "container":
+        where = f"the image {image or settings.CONTAINER_IMAGE}"
+        mend = "SCORING_IMAGE=an image that has them; docker/runner-image NAME podman python3-numpy python3-opencv"
+    else:
+        where, mend = f"RUNNER_PYTHON ({settings.RUNNER_PYTHON})", "pip install -r requirements/runner.txt, there"
+    found.wrong(f"{board.slug}: {board.scorer} needs {' and '.join(modules)}, and {where} says: {problem}", mend)
 
 
 def _seen_by_runs(board: Leaderboard, scored: Scoring) -> str:

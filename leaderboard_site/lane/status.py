@@ -28,7 +28,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (SELECT FROM accounts_user WHERE id = token.user_id AND is_active LIMIT 1) person
 CROSS JOIN LATERAL (
     SELECT id, status, run_id, created_at, updated_at, error_code, error_message, error_told, cancel_requested_at, leaderboard_id,
-           resource_class, available_at, losses
+           resource_class, available_at, losses, scoring_started_at
     FROM jobs_job WHERE id = asked.job_id AND user_id = token.user_id LIMIT 1
 ) job
 """
@@ -50,6 +50,7 @@ class JobRow(NamedTuple):
     resource_class: str
     available_at: datetime
     losses: int
+    scoring_started_at: datetime | None
 
     @property
     def error_in_words(self) -> str:

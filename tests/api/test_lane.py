@@ -73,6 +73,18 @@ def test_why_a_job_ended_is_told_in_the_sites_words(api, site, user):
     assert api.client.answered == 2
 
 
+def test_a_job_that_is_being_scored_says_so_until_it_ends(api, site, user):
+    job = JobFactory(user=user, status="running")
+    assert "scoring_started_at" not in api.get(status_of(job)).json()
+    Job.objects.filter(pk=job.pk).update(scoring_started_at=Now())
+    assert told(api.get(status_of(job))) == told(site.get(status_of(job)))
+    assert api.get(status_of(job)).json()["scoring_started_at"]
+    ended = JobFactory(user=user, status="completed")
+    Job.objects.filter(pk=ended.pk).update(scoring_started_at=Now())
+    assert told(api.get(status_of(ended))) == told(site.get(status_of(ended)))
+    assert "scoring_started_at" not in api.get(status_of(ended)).json()
+
+
 def test_a_job_that_is_to_be_cancelled_says_so(api, site, user):
     job = JobFactory(user=user, status="running")
     Job.objects.filter(pk=job.pk).update(cancel_requested_at=Now())
