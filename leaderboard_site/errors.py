@@ -13,7 +13,7 @@ from django.core.exceptions import (
     TooManyFilesSent,
 )
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -29,6 +29,8 @@ from leaderboard_site.middleware import is_api
 logger = logging.getLogger(__name__)
 
 DATABASE_AWAY = gettext_lazy("The database is not reachable just now. Nothing was stored; try again.")
+# Its sender has gone or stalled: nobody's fault here, and no storage's, though it is an OSError.
+CUT_SHORT = gettext_lazy("The request ended before it was whole. Nothing was stored.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -64,6 +66,8 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     elif isinstance(error, RequestDataTooBig):
         status, code = 413, "too_large"
         message = _("The body: at most %(most)d bytes.") % {"most": settings.DATA_UPLOAD_MAX_MEMORY_SIZE}
+    elif isinstance(error, UnreadablePostError):
+        status, code, message = 400, "invalid", str(CUT_SHORT)
     elif isinstance(error, Http404):
         status, code, message = 404, "not_found", _("No such object, or it is not yours.")
     elif isinstance(error, PermissionDenied):
@@ -196,6 +200,8 @@ class DependencyDownMiddleware:
         if isinstance(exception, RequestRefused):
             status, code = exception.status, exception.code
             return _answer(request, status, exception, code=code, retry_after=exception.retry_after)
+        if isinstance(exception, UnreadablePostError):
+            return _answer(request, 400, CUT_SHORT)
         if isinstance(exception, SuspiciousOperation) or not isinstance(exception, OperationalError | InterfaceError):
             return None
         return database_away(request, exception)

@@ -62,6 +62,9 @@ def _read_body(environ: Environ, headers: dict[str, str], call: Call) -> bool:
     given = headers.get("content-length", "")
     if not (given.isascii() and given.isdigit() and len(given) <= 9) or not desk.may_read(call, int(given)):
         return False
-    body = call.body = environ["wsgi.input"].read(int(given))
+    try:
+        body = call.body = environ["wsgi.input"].read(int(given))
+    except OSError:
+        return False  # stalled, or gone: the site meets it again, and says so
     environ["wsgi.input"] = io.BytesIO(body)
     return len(body) == int(given)

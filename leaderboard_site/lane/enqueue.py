@@ -106,9 +106,9 @@ def answer_all(calls: list[Call]) -> list[Answer | None]:
         first = {wish.call.digest: wish for wish in reversed(wishes)}
         try:
             looked_at, made = _enqueue(list(first.values()))
-        except Error as error:
+        except Exception as error:  # whatever it is, it must not take the answers along of those that are committed
             # Nothing of these is committed, but what came before is: the site has the rest alone.
-            logger.warning("the lane leaves %d jobs to the site: %s", len(wishes), error)
+            logger.warning("the lane leaves %d jobs to the site: %r", len(wishes), error)
             forget()
             break
         for number, one in made.items():
@@ -116,7 +116,9 @@ def answer_all(calls: list[Call]) -> list[Answer | None]:
         for wish in first.values():
             wish.tries += 1
         over = {wish.number for wish in first.values() if wish.number in looked_at or wish.tries >= TRIES}
-        wishes = [wish for wish in wishes if wish.number not in over]
+        # Whom one job was refused, the site has all others of: they would hold up everybody else's answers.
+        refused = {wish.call.digest for wish in first.values() if wish.number in over and wish.number not in made}
+        wishes = [wish for wish in wishes if wish.number not in over and wish.call.digest not in refused]
     return answers
 
 

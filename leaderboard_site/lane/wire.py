@@ -3,13 +3,20 @@
 Stricter than any HTTP parser has to be: whatever is not written in the one plainest way is left to gunicorn's own.
 """
 
+import re
+
+from django.conf import settings
+
 from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise
 
 HEAD_MOST_BYTES = 4000
+# A head that comes in pieces is waited for in the main loop, whatever it asks, so that slow ones hold no thread.
+WAITED_FOR_BYTES = 16 * 1024
+_BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
 
 
 class Incomplete:
-    """The head is known, and its body is not all here."""
+    """The request has begun, and is not all here."""
 
 
 INCOMPLETE = Incomplete()
@@ -18,8 +25,10 @@ INCOMPLETE = Incomplete()
 def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | None:
     """The call with its headers and its request line; None for whatever the lane does not know."""
     if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ")):
-        return None
+        return INCOMPLETE if _has_begun(data) else None
     end = data.find(b"\r\n\r\n", 0, HEAD_MOST_BYTES)
+    if end < 0 and _has_begun(data):
+        return INCOMPLETE
     if end < 0 or (not data.isascii() and not data[:end].isascii()):
         return None
     first, *lines = data[:end].decode("ascii").split("\r\n")
@@ -29,6 +38,8 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
     headers = _headers(lines)
     if headers is None or headers.get("connection", "keep-alive").lower() != "keep-alive":
         return None
+    if "x-forwarded-proto" in headers and settings.SECURE_PROXY_SSL_HEADER is None:
+        return None  # whether it is believed hangs on who sends it, which gunicorn knows
     body = data[end + 4 :]
     if method == "POST":
         length = headers.get("content-length", "")
@@ -40,6 +51,11 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
         return None
     call = recognise(method, path, headers, body)
     return None if call is None else (call, headers, first)
+
+
+def _has_begun(data: bytes) -> bool:
+    """Whether it may be a request whose head is not all here; what is none gunicorn refuses at once."""
+    return len(data) < WAITED_FOR_BYTES and b"\r\n\r\n" not in data and _BEGINNING.match(data) is not None
 
 
 def _headers(lines: list[str]) -> dict[str, str] | None:

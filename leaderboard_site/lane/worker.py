@@ -8,6 +8,8 @@ Set as gunicorn's `worker_class` by leaderboard_site/gunicorn_hooks.py. HTTP/2 a
 import errno
 import queue
 import selectors
+import socket
+import struct
 import threading
 import time
 from datetime import timedelta
@@ -24,24 +26,47 @@ RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
 BODY_CHUNK_BYTES = 64 * 1024
 SWEEP_SECONDS = 1.0
+# A body that sends nothing for so long gives its thread of the pool back.
+STALL_SECONDS = 30
+# How long, and how much, is read of who was refused and sends on: closed at once, it might never see why.
+LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
+# While it ends, nothing wakes the main loop when the last calls are answered.
+LAST_LOOKS_SECONDS = 0.05
 
 
 class LaneConnection(TConn):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.received = b""
+        # What more is read before it is closed; None while it is open.
+        self.lingers: int | None = None
         # Whether a call of it is being answered; cleared and sent under the lock, so that answers keep their order.
         self.is_busy = False
         self.lock = threading.Lock()
 
     def init(self) -> None:
         super().init()
+        if self.is_http2:
+            return
         if self.received:
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.received)
             self.received = b""
         # Bodies come in larger pieces than heads.
         self.parser.unreader.mxchunk = BODY_CHUNK_BYTES
+
+    def close(self, graceful: bool = False) -> None:
+        """gthread waits here, in its main loop, until the other side has closed too: ours lingers beside it."""
+        if not graceful:
+            super().close()
+            return
+        try:
+            self.sock.setblocking(False)
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            super().close()
+        else:
+            self.lingers, self.timeout = LINGER_BYTES, time.monotonic() + LINGER_SECONDS
 
     @property
     def has_more_buffered(self) -> bool:
@@ -66,15 +91,19 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         from leaderboard_site.lane.wire import Incomplete, read_call
 
         self._desk, self._read_call, self._incomplete = desk, read_call, Incomplete
-        self.keepalived_conns = Kept()
-        self._parked: list[LaneConnection] = []
-        self._swept_at = 0.0
-        self._date = (0, "")
-        self._inboxes: dict[str, queue.SimpleQueue[Any]] = {route: queue.SimpleQueue() for route in desk.AT_ONCE}
-        for route, inbox in self._inboxes.items():
-            threading.Thread(target=self._serve, args=(route, inbox), name=f"lane {route}", daemon=True).start()
+        self._prepare()
         wake_up_calls.start_posting()
         super().run()
+
+    def _prepare(self) -> None:
+        self.keepalived_conns = Kept()
+        self._parked: list[LaneConnection] = []
+        self._lingering = Kept()
+        self._swept_at = 0.0
+        self._date = (0, "")
+        self._inboxes: dict[str, queue.SimpleQueue[Any]] = {route: queue.SimpleQueue() for route in self._desk.AT_ONCE}
+        for route, inbox in self._inboxes.items():
+            threading.Thread(target=self._serve, args=(route, inbox), name=f"lane {route}", daemon=True).start()
 
     # --- The main loop's thread ------------------------------------------------------------------------------------
 
@@ -89,6 +118,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
                 raise
             return
         self.nr_conns += 1
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALL_SECONDS, 0))
         conn = LaneConnection(self.cfg, sock, address, listener.getsockname())
         if negotiation.prior_knowledge_allowed(self.cfg, address):
             self.enqueue_req(conn)
@@ -104,6 +134,9 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         if not isinstance(conn, LaneConnection):
             super().on_client_socket_readable(conn, client)
+            return
+        # What happened before it in this round of events may have closed it, or sent it to the pool.
+        if conn not in self.keepalived_conns:
             return
         with conn.lock:
             is_busy = conn.is_busy
@@ -121,8 +154,15 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         if not data:
             self._close(conn)
             return
+        if not conn.received:
+            # From its first byte on, a request has as long as a wait for it: however slowly it comes.
+            conn.set_timeout()
         conn.received += data
-        found = None if conn.has_more_buffered else self._read_call(conn.received)
+        self._judge(conn)
+
+    def _judge(self, conn: LaneConnection) -> None:
+        """What was read goes to the lane, to the pool, or waits for the rest of it."""
+        found = self._read_call(conn.received)
         if found is None:
             self._to_pool(conn)
             return
@@ -151,11 +191,33 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """gthread would wait for more bytes where the next request has come with the last one."""
-        is_kept = self.alive and not fs.cancelled() and fs.exception() is None and fs.result() is True
-        if is_kept and isinstance(conn, LaneConnection) and conn.has_more_buffered:
-            self.enqueue_req(conn)
-        else:
-            super().finish_request(conn, fs)
+        super().finish_request(conn, fs)
+        if not isinstance(conn, LaneConnection):
+            return
+        if conn.lingers is not None:
+            self.nr_conns += 1
+            self._lingering.append(conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+        elif conn in self.keepalived_conns and conn.has_more_buffered:
+            conn.received = conn.parser.unreader.take_buffered()
+            self._judge(conn)
+
+    def _drain(self, conn: LaneConnection, client: Any) -> None:
+        try:
+            data = client.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        conn.lingers = (conn.lingers or 0) - len(data)
+        if not data or conn.lingers <= 0:
+            self._end_lingering(conn)
+
+    def _end_lingering(self, conn: LaneConnection) -> None:
+        self.poller.unregister(conn.sock)
+        self._lingering.remove(conn)
+        self.nr_conns -= 1
+        conn.close()
 
     def _decline(self, conn: LaneConnection) -> None:
         """The lane has no answer: the site has."""
@@ -178,9 +240,24 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
                 else:
                     self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_client_socket_readable, conn))
         if not self.alive:
+            timeout = min(timeout, LAST_LOOKS_SECONDS)
             for conn in [one for one in self.keepalived_conns if not one.is_busy]:
-                self._close(conn)
+                self._let_go(conn)
+        elif self.nr_conns >= self.worker_connections:
+            self._make_room()
         super().wait_for_and_dispatch_events(timeout)
+
+    def _let_go(self, conn: LaneConnection) -> None:
+        """At the end: a request that has come is answered, one that has begun may come; who only waits is closed."""
+        self.on_client_socket_readable(conn, conn.sock)
+        if conn in self.keepalived_conns and not conn.is_busy and not conn.received:
+            self._close(conn)
+
+    def _make_room(self) -> None:
+        """No more connections are taken: those that have waited longest go, so that none can keep all others out."""
+        waiting = sorted((one for one in self.keepalived_conns if not one.is_busy), key=lambda one: one.timeout)
+        for conn in waiting[: max(1, self.worker_connections // 20)]:
+            self._close(conn)
 
     def murder_keepalived(self) -> None:
         now = time.monotonic()
@@ -189,6 +266,8 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         self._swept_at = now
         for conn in [one for one in self.keepalived_conns if not one.is_busy and one.timeout < now]:
             self._close(conn)
+        for conn in [one for one in self._lingering if one.timeout < now]:
+            self._end_lingering(conn)
 
     # --- The lane's threads ----------------------------------------------------------------------------------------
 
@@ -205,23 +284,29 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             for call, answer in zip(calls, answers, strict=True):
                 if answer is None:
                     self.method_queue.defer(self._decline, call.tag[0])
-                else:
+                    continue
+                try:
                     self._send(call, answer)
-            self._count_requests(len(calls))
+                except Exception:  # the same; what is lost is this one's answer
+                    self.log.exception("the lane could not send")
+                    self.method_queue.defer(self._drop, call.tag[0])
+            self._count_requests(sum(answer is not None for answer in answers))
 
     def _send(self, call: Any, answer: Any) -> None:
         conn, headers, line = call.tag
-        message = answer.message(self._about_us())
+        is_last = not self.alive
+        message = answer.message(self._about_us(is_last))
         conn.set_timeout()
         with conn.lock:
             conn.received = b""
-            conn.is_busy = False
             try:
-                is_sent = conn.sock.send(message) == len(message)
+                # So small an answer finds no room only where nobody reads.
+                is_over = conn.sock.send(message) != len(message) or is_last
             except OSError:
-                is_sent = False
-        if not is_sent:
-            # So small an answer finds no room only where nobody reads.
+                is_over = True
+            # Who is dropped stays busy: nothing more is read from it, and nothing follows half an answer.
+            conn.is_busy = is_over
+        if is_over:
             self.method_queue.defer(self._drop, conn)
         self._log(call, answer, headers, line, conn)
 
@@ -229,11 +314,11 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         if conn in self.keepalived_conns:
             self._close(conn)
 
-    def _about_us(self) -> str:
+    def _about_us(self, is_last: bool) -> str:
         now = int(time.time())
         if self._date[0] != now:
-            self._date = (now, f"Server: {SERVER}\r\nDate: {util.http_date()}\r\nConnection: keep-alive\r\n")
-        return self._date[1]
+            self._date = (now, f"Server: {SERVER}\r\nDate: {util.http_date()}\r\nConnection: ")
+        return self._date[1] + ("close\r\n" if is_last else "keep-alive\r\n")
 
     def _log(self, call: Any, answer: Any, headers: dict[str, str], line: str, conn: LaneConnection) -> None:
         method, path, protocol = line.split(" ")

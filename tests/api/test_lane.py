@@ -353,6 +353,72 @@ def test_many_peoples_jobs_are_one_transaction_and_quotas_hold_within_it(user, s
 
 
 @pytest.mark.django_db(transaction=True)
+def test_whatever_goes_wrong_later_what_is_committed_is_answered_and_made_once(user, monkeypatch):
+    """The site makes again what the lane does not answer."""
+    secret, submission = create_token(user, name="x")[1], SubmissionFactory(user=user)
+    insert, times = enqueue._insert, []
+
+    def fails_the_second_time(locked):
+        times.append(1)
+        if len(times) == 2:
+            raise TypeError("unforeseen")
+        return insert(locked)
+
+    monkeypatch.setattr(enqueue, "_insert", fails_the_second_time)
+    answers = answer_all(ENQUEUE, jobs_wanted(*[(secret, submission)] * 3))
+    assert [answer is not None for answer in answers] == [True, False, False]
+    assert Job.objects.filter(user=user).count() == 1
+
+
+def test_who_is_refused_once_holds_nobody_up(user, monkeypatch):
+    """The rest of a refused person's calls are the site's at once: a round each would be a transaction for nothing."""
+    other = UserFactory()
+    secrets = [create_token(one, name="x")[1] for one in (user, other)]
+    closed = SubmissionFactory(user=user, leaderboard=LeaderboardFactory(takes_submissions=False))
+    wanted = [(secrets[0], closed)] * 60 + [(secrets[1], SubmissionFactory(user=other))]
+    rounds, made = [], enqueue._enqueue
+    monkeypatch.setattr(enqueue, "_enqueue", lambda wishes: (rounds.append(len(wishes)), made(wishes))[1])
+    answers = answer_all(ENQUEUE, jobs_wanted(*wanted))
+    assert [answer is not None for answer in answers] == [False] * 60 + [True]
+    assert rounds == [2]
+
+
+def test_one_key_twice_in_a_batch_makes_one_job(api, user):
+    """Of the two that come together one is made; the other finds it, or is told that it asks for something else."""
+    submission = SubmissionFactory(user=user)
+    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/json", "idempotency-key": "k"}
+    bodies = [{"config": {"a": 1}}, {"config": {"a": 1}}, {"config": {"a": 2}}]
+    calls = [
+        recognise("POST", "/api/jobs", headers, json.dumps({"submission_id": str(submission.pk), **body}).encode())
+        for body in bodies
+    ]
+    answers = answer_all(ENQUEUE, calls)
+    assert [answer is not None for answer in answers] == [True, False, False]
+    again = api.enqueue(submission, {"a": 1}, Idempotency_Key="k")
+    assert (again.status_code, again.json()["job_id"]) == (202, json.loads(answers[0].body)["job_id"])
+    assert api.enqueue(submission, {"a": 2}, Idempotency_Key="k").status_code == 409
+    assert Job.objects.filter(user=user).count() == 1
+
+
+def test_a_key_twice_in_an_object_and_odd_letters_are_read_as_the_site_reads_them(api, site, user):
+    submission = SubmissionFactory(user=user)
+    body = b'{"submission_id": "x", "submission_id": "%s", "config": {"a": 1, "a": "\\ud83d\\ude00"}}'
+    body = body.replace(b"%s", str(submission.pk).encode()).replace(b"\\\\", b"\\")
+    answers = [one.client.post("/api/jobs", body, content_type="application/json") for one in (api, site)]
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert [row_of(answer)["config"] for answer in answers] == [{"a": "\U0001f600"}] * 2
+    assert api.client.answered == 1
+
+
+def test_half_of_a_pair_spoils_nobody_elses_job(user):
+    """A lone surrogate: whether the checks or the database refuse it, the neighbours have their answers."""
+    other = UserFactory()
+    calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (user, other)])
+    calls[0].body = calls[0].body[:-1] + b', "config": {"a": "\\ud800"}}'
+    assert [answer is not None for answer in answer_all(ENQUEUE, calls)] == [False, True]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_who_is_locked_by_another_is_left_to_the_site_and_holds_nobody_up(user):
     other = UserFactory()
     calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (user, other)])
