@@ -17,8 +17,15 @@ from accounts.refusals import InvalidInput, RequestRefused, TooLarge
 ENVELOPE_BYTES = 1024 * 1024
 
 
+CHUNK_BYTES = 64 * 1024
+
+
 class LengthRequired(RequestRefused):
     status = 411
+
+
+class UnsupportedEncoding(RequestRefused):
+    status = 415
 
 
 def too_large() -> TooLarge:
@@ -91,15 +98,38 @@ class WholeBody:
 
 
 def refuse_bad_length(request: HttpRequest) -> int:
-    """The announced length of the body; raises when there is none, or when it is too large, before anything is read."""
+    """The announced length of the body; raises when there is none, or when it is too large, before anything is read.
+
+    A body in chunks is read up to the cap and thrown away, so that its sender gets told which of the two it was.
+    """
+    encoding = request.META.get("HTTP_CONTENT_ENCODING", "")
+    if encoding.lower() not in ("", "identity"):
+        raise UnsupportedEncoding(
+            "unsupported_media_type", _("bodies are taken as they are, not compressed."), field="Content-Encoding"
+        )
     announced = request.META.get("CONTENT_LENGTH") or ""
     if not announced.isdigit():
+        if _is_too_large_in_chunks(request):
+            raise too_large()
         raise LengthRequired(
             "length_required", _("must be given; chunked bodies are not taken."), field="Content-Length"
         )
     if int(announced) > settings.UPLOAD_MAX_BYTES + ENVELOPE_BYTES:
         raise too_large()
     return int(announced)
+
+
+def _is_too_large_in_chunks(request: HttpRequest) -> bool:
+    # The server's word that a read ends where the body does; without it, it would wait for what never comes.
+    if not request.META.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" not in request.META:
+        return False
+    left = settings.UPLOAD_MAX_BYTES + ENVELOPE_BYTES
+    try:
+        while left >= 0 and (data := request.META["wsgi.input"].read(CHUNK_BYTES)):
+            left -= len(data)
+    except OSError:  # chunks that are none, or that end early
+        return False
+    return left < 0
 
 
 class UploadParser(MultiPartParser):

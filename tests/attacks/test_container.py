@@ -17,6 +17,7 @@ import pytest
 from jobs.execution import cgroup, engine, janitor, linux, preflight, seccomp
 from jobs.execution import container as executor_module
 from jobs.execution.client import Supervisor
+from jobs.execution.launch import SandboxError
 from jobs.execution.spec import BadSpec, Container, RunSpec
 
 from .conftest import Outcome, build, container, processes_with
@@ -29,6 +30,7 @@ _WORKER = """
 import sys, time
 sys.path.append(sys.argv[1])
 from jobs.execution.client import Supervisor
+from jobs.execution.launch import SandboxError
 from jobs.execution.spec import RunSpec
 supervisor = Supervisor.start()
 supervisor.run(RunSpec.from_json(sys.argv[2]))
@@ -147,6 +149,13 @@ def test_exit_codes_are_the_programs_own(code: int, submit: Submit) -> None:
     """An engine's client ends with 125 to 127 for reasons of its own; of a program they are nothing special."""
     outcome = submit(f"import os; os._exit({code})")
     assert (outcome.result.reason, outcome.result.exit_code) == ("exited", code)
+
+
+def test_an_ordinary_user_has_no_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """podman itself would run them, and on control groups of version 1 without any limit (docs/security.md)."""
+    monkeypatch.setattr(executor_module.os, "geteuid", lambda: 1000)
+    with pytest.raises(SandboxError, match="needs a worker that is root"):
+        executor_module.prepare(build(tmp_path / "run", "", "container"), cgroup.Group())
 
 
 @in_containers
