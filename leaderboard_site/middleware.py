@@ -104,6 +104,10 @@ class SecurityHeadersMiddleware:
         response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        if response.status_code == 304:
+            # It would be read as the length of what was not sent.
+            del response.headers["Content-Length"]
+            return response
         if is_api(request):
             response.headers.setdefault("Cache-Control", "no-store")
             # A page's is set by CommonMiddleware. Without it an answer goes out in chunks.
@@ -127,9 +131,11 @@ class CorsMiddleware:
         origin = request.headers.get("Origin", "")
         if origin and origin in settings.ALLOWED_ORIGINS:
             response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Next-Offset"
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After, X-Next-Offset, ETag"
             if is_preflight:
                 response.headers["Access-Control-Allow-Methods"] = "GET, HEAD, POST"
-                response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Idempotency-Key"
+                response.headers["Access-Control-Allow-Headers"] = (
+                    "Authorization, Content-Type, Idempotency-Key, If-None-Match"
+                )
                 response.headers["Access-Control-Max-Age"] = "600"
         return response

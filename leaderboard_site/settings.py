@@ -266,6 +266,7 @@ MIDDLEWARE = [
     "leaderboard_site.middleware.PageAuthenticationMiddleware",
     "leaderboard_site.middleware.PageMessageMiddleware",
     "leaderboard_site.middleware.PageHtmxMiddleware",
+    "leaderboard_site.polling.PollMiddleware",
     "leaderboard_site.errors.DependencyDownMiddleware",
 ]
 # The check knows CsrfViewMiddleware by that name alone; PageCsrfMiddleware is it, on every page.

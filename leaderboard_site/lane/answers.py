@@ -13,8 +13,15 @@ from django.utils import translation
 from leaderboard_site.errors import DATABASE_AWAY
 from leaderboard_site.lane.calls import Call
 from leaderboard_site.middleware import CONTENT_SECURITY_POLICY, PERMISSIONS_POLICY
+from leaderboard_site.polling import API_VARY, CACHE_CONTROL, has_it, tag_of
 
-_PHRASES = {200: "200 OK", 201: "201 Created", 202: "202 Accepted", 503: "503 Service Unavailable"}
+_PHRASES = {
+    200: "200 OK",
+    201: "201 Created",
+    202: "202 Accepted",
+    304: "304 Not Modified",
+    503: "503 Service Unavailable",
+}
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -24,6 +31,7 @@ class Answer:
     body: bytes
     common: Headers
     request_id: str
+    tag: str = ""
 
     @property
     def line(self) -> str:
@@ -31,17 +39,46 @@ class Answer:
 
     @property
     def headers(self) -> list[tuple[str, str]]:
-        return [*self.common, ("Content-Length", str(len(self.body))), ("X-Request-ID", self.request_id)]
+        return [*self.common, *self._own]
+
+    @property
+    def _own(self) -> Headers:
+        own: Headers = (("X-Request-ID", self.request_id),)
+        if self.tag:
+            own = (("ETag", self.tag), *own)
+        # With a 304 it would be the length of what was not sent.
+        return own if self.status == 304 else (("Content-Length", str(len(self.body))), *own)
 
     def message(self, server: str) -> bytes:
         """The whole answer as bytes; `server` is what the web server says of itself, its lines ended."""
         head = f"HTTP/1.1 {_PHRASES[self.status]}\r\n{server}{_as_lines(self.common)}"
-        head += f"Content-Length: {len(self.body)}\r\nX-Request-ID: {self.request_id}\r\n\r\n"
-        return head.encode("latin-1") + self.body
+        for name, value in self._own:
+            head += f"{name}: {value}\r\n"
+        return f"{head}\r\n".encode("latin-1") + self.body
 
 
 def answer(call: Call, status: int, content: dict[str, Any], *, allow: str, more: Headers = ()) -> Answer:
     return Answer(status, render(content), _headers(allow, call.is_secure, more), call.request_id)
+
+
+def poll_answer(call: Call, content: dict[str, Any], *, allow: str) -> Answer:
+    """As PollMiddleware has it: with its tag, or 304 for who has it already."""
+    body = render(content)
+    tag = tag_of(body)
+    if call.if_none_match and has_it(call.if_none_match, tag):
+        return Answer(304, b"", _unchanged(call.is_secure), call.request_id, tag)
+    return Answer(200, body, _polled(allow, call.is_secure), call.request_id, tag)
+
+
+@cache
+def _polled(allow: str, is_secure: bool) -> Headers:
+    changed = {"Vary": ", ".join([*API_VARY, "Origin"]), "Cache-Control": CACHE_CONTROL}
+    return tuple((name, changed.get(name, value)) for name, value in _headers(allow, is_secure, ()))
+
+
+@cache
+def _unchanged(is_secure: bool) -> Headers:
+    return tuple(one for one in _polled("", is_secure) if one[0] not in ("Content-Type", "Allow"))
 
 
 def away(call: Call, *, allow: str) -> Answer:

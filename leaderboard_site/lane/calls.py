@@ -25,7 +25,7 @@ _IGNORED = frozenset(
 )  # fmt: skip
 _READ = frozenset(
     ["authorization", "accept", "accept-language", "x-request-id", "x-forwarded-proto", "content-type",
-     "content-length", "idempotency-key"]
+     "content-length", "idempotency-key", "if-none-match"]
 )  # fmt: skip
 _ACCEPT = frozenset(["", "*/*", "application/json", "application/json, */*", "application/json, text/plain, */*"])
 _ENGLISH = re.compile(r"en(-[A-Z]{2})?(,en;q=0\.\d)?")
@@ -45,6 +45,7 @@ class Call:
     body: bytes = b""
     idempotency_key: str | None = None
     content_type: str = ""
+    if_none_match: str = ""
     # The server's own: the connection that waits, and since when.
     tag: Any = None
     began: float = 0.0
@@ -62,6 +63,8 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
         if matched is None or "idempotency-key" in headers:
             return None
         route, job_id = STATUS, UUID(matched[1])
+    elif "if-none-match" in headers:
+        return None
     elif method == "POST" and path == ENQUEUE and headers.get("content-type") == "application/json":
         route, job_id = ENQUEUE, None
     elif method == "POST" and path == SUBMIT and "idempotency-key" not in headers:
@@ -71,7 +74,7 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
     call = _plain(route, method, headers, is_https)
     if call is not None:
         call.job_id, call.body, call.idempotency_key = job_id, body, headers.get("idempotency-key")
-        call.content_type = headers.get("content-type", "")
+        call.content_type, call.if_none_match = headers.get("content-type", ""), headers.get("if-none-match", "")
     return call
 
 

@@ -10,7 +10,7 @@ from django.utils import translation
 from jobs.models import Status
 from jobs.status import status_shown
 from jobs.wording import in_words
-from leaderboard_site.lane.answers import Answer, answer
+from leaderboard_site.lane.answers import Answer, poll_answer
 from leaderboard_site.lane.calls import Call
 from leaderboard_site.lane.database import rows
 
@@ -68,5 +68,5 @@ def answer_all(calls: list[Call]) -> list[Answer | None]:
                 shown = status_shown(job)
         else:
             shown = status_shown(job)
-        answers[row[0] - 1] = answer(call, 200, shown, allow=ALLOW)
+        answers[row[0] - 1] = poll_answer(call, shown, allow=ALLOW)
     return answers

@@ -101,7 +101,10 @@ def test_a_preflight_is_answered_without_a_token(client, allowed):
     response = has_all(preflight(client, "/api/jobs"))
     assert (response.status_code, response.content) == (204, b"")
     assert cors(response) == (ORIGIN, None, "GET, HEAD, POST")
-    assert response.headers["Access-Control-Allow-Headers"] == "Authorization, Content-Type, Idempotency-Key"
+    assert (
+        response.headers["Access-Control-Allow-Headers"]
+        == "Authorization, Content-Type, Idempotency-Key, If-None-Match"
+    )
     assert "Origin" in response.headers["Vary"]
 
 
@@ -109,7 +112,7 @@ def test_a_preflight_is_answered_without_a_token(client, allowed):
 def test_answers_and_refusals_can_be_read_from_an_allowed_origin(client, allowed, path, status):
     response = client.get(path, headers={"Origin": ORIGIN})
     assert (response.status_code, cors(response)) == (status, (ORIGIN, None, None))
-    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Next-Offset"
+    assert response.headers["Access-Control-Expose-Headers"] == "Retry-After, X-Next-Offset, ETag"
     assert "Origin" in response.headers["Vary"]
 
 

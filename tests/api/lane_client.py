@@ -17,7 +17,7 @@ class LaneHandler(ClientHandler):
             return super().__call__(environ)
         self.answered += 1
         response = HttpResponse(answer.body, status=answer.status)
-        del response.headers["Content-Type"]
+        del response.headers["Content-Type"]  # its own come below
         for name, value in answer.headers:
             response.headers[name] = value
         response.wsgi_request = WSGIRequest(environ)

@@ -19,6 +19,7 @@ from jobs.tests.factories import JobFactory, WorkerFactory
 from leaderboard_site.lane import enqueue, status, submit
 from leaderboard_site.lane.calls import ENQUEUE, recognise
 from leaderboard_site.lane.desk import answer_all
+from leaderboard_site.polling import tag_of
 from leaderboards.services import pause
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.tests.factories import SubmissionFactory
@@ -98,6 +99,46 @@ def test_why_a_job_waits_is_the_sites(api, site, user):
         change()
         assert told(api.get(status_of(job))) == told(site.get(status_of(job)))
     assert api.client.answered == 2
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_who_has_the_same_status_already_gets_304_of_either(api, site, user, status):
+    job = JobFactory(user=user, status=status)
+    first = api.get(status_of(job))
+    tag = first.headers["ETag"]
+    assert first.headers["Cache-Control"] == "private, no-cache"
+    assert first.headers["Vary"] == "Accept-Language, Authorization, Origin"
+    # Weak or strong, alone or among others: compared as weak ones.
+    for given in (tag, tag.removeprefix("W/"), f'"other", {tag}', "*"):
+        asked = {"If_None_Match": given}
+        assert told(api.get(status_of(job), **asked)) == told(site.get(status_of(job), **asked))
+        answer = api.get(status_of(job), **asked)
+        assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", tag)
+        assert not {"Content-Length", "Content-Type"} & set(answer.headers)
+    for given in ('"other"', "other", "", "W/", '"'):
+        answers = [one.get(status_of(job), If_None_Match=given) for one in (api, site)]
+        assert told(answers[0]) == told(answers[1])
+        assert answers[0].status_code == 200
+    Job.objects.filter(pk=job.pk).update(cancel_requested_at=Now())
+    changed = api.get(status_of(job), If_None_Match=tag)
+    assert (changed.status_code, changed.headers["ETag"] == tag) == (200, False)
+    assert api.client.answered == 1 + 4 * 2 + 5 + 1
+
+
+def test_a_tag_lets_nobody_in(api, user):
+    job = JobFactory(user=user, status="running")
+    tag = api.get(status_of(job)).headers["ETag"]
+    assert Api(UserFactory()).get(status_of(job), If_None_Match=tag).status_code == 404
+    assert Api(UserFactory()).get(status_of(job), If_None_Match="*").status_code == 404
+    revoke_token(user.api_tokens.get())
+    assert api.get(status_of(job), If_None_Match=tag).status_code == 401
+
+
+def test_an_estimate_that_moves_by_seconds_is_the_same_answer():
+    body = b'{"waiting":{"position":1,"reason":"x","expected_start":"2026-11-26T10:%s"}}'
+    tags = [tag_of(body % end) for end in (b"00:01.1Z", b"00:59.9Z", b"01:00.0Z")]
+    assert (tags[0] == tags[1], tags[1] == tags[2]) == (True, False)
+    assert tag_of(body.replace(b'"x"', b'"y"') % b"00:01.1Z") != tags[0]
 
 
 def test_a_request_id_that_was_given_comes_back(api, user):

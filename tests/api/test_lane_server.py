@@ -72,7 +72,7 @@ class Wire:
         while line := self.file.readline().strip():
             name, _, value = line.decode().partition(": ")
             headers[name.lower()] = value
-        return status, headers, self.file.read(int(headers["content-length"]))
+        return status, headers, self.file.read(int(headers.get("content-length", 0)))
 
 
 def get(path, secret, *more):
