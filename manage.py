@@ -11,7 +11,15 @@ def main() -> None:
         from django.core.management import execute_from_command_line
     except ImportError:
         sys.exit("Django is not installed for this Python. `make run` makes var/env/local; use its bin/python.")
-    execute_from_command_line(sys.argv)
+    from dj_database_url import ParseError, UnknownSchemeError
+    from django.core.exceptions import ImproperlyConfigured
+    from environs import EnvError
+
+    try:
+        execute_from_command_line(sys.argv)
+    except (ImproperlyConfigured, EnvError, ParseError, UnknownSchemeError) as error:
+        # A setting that is missing or wrong is the operator's to mend: a trace of the settings file hides which.
+        sys.exit(f"Settings: {error}\ndocs/configuration.md has each of them.")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import admin_invitations as admin_invitations
 from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named
 from accounts.models import ApiToken, Operation, OperatorAction, User
-from accounts.operations import ACTIONS
+from accounts.operations import ACTIONS, NAMES, in_words
 
 
 @admin.register(User)
@@ -82,8 +82,7 @@ class ActionFilter(admin.SimpleListFilter):
     parameter_name = "action"
 
     def lookups(self, request, model_admin):
-        own = [("add", _("add")), ("change", _("change")), ("delete", _("delete"))]
-        return [*own, *((code, action.label) for code, action in ACTIONS.items())]
+        return [*NAMES.items(), *((code, action.label) for code, action in ACTIONS.items())]
 
     def queryset(self, request, queryset):
         return queryset.filter(action=self.value()) if self.value() else queryset
@@ -93,11 +92,15 @@ class ActionFilter(admin.SimpleListFilter):
 class OperatorActionAdmin(MachineMadeAdmin):
     """Who did what, when and why."""
 
-    list_display = ["created_at", "username", "action", "kind", "object_name", "reason"]
+    list_display = ["created_at", "username", "what", "kind", "object_name", "reason"]
     list_filter = [ActionFilter]
     search_fields = ["username"]
     search_help_text = _("An object's id or an operator's name.")
     ordering = ["-id"]
+
+    @admin.display(description=_("action"))
+    def what(self, row: OperatorAction) -> str:
+        return in_words(row.action)
 
     def find(self, text):
         kinds = OperatorAction.KINDS
@@ -108,10 +111,14 @@ class OperatorActionAdmin(MachineMadeAdmin):
 class OperationAdmin(MachineMadeAdmin):
     """Actions on many objects: planned, under way, done."""
 
-    list_display = ["created_at", "action", "user", "total", "done", "refused", "state", "finished_at"]
+    list_display = ["created_at", "what", "user", "total", "done", "refused", "state", "finished_at"]
     list_select_related = ["user"]
     exclude = ["object_ids"]
     ordering = ["-created_at"]
+
+    @admin.display(description=_("action"))
+    def what(self, operation: Operation) -> str:
+        return in_words(operation.action)
 
     def get_readonly_fields(self, request, obj=None):
         return [name for name in super().get_readonly_fields(request, obj) if name != "object_ids"]

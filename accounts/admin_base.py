@@ -109,7 +109,9 @@ class OperatedAdmin(admin.ModelAdmin):
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         if obj is not None:
             usable = [
-                one for one in actions_for(self.model._meta.label_lower, request.user) if one.chosen_field == "pk"
+                one
+                for one in actions_for(self.model._meta.label_lower, request.user)
+                if one.chosen_field == "pk" and one.suits(obj)
             ]
             context["operations"] = usable
             context["record"] = OperatorAction.objects.filter(kind=self.model._meta.label_lower, object_id=str(obj.pk))[

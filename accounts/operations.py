@@ -57,6 +57,14 @@ class Action:
         """Where the objects come from, with what their names and `apply` need."""
         return apps.get_model(self.model)._default_manager.all()
 
+    def suits(self, obj: Any) -> bool:
+        """Whether the object's own page offers it now; what came in between is refused by `apply`."""
+        return True
+
+    def initial(self, ids: Sequence[Any]) -> dict[str, Any]:
+        """What stands in the form at first: what holds now, where that is one thing."""
+        return {}
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         """What will happen and how long it will take, in sentences; bounded work for any number of objects."""
         return []
@@ -66,6 +74,15 @@ class Action:
 
 
 ACTIONS: dict[str, Action] = {}
+# What else is recorded, in words: forms, switches and buttons that are no planned action.
+NAMES: dict[str, Any] = {
+    "add": _("add"), "change": _("change"), "delete": _("delete"), "withdrawn": _("Withdraw"),
+}  # fmt: skip
+
+
+def in_words(code: str) -> str:
+    """What an operator did, in the reader's language; an old code that nobody knows any more as it is."""
+    return str(ACTIONS[code].label if code in ACTIONS else NAMES.get(code, code))
 
 
 def register(kind: type[Action]) -> type[Action]:

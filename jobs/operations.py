@@ -50,6 +50,9 @@ class CancelJob(JobAction):
     label = gettext_lazy("Cancel")
     is_grave = True
 
+    def suits(self, obj: Any) -> bool:
+        return not obj.is_final
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         number = _by_status(ids)
         pending, running = number.get(Status.PENDING, 0), number.get(Status.RUNNING, 0)
@@ -74,6 +77,9 @@ class RerunJob(JobAction):
     code = "rerun_job"
     label = gettext_lazy("Run again, behind new work")
 
+    def suits(self, obj: Any) -> bool:
+        return bool(obj.is_final)
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         number = _by_status(ids)
         ended = sum(count for status, count in number.items() if status not in (Status.PENDING, Status.RUNNING))
@@ -88,7 +94,7 @@ class RerunJob(JobAction):
             usual, workers = usual_seconds(name), len(live_workers(name))
             if count and usual and workers:
                 lines.append(
-                    _("Class %(name)s: about %(time)s for %(workers)d workers, should nothing else come.")
+                    _("Class %(name)s: about %(time)s, should nothing else come. Workers that take it: %(workers)d.")
                     % {"name": name, "time": _about(count * usual / workers), "workers": workers}
                 )
             elif count:
@@ -109,12 +115,13 @@ class DisqualifyJob(JobAction):
     permission = "leaderboards.change_entry"
     is_grave = True
 
+    def suits(self, obj: Any) -> bool:
+        return obj.status == Status.COMPLETED and not hasattr(obj, "disqualification")
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         counted = Job.objects.filter(pk__in=ids, entry__isnull=False).count()
         return [
-            _(
-                "%(count)d of them stand on a leaderboard; there each person's next best counts at once, if there is one."
-            )
+            _("On a leaderboard now: %(count)d; there the person's next best counts at once, if there is one.")
             % {"count": counted},
             _("The reason is shown to the person, on the job's page."),
         ]
@@ -180,6 +187,11 @@ class ChangeQuota(UserAction):
     label = gettext_lazy("Change the quota")
     form_class = QuotaForm
 
+    def initial(self, ids: Sequence[Any]) -> dict[str, Any]:
+        # An empty field gives the site's back: one person's own must not be lost by changing the other number.
+        own = User.objects.filter(pk__in=ids).values("submissions_per_hour", "concurrent_jobs")
+        return dict(own.get()) if len(ids) == 1 else {}
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [
             _("It holds from their next submission on. The site's: %(hour)d an hour, %(once)d at once.")
@@ -198,12 +210,15 @@ class BanUser(UserAction):
     label = gettext_lazy("Ban")
     is_grave = True
 
+    def suits(self, obj: Any) -> bool:
+        return bool(obj.is_active)
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         active = Job.objects.filter(user__in=ids).active()[:10_000].count()
         tokens = ApiToken.objects.filter(user__in=ids).active()[:10_000].count()
         return [
-            _("They cannot sign in, their sessions end, and %(tokens)d tokens are revoked.") % {"tokens": tokens},
-            _("%(jobs)d jobs of theirs wait or run: those are cancelled. Their entries stay; disqualify those apart.")
+            _("No signing in any more; sessions end, tokens are revoked: %(tokens)d.") % {"tokens": tokens},
+            _("Jobs that wait or run are cancelled: %(jobs)d. Entries stay; disqualify those apart.")
             % {"jobs": active},
         ]
 
@@ -220,6 +235,9 @@ class BanUser(UserAction):
 class UnbanUser(UserAction):
     code = "unban_user"
     label = gettext_lazy("Lift the ban")
+
+    def suits(self, obj: Any) -> bool:
+        return not obj.is_active
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("They can sign in again. Tokens stay revoked: they make new ones.")]
@@ -238,6 +256,9 @@ class RevokeToken(Action):
     model = "accounts.apitoken"
     permission = "accounts.change_apitoken"
     is_grave = True
+
+    def suits(self, obj: Any) -> bool:
+        return obj.revoked_at is None
 
     def objects(self) -> QuerySet[ApiToken]:
         return ApiToken.objects.select_related("user")
@@ -263,12 +284,13 @@ class DrainWorker(WorkerAction):
     code = "drain_worker"
     label = gettext_lazy("Drain: finish the job in hand, then stop")
 
+    def suits(self, obj: Any) -> bool:
+        return obj.stopped_at is None
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         longest = max(limits["wall_seconds"] for limits in settings.RESOURCE_CLASSES.values())
         return [
-            _(
-                "%(jobs)d jobs are in hand; at the longest it takes about %(time)s. What starts workers may start new ones."
-            )
+            _("Jobs in hand: %(jobs)d; at the longest it takes about %(time)s. What starts workers may start new ones.")
             % {"jobs": self._in_hand(ids), "time": _about(longest)}
         ]
 
@@ -283,9 +305,12 @@ class StopWorker(WorkerAction):
     label = gettext_lazy("Stop now: give the job in hand back")
     is_grave = True
 
+    def suits(self, obj: Any) -> bool:
+        return obj.stopped_at is None
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [
-            _("%(jobs)d jobs are in hand: they wait again and start over elsewhere. It takes about %(time)s.")
+            _("Jobs in hand: %(jobs)d; such a job waits again and starts over. It takes about %(time)s.")
             % {"jobs": self._in_hand(ids), "time": _about(settings.HEARTBEAT_SECONDS + 10)}
         ]
 
@@ -299,10 +324,13 @@ class DisableWorker(WorkerAction):
     code = "disable_worker"
     label = gettext_lazy("Disable: take no more jobs")
 
+    def suits(self, obj: Any) -> bool:
+        return obj.stopped_at is None and obj.disabled_at is None
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [
             _(
-                "%(jobs)d jobs are in hand and end as they would; then nothing is taken until it is enabled, also after a restart."
+                "Jobs in hand: %(jobs)d; such a job ends as it would. Then nothing is taken until it is enabled, also after a restart."
             )
             % {"jobs": self._in_hand(ids)}
         ]
@@ -316,6 +344,9 @@ class DisableWorker(WorkerAction):
 class EnableWorker(WorkerAction):
     code = "enable_worker"
     label = gettext_lazy("Enable")
+
+    def suits(self, obj: Any) -> bool:
+        return obj.disabled_at is not None
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("They take jobs again within seconds.")]

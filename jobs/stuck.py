@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
+from accounts.operations import NAMES
 from accounts.refusals import InvalidInput
 from accounts.services import record_action
 from jobs import queue, steering, transitions
@@ -142,6 +143,7 @@ KINDS = {
         Kind("behind", _("MLflow does not have it for long"), _("Try now"), _behind, "finished_at", _send_now),
     )
 }  # fmt: skip
+NAMES.update({f"mend_{code}": kind.remedy for code, kind in KINDS.items()})
 
 
 def stuck_jobs() -> list[Stuck]:

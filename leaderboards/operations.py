@@ -7,10 +7,17 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from accounts.models import User
-from accounts.operations import Action, register
+from accounts.operations import NAMES, Action, register
 from accounts.services import record_action
 from leaderboards import services
-from leaderboards.models import Entry
+from leaderboards.models import Entry, Pause
+
+NAMES.update({
+    "create_leaderboard": gettext_lazy("Make a leaderboard"),
+    "import_leaderboard": gettext_lazy("Take a leaderboard in from a file"),
+    "pause_queue": gettext_lazy("Pause the whole queue"),
+    "resume_queue": gettext_lazy("Let the queue run again"),
+})  # fmt: skip
 
 
 @register
@@ -19,6 +26,9 @@ class PauseLeaderboard(Action):
     label = gettext_lazy("Pause")
     model = "leaderboards.leaderboard"
     permission = "leaderboards.change_leaderboard"
+
+    def suits(self, obj: Any) -> bool:
+        return not Pause.objects.filter(leaderboard=obj).exists()
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [
@@ -37,6 +47,9 @@ class ResumeLeaderboard(Action):
     label = gettext_lazy("Resume")
     model = "leaderboards.leaderboard"
     permission = "leaderboards.change_leaderboard"
+
+    def suits(self, obj: Any) -> bool:
+        return Pause.objects.filter(leaderboard=obj).exists()
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("Submissions are taken again, and waiting jobs start within seconds.")]
@@ -91,6 +104,9 @@ class MarkBaseline(Action):
     model = "leaderboards.entry"
     permission = "leaderboards.change_leaderboard"
 
+    def suits(self, obj: Any) -> bool:
+        return not obj.is_baseline
+
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("It stays in its place, marked and without a rank; those behind it move up by one.")]
 
@@ -105,6 +121,9 @@ class UnmarkBaseline(Action):
     label = gettext_lazy("Baseline no more")
     model = "leaderboards.entry"
     permission = "leaderboards.change_leaderboard"
+
+    def suits(self, obj: Any) -> bool:
+        return bool(obj.is_baseline)
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("It takes a rank again.")]

@@ -118,8 +118,8 @@ def worker_lines(workers: list[Worker]) -> list[WorkerLine]:
         age = max(0.0, (now - worker.heartbeat_at).total_seconds())
         is_silent = worker.state != Worker.State.STOPPED and age > settings.HEARTBEAT_SECONDS * 3
         lines.append(WorkerLine(worker, jobs.get(worker.pk), age, is_silent))
-    # Those that work first; the order within is the latest first.
-    return sorted(lines, key=lambda line: line.worker.state == Worker.State.STOPPED)
+    # Those that work first, then by name: rows that change places at each heartbeat cannot be clicked.
+    return sorted(lines, key=lambda line: (line.worker.state == Worker.State.STOPPED, line.worker.name))
 
 
 def chart() -> Chart:
@@ -173,19 +173,20 @@ def status_page() -> dict[str, Any]:
     classes, parts = queues(workers), dependencies()
     running = Job.objects.filter(status=Status.RUNNING)[:CAP].count()
     leader = has_leader()
-    outbox = backlog()
+    outbox, lines = backlog(), worker_lines(workers)
     return {
         "queues": classes,
         "target_seconds": settings.QUEUE_TARGET_SECONDS,
         "running": running,
-        "workers": worker_lines(workers),
+        "workers": lines,
         "dependencies": parts,
         "has_leader": leader,
+        "is_leader_silent": leader and bool(parts) and all(one.is_stale for one in parts),  # type: ignore[attr-defined]
         "backlog": outbox,
         "pauses": list(Pause.objects.select_related("leaderboard", "by").order_by("created_at")[:50]),
         "chart": chart(),
         "stuck": stuck,
-        "troubles": _troubles(classes, parts, stuck, leader, outbox),
+        "troubles": _troubles(classes, parts, stuck, leader, outbox) + sum(line.is_silent for line in lines),
         "now": timezone.now(),
     }
 

@@ -7,11 +7,12 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.models import Operation
-from accounts.operations import ACTIONS, Action, ReasonForm, confirm
+from accounts.operations import ACTIONS, AT_ONCE, Action, ReasonForm, confirm
 from accounts.operations import plan as plan_operation
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
@@ -131,8 +132,17 @@ def _own_operation(request: HttpRequest, operation_id: UUID) -> tuple[Operation,
     return found, action
 
 
+def _is_there(action: Action, object_id: str) -> bool:
+    return bool(action.objects().filter(pk=object_id).exists())
+
+
 def _operation_context(operation: Operation, action: Action) -> dict[str, Any]:
-    return {"operation": operation, "action": action, "is_large": operation.total > 50}
+    app, _dot, model = action.model.partition(".")
+    lists = f"admin:{app}_{model}"
+    # Of one object the way back is to its page; what was planned by another key than its own has none.
+    is_one = operation.total == 1 and action.chosen_field == "pk" and _is_there(action, operation.object_ids[0])
+    back = reverse(f"{lists}_change", args=operation.object_ids) if is_one else reverse(f"{lists}_changelist")
+    return {"operation": operation, "action": action, "is_large": operation.total > AT_ONCE, "back": back}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -142,8 +152,9 @@ def operation(request: HttpRequest, operation_id: UUID) -> HttpResponse:
     context = _operation_context(found, action)
     if found.state != Operation.State.PLANNED:
         return _page(request, "admin/console/operation.html", str(action.label), context)
-    form = action.form_class(request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
+    is_sent = request.method == "POST"
+    form = action.form_class(request.POST if is_sent else None, initial=action.initial(found.object_ids))
+    if is_sent and form.is_valid():
         try:
             confirm(found, by=request.user, reason=form.cleaned_data["reason"], parameters=form.parameters())
         except RequestRefused as refusal:

@@ -10,6 +10,7 @@ from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
 from jobs.execution.preflight import is_tight
+from jobs.management.commands.worker import refuse_executor, refuse_missing_runner
 from jobs.sandbox import probe_sandbox
 
 
@@ -29,6 +30,8 @@ class Command(TaughtCommand):
     def handle(self, **options: Any) -> None:
         if options["image"] and settings.EXECUTOR != "container":
             raise CommandError(f"--image needs EXECUTOR=container; this site has {settings.EXECUTOR}.")
+        refuse_executor()
+        refuse_missing_runner()
         report = probe_sandbox(options["image"])
         if options["json"]:
             self.stdout.write(json.dumps([dataclasses.asdict(found) for found in report], indent=2))

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -70,6 +71,7 @@ class Command(TaughtCommand):
                 f"--classes: unknown {', '.join(sorted(unknown))}; known: {', '.join(settings.RESOURCE_CLASSES)}."
             )
         refuse_executor()
+        refuse_missing_runner()
         self._clear_stale()
         report = probe_sandbox()
         if not is_tight(report) and settings.EXECUTOR != "unsafe-local":
@@ -110,4 +112,13 @@ def refuse_executor() -> None:
     if settings.EXECUTOR == "unsafe-local" and not (settings.DEBUG and settings.ALLOW_UNSAFE_EXECUTOR):
         raise CommandError(
             "EXECUTOR=unsafe-local runs strangers' code unprotected: it needs DEBUG=1 and ALLOW_UNSAFE_EXECUTOR=1."
+        )
+
+
+def refuse_missing_runner() -> None:
+    """Without the interpreter no attempt of a probe would run, and a tight sandbox would be called open."""
+    if settings.EXECUTOR != "container" and not Path(settings.RUNNER_PYTHON).exists():
+        raise CommandError(
+            f"RUNNER_PYTHON: there is no {settings.RUNNER_PYTHON}, which runs submissions. `make environments` makes the "
+            "default one; where it lies elsewhere, set RUNNER_PYTHON, or LEADERSBOARD_ENVIRONMENTS as for `make run`."
         )
