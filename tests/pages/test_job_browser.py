@@ -1,14 +1,18 @@
 """A job's page and the comparison in a real Chromium: what moves, what is found, what is drawn when it is opened."""
 
+import re
+import time
 from datetime import timedelta
 
 import pytest
+from django.db.models.functions import Now
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from accounts.tests.factories import UserFactory
 from jobs.models import Job, JobProgress
 from jobs.tests.factories import JobFactory, LogChunkFactory
+from leaderboard_site import polling
 from tests.pages.audit import tab_to
 from tests.pages.demo import make_demo
 
@@ -138,3 +142,38 @@ def test_a_running_log_is_watched_without_a_mouse(open_page):
     LogChunkFactory(job=job, offset=len(text) + len(b"came later\n"), content=b"line 19 again\n")
     expect(page.locator("[data-log-count]")).to_have_text("1 / 12")
     assert page.evaluate("document.activeElement.id") == "log-query"
+
+
+def test_a_part_that_has_not_changed_stays_as_it_is_and_goes_on_asking(open_page, monkeypatch):
+    """The browser answers htmx from what it kept; nothing empties, and the end is still seen, and ends the asking."""
+    told, conditional = [], polling.get_conditional_response
+
+    def noted(request, **options):
+        answer = conditional(request, **options)
+        if request.path.endswith("/state/"):
+            told.append(answer.status_code)
+        return answer
+
+    monkeypatch.setattr(polling, "get_conditional_response", noted)
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    page = open_page(user)
+    page.goto(job.get_absolute_url())
+    page.evaluate(
+        """() => { window.emptied = 0; new MutationObserver(() => {
+            if (!document.querySelector('#job-state h1')) window.emptied += 1
+        }).observe(document.body, {childList: true, subtree: true}) }"""
+    )
+    deadline = time.monotonic() + 90
+    while told.count(304) < 2:
+        assert time.monotonic() < deadline, told
+        page.wait_for_timeout(200)
+    expect(page.locator("#cancel")).to_be_visible()
+    assert page.evaluate("window.emptied") == 0
+    Job.objects.filter(pk=job.pk).update(
+        status="cancelled", error_code="cancelled", finished_at=Now(), lease_until=None
+    )
+    expect(page.locator("#job-state")).not_to_have_attribute("hx-trigger", re.compile("every"))
+    asked = len(told)
+    page.wait_for_timeout(4500)  # two turns
+    assert len(told) == asked
