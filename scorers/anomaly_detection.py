@@ -114,7 +114,7 @@ def read_map(folder: Path, image: str, shape: tuple[int, int]) -> np.ndarray:
     path = folder / name
     place = f"maps/{name}"
     if not path.is_file():
-        raise BadPredictions(f"predictions/{shown(place)} is missing: this leaderboard measures pixels")
+        raise BadPredictions(f"{shown(f'predictions/{place}')} is missing: this leaderboard measures pixels")
     if path.stat().st_size > MOST_MAP_BYTES:
         raise BadPredictions(f"{shown(place)} is larger than {MOST_MAP_BYTES // 1024**2} MiB")
     with path.open("rb") as file:

@@ -60,6 +60,13 @@ function whyNot({ path }, count, extensions) {
   return isArchive(path) && count > 1 ? words.archive : "";
 }
 
+// What a run must leave, of the chosen leaderboard: its own block, or that of those where runs report their numbers.
+function showLeavings(slug) {
+  const blocks = [...document.querySelectorAll("[data-leaves]")];
+  const own = blocks.find((block) => block.dataset.leaves === slug) ?? blocks[0];
+  for (const block of blocks) block.hidden = block !== own;
+}
+
 function prepare(form, state) {
   const find = (name) => form.querySelector(`[data-${name}]`);
   const input = form.querySelector("[name=files]");
@@ -67,6 +74,7 @@ function prepare(form, state) {
   const entrypoint = form.querySelector("[name=entrypoint]");
   const configFile = form.querySelector("[name=config_file]");
   const send = find("send");
+  const leaderboard = form.querySelector("[name=leaderboard]");
   const extensions = input.dataset.extensions.split(" ");
   const editor = editorOf(form, state, () => check());
 
@@ -150,6 +158,8 @@ function prepare(form, state) {
     (buttons[Math.min(index, buttons.length - 1)] ?? input).focus();
   };
 
+  leaderboard.addEventListener("change", () => showLeavings(leaderboard.value));
+  showLeavings(leaderboard.value);
   input.addEventListener("change", () => choose([...input.files].map((file) => ({ file, path: file.name }))));
   folderInput.addEventListener("change", () => {
     choose([...folderInput.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));

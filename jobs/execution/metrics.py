@@ -48,36 +48,32 @@ def parse_metrics(raw: bytes) -> tuple[dict[str, Any], dict[str, float]]:
 
 def _load(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
-        raise BadMetrics("too_large", _("metrics.json is larger than %(most)d bytes", most=MAX_BYTES))
+        raise BadMetrics("too_large", _("it is larger than %(most)d bytes", most=MAX_BYTES))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadMetrics("not_utf8", _("metrics.json is not UTF-8 (byte %(place)d)", place=error.start)) from None
+        raise BadMetrics("not_utf8", _("it is not UTF-8 (byte %(place)d)", place=error.start)) from None
     try:
-        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates)
+        document = json.loads(text, object_pairs_hook=_refuse_duplicates)
     except BadMetrics:
         raise
     except json.JSONDecodeError as error:
         told = _(
-            "metrics.json is not JSON: %(why)s (line %(line)d, column %(column)d)",
+            "it is not JSON: %(why)s (line %(line)d, column %(column)d)",
             why=error.msg, line=error.lineno, column=error.colno,
         )  # fmt: skip
         raise BadMetrics("not_json", told) from None
     except RecursionError:
-        raise BadMetrics("too_deep", _("metrics.json is nested too deeply")) from None
+        raise BadMetrics("too_deep", _("it is nested too deeply")) from None
     except ValueError:
         # Python refuses to convert integers of more than some thousand digits.
-        raise BadMetrics("out_of_range", _("metrics.json holds a number with too many digits")) from None
+        raise BadMetrics("out_of_range", _("it holds a number with too many digits")) from None
     if not isinstance(document, dict):
         raise BadMetrics(
             "wrong_type",
-            _('metrics.json must be an object with "params" and "metrics", not %(kind)s', kind=_kind(document)),
+            _('it must be an object with "params" and "metrics", not %(kind)s', kind=_kind(document)),
         )
     return document
-
-
-def _refuse_constant(name: str) -> Any:
-    raise BadMetrics("not_finite", _("metrics.json holds %(value)s: only finite numbers are allowed", value=name))
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -91,7 +87,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _object(document: dict[str, Any], field: str) -> dict[str, Any]:
     if field not in document:
-        raise BadMetrics("missing_field", _('metrics.json has no "%(field)s"', field=field))
+        raise BadMetrics("missing_field", _('it has no "%(field)s"', field=field))
     value = document[field]
     if not isinstance(value, dict):
         raise BadMetrics("wrong_type", _("%(field)s must be an object, not %(kind)s", field=field, kind=_kind(value)))

@@ -86,7 +86,12 @@ def job_state(request: HttpRequest, job_id: UUID) -> HttpResponse:
     shows what the run left."""
     found = visible_job(request, job_id, *RELATED)
     is_whole = not (found.is_final and "ended" in request.GET)
-    context = {**_moving(request, found), **(_left(found) if is_whole else {}), "is_partial": is_whole}
+    context = {
+        **_moving(request, found),
+        **(_left(found) if is_whole else {}),
+        "is_partial": is_whole,
+        "is_alone": True,
+    }
     return render(request, "jobs/_state.html", context)
 
 

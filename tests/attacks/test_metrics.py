@@ -26,16 +26,21 @@ def test_good_document_keeps_types() -> None:
 @pytest.mark.parametrize(
     ("raw", "code", "message"),
     [
-        (b"\xff\xfe{}", "not_utf8", "metrics.json is not UTF-8 (byte 0)"),
-        (b"", "not_json", "metrics.json is not JSON: Expecting value (line 1, column 1)"),
+        (b"\xff\xfe{}", "not_utf8", "it is not UTF-8 (byte 0)"),
+        (b"", "not_json", "it is not JSON: Expecting value (line 1, column 1)"),
         (b"\xef\xbb\xbf{}", "not_json", None),
         (b"{'params': {}}", "not_json", None),
-        (b"[]", "wrong_type", 'metrics.json must be an object with "params" and "metrics", not a list'),
-        (b'{"params": {}}', "missing_field", 'metrics.json has no "metrics"'),
-        (b'{"metrics": {"a": 1}}', "missing_field", 'metrics.json has no "params"'),
+        (b"[]", "wrong_type", 'it must be an object with "params" and "metrics", not a list'),
+        (b'{"params": {}}', "missing_field", 'it has no "metrics"'),
+        (b'{"metrics": {"a": 1}}', "missing_field", 'it has no "params"'),
         (b'{"params": [], "metrics": {"a": 1}}', "wrong_type", "params must be an object, not a list"),
         (b'{"params": {}, "metrics": {}}', "no_metrics", "metrics holds no number: at least one is needed"),
-        (b'{"params": {}, "metrics": {"a": NaN}}', "not_finite", None),
+        (b'{"params": {}, "metrics": {"a": NaN}}', "not_finite", "metrics.a is nan: only finite numbers are allowed"),
+        (
+            b'{"params": {"b": [NaN]}, "metrics": {"a": 1}}',
+            "not_finite",
+            "params.b[0] is nan: only finite numbers are allowed",
+        ),
         (b'{"params": {}, "metrics": {"a": -Infinity}}', "not_finite", None),
         (
             b'{"params": {}, "metrics": {"a": 1e999}}',

@@ -72,6 +72,12 @@ def test_errors_page_names_every_error_code_once_and_no_other():
     assert sorted(documented) == sorted(ErrorCode.values)
 
 
+def test_the_japanese_readme_leads_wherever_the_english_one_does():
+    links = re.compile(r"\]\(([^)]+)\)|^    (curl .*|make \w+)", re.MULTILINE)
+    english, japanese = (set(links.findall(text_of(name))) for name in ("README.md", "README.ja.md"))
+    assert english - {("README.ja.md", "")} == japanese - {("README.md", "")}
+
+
 def test_every_command_of_ours_is_documented():
     commands = {path.stem for path in ROOT.glob("*/management/commands/[a-z]*.py")}
     assert "create_token" in commands

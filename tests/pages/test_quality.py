@@ -1,6 +1,9 @@
 """What must be right on every page: for everyone's eyes and hands, light and steady, in both languages."""
 
+import re
+
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from accounts.tests.factories import PASSWORD, UserFactory
@@ -96,6 +99,31 @@ def test_nothing_moves_for_those_who_asked_for_less(open_page):
         assert bool(page.evaluate("document.getAnimations().length")) == moves
         page.goto(job.get_absolute_url())
         assert bool(page.evaluate("document.getAnimations().length")) == moves
+
+
+def test_the_windows_title_follows_the_job(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    page = open_page(user)
+    page.goto(job.get_absolute_url())
+    assert page.title().startswith("running · ")
+    ended = {"status": Status.FAILED, "error_code": "timeout", "finished_at": timezone.now(), "lease_until": None}
+    Job.objects.filter(pk=job.pk).update(**ended)
+    expect(page).to_have_title(re.compile("^failed · "), timeout=30_000)
+    assert page.locator("#job-state title").count() == 0
+
+
+def test_what_to_leave_follows_the_chosen_leaderboard(open_page):
+    LeaderboardFactory(slug="open", title="Open")
+    LeaderboardFactory(slug="hidden", title="Hidden", scorer="regression", ground_truth="labels")
+    page = open_page(UserFactory())
+    page.goto("/submit/?leaderboard=open")
+    shown = page.locator("[data-leaves]:visible")
+    assert shown.count() == 1 and "metrics.json" in shown.inner_text() and "predictions/" not in shown.inner_text()
+    page.select_option("[name=leaderboard]", "hidden")
+    assert shown.count() == 1 and "predictions/" in shown.inner_text()
+    page.select_option("[name=leaderboard]", "open")
+    assert "predictions/" not in shown.inner_text()
 
 
 def test_a_swap_keeps_what_was_typed_the_focus_and_the_place(open_page):

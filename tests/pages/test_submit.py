@@ -255,3 +255,16 @@ def test_the_quota_says_when_a_submission_comes_back(client, owner, send):
     send()
     page = client.get("/submit/").content.decode()
     assert re.search(r"One comes back in</dt><dd><strong class=\"number\">(59 min|1 h)", page)
+
+
+def test_the_page_says_what_each_leaderboard_wants(client, owner, send):
+    hidden = LeaderboardFactory(slug="hidden", title="Hidden", scorer="regression", ground_truth="labels")
+    LeaderboardFactory(
+        slug="over", title="Over", scorer="regression", ground_truth="labels", closes_at="2020-01-01T00:00Z"
+    )
+    html = client.get("/submit/?leaderboard=hidden").content.decode()
+    assert re.findall(r'data-leaves(?:="([^"]*)")?>', html) == ["", "hidden"]
+    own = html.partition('data-leaves="hidden">')[2].partition("</div>")[0]
+    assert "“Hidden” is scored on hidden labels" in own and "<code>predictions/</code>" in own
+    assert str(hidden.what_to_leave) in own and hidden.get_absolute_url() in own
+    assert "metrics.json" not in html.partition("data-leaves")[0]

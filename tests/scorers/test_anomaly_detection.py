@@ -37,7 +37,7 @@ def test_maps_are_only_wanted_for_pixel_metrics(answer):
 def test_what_is_no_map_is_refused_before_it_is_decoded(answer):
     place = "'maps/brick/test/0001.png'"
     assert answer["refusals"] == {
-        "missing": "predictions/'maps/brick/test/0001.png' is missing: this leaderboard measures pixels",
+        "missing": "'predictions/maps/brick/test/0001.png' is missing: this leaderboard measures pixels",
         "colour": f"{place} must be a grey PNG of 8 or 16 bits",
         "no picture": f"{place} must be a grey PNG of 8 or 16 bits",
         "cut": answer["refusals"]["cut"],
