@@ -18,9 +18,13 @@ class _Line:
         return line
 
 
+# Excel with a Japanese keyboard reads the wide forms as the narrow ones.
+_FORMULAS = frozenset("=+-@\t\r\n＝＋－＠")
+
+
 def inert_cell(value: Any) -> Any:
     """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r\n" and value else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
 
 
 def _head(selected: Selection) -> dict[str, Any]:

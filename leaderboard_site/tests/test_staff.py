@@ -1,7 +1,11 @@
 """Staff get what they are given and no more, also on pages that are not the console's."""
 
+import re
+
 import pytest
-from django.urls import reverse
+from django.contrib import admin
+from django.contrib.contenttypes.models import ContentType
+from django.urls import URLResolver, reverse
 
 from accounts.models import OperatorAction
 from accounts.tests.factories import UserFactory
@@ -50,3 +54,55 @@ def test_staff_who_may_change_people_cannot_raise_themselves():
     assert (answer.status_code, above.username != "mine") == (403, True)
     password = reverse("admin:auth_user_password_change", args=[above.pk])
     assert client.post(password, {"password1": "a-new-password-1", "password2": "a-new-password-1"}).status_code == 403
+
+
+# What every member of staff may open: their own password, the way out, words for scripts, a page without contents.
+OPEN_TO_STAFF = {"index", "login", "logout", "password_change", "password_change_done", "jsi18n"}
+
+
+def _console_routes(patterns, before=""):
+    """(name, path) of every route of the console, with something in each of its places."""
+    for pattern in patterns:
+        route = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _console_routes(pattern.url_patterns, route)
+        else:
+            filled = re.sub(r"<(\w+):\w+>", lambda found: PLACES.get(found[1], "1"), route)
+            yield pattern.name, "/admin/" + re.sub(r"<\w+>", "1", filled)
+
+
+PLACES = {"uuid": "00000000-0000-4000-8000-000000000000", "path": "1", "str": "1", "slug": "a", "int": "1"}
+
+
+def test_staff_without_rights_get_nothing_by_any_route_of_the_console():
+    """Walks the URL configuration, so that a new page or action cannot forget to ask."""
+    client, _ = signed_in()
+    client.raise_request_exception = False
+    before = [model.objects.count() for model in (Job, OperatorAction)]
+    opened = {}
+    count = 0
+    for name, path in _console_routes(admin.site.get_urls()):
+        if name in OPEN_TO_STAFF or "(?P" in path:
+            continue
+        count += 1
+        posted = client.post(path, {"action": "delete_selected", "_selected_action": "1"})
+        for method, answer in (("GET", client.get(path)), ("POST", posted)):
+            # To the index, because there is no such row; or to the row's form, which is among the routes itself.
+            is_away = answer.status_code == 302 and answer["Location"] in ("/admin/", f"{path}change/")
+            if answer.status_code not in (403, 404, 405) and not is_away:
+                opened[method, path] = answer.status_code, answer.headers.get("Location")
+    assert count > 50
+    assert opened == {}
+    assert [model.objects.count() for model in (Job, OperatorAction)] == before
+
+
+def test_the_way_to_an_objects_page_is_for_who_may_see_it():
+    job = JobFactory()
+    address = reverse(
+        "admin:view_on_site", kwargs={"content_type_id": ContentType.objects.get_for_model(Job).pk, "object_id": job.pk}
+    )
+    assert signed_in()[0].get(address).status_code == 404
+    answer = signed_in("jobs.view_job")[0].get(address)
+    assert (answer.status_code, answer["Location"].endswith(job.get_absolute_url())) == (302, True)
+    for kind in (0, 10**20):
+        assert signed_in("jobs.view_job")[0].get(f"/admin/r/{kind}/{job.pk}/").status_code == 404

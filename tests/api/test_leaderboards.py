@@ -129,7 +129,7 @@ def test_the_same_queries_at_1_and_30_rows(nobody, board, django_assert_num_quer
 
 @pytest.mark.parametrize("by", [{"query": {"format": "csv"}}, {"Accept": "text/csv"}])
 def test_csv_with_names_that_look_like_formulas(nobody, board, by):
-    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", 'a",=1', "岡田"]
+    names = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1+1", "＠SUM(A1)", 'a",=1', "岡田"]
     for number, name in enumerate(names):
         metrics = {"image_auc": -0.1 * number, "=cmd|' /C calc'!A0": 1.0}
         EntryFactory(leaderboard=board, score=-0.1 * number, job__user__username=name, job__metrics=metrics)
@@ -138,7 +138,7 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
     rows = list(csv.reader(io.StringIO(answer.content.decode(), newline="")))
     head = ["rank", "user_id", "score", "image_auc", "'=cmd|' /C calc'!A0", "job_id", "submitted_at", "wall_seconds"]
     assert rows[0] == head
-    inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", 'a",=1', "岡田"]
+    inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'＝1+1", "'＠SUM(A1)", 'a",=1', "岡田"]
     assert [row[1] for row in rows[1:]] == inert
     assert [(row[0], row[2]) for row in rows[2:4]] == [("2", "-0.1"), ("3", "-0.2")]  # numbers stay numbers
 

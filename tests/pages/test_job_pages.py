@@ -328,3 +328,12 @@ def test_pages_stay_light(client, owner):
         for url in (start, f"{start}state/", f"{start}?q=line", f"{start}artifacts/", "/jobs/", "/submissions/")
     }
     assert {url: size for url, size in sizes.items() if size > 150_000} == {}
+
+
+@pytest.mark.parametrize(("isolation", "is_marked"), [("unsafe-local", True), ("bubblewrap", False), ("", False)])
+def test_a_result_of_a_run_without_a_sandbox_says_so(client, owner, isolation, is_marked):
+    job = JobFactory(user=owner, status="completed", isolation=isolation)
+    for path in ("", "state/"):
+        page = client.get(f"{job.get_absolute_url()}{path}")
+        assert page.status_code == 200
+        assert (b'id="unsafe"' in page.content) == is_marked
