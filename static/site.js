@@ -17,8 +17,12 @@ if (log && followButton) {
     followButton.setAttribute("aria-pressed", String(on));
     if (on) log.scrollTop = log.scrollHeight;
   };
-  // What has ended grows no more: there is nothing to follow.
-  followButton.hidden = "ended" in followButton.dataset;
+  // What has ended grows no more: there is nothing to follow. The button leaves its place empty, and nothing moves.
+  const mayFollow = () => {
+    const grows = document.getElementById("log-tail") !== null;
+    if (!grows && document.activeElement === followButton) log.focus({ preventScroll: true });
+    followButton.disabled = !grows;
+  };
   followButton.addEventListener("click", () => follow(!isFollowing));
   // Scrolling up to read stops following; coming back to the end takes it up again.
   log.addEventListener("scroll", () => {
@@ -29,7 +33,10 @@ if (log && followButton) {
     }
   });
   document.addEventListener("htmx:afterSwap", () => isFollowing && follow(true));
+  // The last answer is empty: htmx takes the tail away and tells nobody.
+  new MutationObserver(mayFollow).observe(log, { childList: true });
   follow(true);
+  mayFollow();
 }
 
 // --- Searching the log that is loaded, in place -----------------------------------------------------------------------

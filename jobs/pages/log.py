@@ -24,6 +24,8 @@ def job_log(request: HttpRequest, job_id: UUID) -> HttpResponse:
     is_same = attempt == str(found.attempt)
     part = log_part(found, int(offset) if is_same else 0, request.GET.get("style", "") if is_same else "")
     response = render(request, "jobs/_log.html", {"job": found, "part": part})
+    # The file's own last newline: in a <pre> each answer would add an empty line below the log.
+    response.content = response.content.removesuffix(b"\n")
     if not is_same:
         response["HX-Retarget"], response["HX-Reswap"] = "#log", "innerHTML"
     return response

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from django.db import connection
 from django.utils import translation
 from playwright.sync_api import expect, sync_playwright
 
@@ -35,12 +36,16 @@ def no_language_left_over():
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(django_db_setup):
     if CHROMIUM is None:
         pytest.skip("no Chromium here")
     # Playwright's loop runs in this thread, which Django takes for asynchronous code.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    # Under that loop Django gives this thread connections of its own, which do not know the rows that migrations made: tests
+    # would begin without them, and end with content types made anew, which the next test's rows meet as duplicates.
+    rows = connection._test_serialized_contents
     with sync_playwright() as playwright:
+        connection._test_serialized_contents = rows
         browser = launch(playwright)
         yield browser
         browser.close()

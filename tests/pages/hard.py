@@ -82,5 +82,8 @@ def make_hard(user: User, *, people: int = MANY) -> dict[str, str]:
         "hard-long": "/leaderboards/hard-long/",
         "hard-long-near": "/leaderboards/hard-long/?near=me",
         "hard-long-history": "/leaderboards/hard-long/history/",
+        "hard-jobs": "/jobs/",
+        "hard-submissions": "/submissions/",
+        "hard-submit": "/submit/?leaderboard=hard-wide",
         "hard-job": last.get_absolute_url(),
     }

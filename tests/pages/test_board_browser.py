@@ -8,7 +8,7 @@ from jobs.tests.factories import JobFactory
 from leaderboards.queries import PAGE_SIZE
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True, serialized_rollback=True)]
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
 def a_board(people):

@@ -177,3 +177,20 @@ def test_a_part_that_has_not_changed_stays_as_it_is_and_goes_on_asking(open_page
     asked = len(told)
     page.wait_for_timeout(4500)  # two turns
     assert len(told) == asked
+
+
+def test_there_is_nothing_to_follow_when_a_job_has_ended(open_page):
+    user = UserFactory()
+    job = JobFactory(user=user, status="running")
+    LogChunkFactory(job=job, content=b"at work\n")
+    page = open_page(user)
+    page.goto(job.get_absolute_url())
+    follow = page.locator("[data-follow]")
+    expect(follow).to_be_visible()
+    follow.focus()
+    Job.objects.filter(pk=job.pk).update(status="cancelled", finished_at=timezone.now(), lease_until=None)
+    expect(follow).to_be_hidden()
+    assert page.evaluate("document.activeElement.id") == "log"
+    assert page.locator("#log").inner_text().strip() == "at work"
+    page.reload()
+    expect(follow).to_have_count(0)

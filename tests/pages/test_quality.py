@@ -11,7 +11,7 @@ from jobs.models import Job, Status
 from jobs.tests.factories import JobFactory
 from leaderboards.tests.factories import LeaderboardFactory
 from tests.pages.audit import accessibility, cost, tab_to
-from tests.pages.demo import Demo, make_demo
+from tests.pages.demo import Demo, make_demo, make_machines
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 LOOKS = {"en-US": [("light", 1280), ("dark", 390)], "ja-JP": [("light", 390)]}
@@ -22,8 +22,11 @@ def test_every_page_is_accessible_light_and_steady(open_page, settings, language
     """`make screenshots` looks at every page in all eight looks; here in three of them."""
     settings.SIGN_UP = "open"
     demo = make_demo()
+    make_machines()
+    operator = UserFactory(is_staff=True, is_superuser=True)
+    console = {"status": "/admin/status/", "console": "/admin/"}
     found = {}
-    for user, pages in ((demo.user, demo.pages()), (None, Demo.PUBLIC)):
+    for user, pages in ((demo.user, demo.pages()), (None, Demo.PUBLIC), (operator, console)):
         page = open_page(user, locale=language, reduced_motion="reduce", viewport={"width": 1280, "height": 900})
         for name, url in pages.items():
             page.goto(url)
@@ -36,13 +39,37 @@ def test_every_page_is_accessible_light_and_steady(open_page, settings, language
             page.set_viewport_size({"width": 1280, "height": 900})
             if complaints:
                 found[name] = complaints
-        if user is not None:
+        if user == demo.user:
             page.goto("/account/")
             page.fill("#id_name", "shown once")
             page.press("#id_name", "Enter")
             expect(page.locator("#secret")).to_be_visible()
             found |= {"token": told} if (told := cost(page) + accessibility(page)) else {}
     assert found == {}
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_jumps_however_late_a_part_comes(open_page, width):
+    """The history of a board is held back until the reader stands at the page's end; a log is polled some times."""
+    demo = make_demo()
+    page = open_page(demo.user, viewport={"width": width, "height": 900})
+    held = []
+    page.route("**/history/**", lambda route: held.append(route))
+    page.goto(demo.board.get_absolute_url())
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(".history.htmx-request")).to_be_visible()
+    assert cost(page) == []
+    held.pop().continue_()
+    expect(page.locator(".history .charts")).to_be_visible()
+    expect(page.locator(".bottom")).to_be_visible()
+    assert cost(page) == []
+
+    for job in (demo.pending, demo.running):
+        page.goto(job.get_absolute_url())
+        for _ in range(2):
+            with page.expect_response("**/log/**"):
+                pass
+        assert cost(page) == []
 
 
 def test_the_whole_story_without_a_mouse(open_page, tmp_path):
