@@ -22,9 +22,10 @@ from gunicorn import SERVER, util
 from gunicorn.http2 import negotiation
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from leaderboard_site.lane.body import read_straight
+
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
-BODY_CHUNK_BYTES = 64 * 1024
 SWEEP_SECONDS = 1.0
 # A body that sends nothing for so long gives its thread of the pool back.
 STALL_SECONDS = 30
@@ -52,8 +53,6 @@ class LaneConnection(TConn):  # type: ignore[misc]
             unreader = self.parser.unreader
             unreader.unread(unreader.take_buffered() + self.received)
             self.received = b""
-        # Bodies come in larger pieces than heads.
-        self.parser.unreader.mxchunk = BODY_CHUNK_BYTES
 
     def close(self, graceful: bool = False) -> None:
         """gthread waits here, in its main loop, until the other side has closed too: ours lingers beside it."""
@@ -188,6 +187,10 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         self.keepalived_conns.remove(conn)
         self.nr_conns -= 1
         conn.close()
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        read_straight(req)
+        return super().handle_request(req, conn)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """gthread would wait for more bytes where the next request has come with the last one."""
