@@ -111,10 +111,10 @@ def test_janitor_removes_the_container_that_nobody_was_left_to_remove(sandbox: N
             other.run(kept)
             _wait_for(lambda: any(name.endswith(kept.run_id) for name in _names()))
             other.poll(0)
-            removed = janitor.clear_stale(tmp_path / "work", container())
-            assert [name for name in removed if name.endswith(spec.run_id)]
-            assert not processes_with(marker)
-            assert not _traces(spec)
+            janitor.clear_stale(tmp_path / "work", container())
+            # A worker of another test that starts in this moment clears the machine too, and may have been first at it.
+            _wait_for(lambda: not processes_with(marker))
+            _wait_for(lambda: not _traces(spec))
             assert _traces(kept) and other.result is None
 
 
