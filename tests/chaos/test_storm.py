@@ -12,7 +12,11 @@ from leaderboard_site.embedded.locations import REPOSITORY
 @pytest.mark.slow
 def test_a_short_storm_breaks_no_promise():
     # A site of its own: nothing of this session's servers and folders may reach it.
-    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "LEADERSBOARD_ENVIRONMENTS")}
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("PATH", "HOME", "LANG", "LEADERSBOARD_ENVIRONMENTS")
+    }
     command = [sys.executable, "-W", "ignore", "-m", "tests.chaos.storm", "--seconds", "40", "--jobs", "25"]
     done = subprocess.run(command, cwd=REPOSITORY, env=clean, capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout.splitlines()[-1] == "violations: 0", done.stdout + done.stderr[-3000:]
