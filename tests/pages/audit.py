@@ -29,6 +29,8 @@ SHIFT = """() => new Promise((resolve) => {
 
 def accessibility(page: Any) -> list[str]:
     """What axe finds: the rule, how many places, and the first of them."""
+    # Django's console fades from one theme's colours to the other's: half way nothing could be read.
+    page.evaluate("Promise.allSettled(document.getAnimations().map((one) => one.finished))")
     found = Axe().run(page, options={"runOnly": RULES, "resultTypes": ["violations"]}).response["violations"]
     return [f"{one['id']} x{len(one['nodes'])}: {one['nodes'][0]['html'][:160]}" for one in found]
 
