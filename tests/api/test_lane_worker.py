@@ -130,6 +130,8 @@ def test_a_call_the_desk_declines_reaches_the_site_whatever_else_happens_in_that
     with serving() as server:
         worker = server.worker
         worker._desk.answer = None
+        site_may_answer = threading.Event()
+        worker.wsgi = lambda *request: site_may_answer.wait(20) and site(*request)
         client = server.connect()
         server.until(lambda: worker.keepalived_conns)
         conn = the_conn(worker)
@@ -137,6 +139,7 @@ def test_a_call_the_desk_declines_reaches_the_site_whatever_else_happens_in_that
         server.until(lambda: conn not in worker.keepalived_conns)
         client.sendall(PLAIN)
         worker.on_client_socket_readable(conn, conn.sock)  # its event of the same round
+        site_may_answer.set()
         assert server.read(client, times=2).count(b" site") == 2
 
 
