@@ -218,7 +218,7 @@ def test_platform_fault_is_told_as_one(tmp_path: Path) -> None:
     spec = build(tmp_path / "run", "print(1)", bwrap="/nonexistent/bwrap")
     with Supervisor.start() as supervisor:
         supervisor.run(spec)
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
     assert result and result.reason == "sandbox_error"
     assert result.detail == "cannot show /nonexistent/bwrap to the run: No such file or directory"
 
@@ -227,7 +227,7 @@ def test_unsafe_executor_says_what_it_is(tmp_path: Path) -> None:
     spec = build(tmp_path / "run", "from attack import *\nleave_metrics()\nprint('ran')", executor="unsafe-local")
     with Supervisor.start() as supervisor:
         supervisor.run(spec)
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
     assert result and result.succeeded and result.isolation == "unsafe-local"
     assert result.limits_applied["filesystem"] == "none"
     assert result.metrics_error is None

@@ -27,7 +27,7 @@ leave_metrics(score=float(len(os.listdir("."))))
 """
 
 
-def _wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def _wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

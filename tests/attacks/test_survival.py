@@ -62,7 +62,7 @@ def _log(spec: RunSpec, supervisor: Supervisor) -> str:
     return log.read_text() if log.exists() else ""
 
 
-def _wait_for(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def _wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -91,7 +91,7 @@ def test_kill_all_kills_only_the_run_itself(submit: Submit) -> None:
 def test_kill_command(reason: str, sandbox: None, executor: str, tmp_path: Path) -> None:
     with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         supervisor.kill(reason)
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
         assert result and result.reason == reason and not result.leftovers
         assert not processes_with(marker)
     _wait_for(lambda: not _groups_of(spec))
@@ -100,7 +100,7 @@ def test_kill_command(reason: str, sandbox: None, executor: str, tmp_path: Path)
 def test_kill_minus_nine_of_the_supervisor_takes_the_run_along(sandbox: None, executor: str, tmp_path: Path) -> None:
     with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         os.kill(supervisor.pid, signal.SIGKILL)
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
         assert result and (result.reason, result.detail) == ("sandbox_error", "supervisor died")
         _wait_for(lambda: not processes_with(marker))
     _wait_for(lambda: not _groups_of(spec))
@@ -113,7 +113,7 @@ def test_lost_worker_takes_the_run_along(sandbox: None, executor: str, tmp_path:
     with _running(tmp_path / "run", executor) as (supervisor, marker, spec):
         assert supervisor._process.stdin
         supervisor._process.stdin.close()
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
         assert result and result.reason == "worker_lost"
         assert not processes_with(marker)
         assert not Path(spec.run_dir, "artifacts").exists()
@@ -121,7 +121,7 @@ def test_lost_worker_takes_the_run_along(sandbox: None, executor: str, tmp_path:
 
 def test_deadman_kills_a_run_that_is_not_extended(sandbox: None, executor: str, tmp_path: Path) -> None:
     with _running(tmp_path / "run", executor, fence_seconds=3) as (supervisor, marker, _):
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
         assert result and result.reason == "fenced"
         assert not processes_with(marker)
 
@@ -144,7 +144,7 @@ def test_frozen_supervisor_is_fenced_before_it_listens_again(sandbox: None, exec
         supervisor.extend(60)
         time.sleep(1.5)
         os.kill(supervisor.pid, signal.SIGCONT)
-        result = supervisor.wait(10)
+        result = supervisor.wait(60)
         assert result and result.reason == "fenced"
         assert not processes_with(marker)
 
@@ -168,6 +168,6 @@ def test_two_runs_at_once_do_not_see_each_other(sandbox: None, executor: str, tm
     with _running(tmp_path / "first", executor) as (first, first_marker, _):
         with _running(tmp_path / "second", executor) as (second, _, _):
             second.kill()
-            assert second.wait(10)
+            assert second.wait(60)
         first.poll(0)
         assert first.result is None and processes_with(first_marker)

@@ -101,9 +101,7 @@ def test_a_stubborn_part_is_asked_twice_then_killed(stack: Stack) -> None:
     for part in (twice, never):
         stack.start(part, part.spawn)
         assert wait_for(lambda part=part: "\nup" in part.log.read_text())  # type: ignore[misc]
-    began = time.monotonic()
     stack.stop([("web", "worker")])
-    assert time.monotonic() - began < 5
     assert twice.exit_code == 0
     assert "second" in twice.log.read_text()
     assert never.exit_code == 128 + signal.SIGKILL
