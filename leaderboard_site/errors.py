@@ -16,8 +16,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
 from django.shortcuts import render
 from django.utils import translation
-from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
@@ -28,9 +27,9 @@ from leaderboard_site.middleware import is_api
 
 logger = logging.getLogger(__name__)
 
-DATABASE_AWAY = gettext_lazy("The database is not reachable just now. Nothing was stored; try again.")
+DATABASE_AWAY = _("The database is not reachable just now. Nothing was stored; try again.")
 # Its sender has gone or stalled: nobody's fault here, and no storage's, though it is an OSError.
-CUT_SHORT = gettext_lazy("The request ended before it was whole. Nothing was stored.")
+CUT_SHORT = _("The request ended before it was whole. Nothing was stored.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -67,7 +66,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
         status, code = 413, "too_large"
         message = _("The body: at most %(most)d bytes.") % {"most": settings.DATA_UPLOAD_MAX_MEMORY_SIZE}
     elif isinstance(error, UnreadablePostError):
-        status, code, message = 400, "invalid", str(CUT_SHORT)
+        status, code, message = 400, "invalid", CUT_SHORT
     elif isinstance(error, Http404):
         status, code, message = 404, "not_found", _("No such object, or it is not yours.")
     elif isinstance(error, PermissionDenied):
@@ -84,7 +83,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
         logger.error("database: %s", error)
-        status, code, message = 503, "unavailable", str(DATABASE_AWAY)
+        status, code, message = 503, "unavailable", DATABASE_AWAY
         headers["Retry-After"] = "10"
     else:
         return None
@@ -93,7 +92,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
     if (request := context.get("request")) is not None:
         request.accepted_renderer, request.accepted_media_type = JSONRenderer(), JSONRenderer.media_type
     headers["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE
-    return Response({"code": code, "message": message}, status=status, headers=headers)
+    return Response({"code": code, "message": str(message)}, status=status, headers=headers)
 
 
 def _answer(
@@ -108,12 +107,15 @@ def _answer(
         if is_api(request):
             content = {"code": code or _CODES[status], "message": str(message)}
             return JsonResponse(content, status=status, headers=headers)
+        # Whether somebody is signed in is a question to the database; that a browser keeps a session says enough.
+        has_session = settings.SESSION_COOKIE_NAME in request.COOKIES
         context = {
             "status": status,
             "message": message,
             "retry_after": retry_after,
             "can_try_again": request.method in ("GET", "HEAD") and status in (429, 500, 503),
-            "may_be_hidden": status in (403, 404),
+            "may_be_hidden": status in (403, 404) and request.method in ("GET", "HEAD") and not has_session,
+            "has_session": has_session,
         }
         response = render(request, "error.html", context, status=status)
         for name, value in {

@@ -84,9 +84,12 @@ def board_cards(user) -> list[BoardCard]:
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     cards = board_cards(request.user)
-    return render(
-        request, "home.html", {"cards": cards, "is_moving": any(card.running or card.pending for card in cards)}
-    )
+    context = {
+        "cards": cards,
+        "is_moving": any(card.running or card.pending for card in cards),
+        "can_make": not cards and request.user.is_staff and request.user.has_perm("leaderboards.add_leaderboard"),
+    }
+    return render(request, "home.html", context)
 
 
 @login_required

@@ -37,11 +37,12 @@ class CsvRenderer(BaseRenderer):
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
         out = io.StringIO()
         writer = csv.writer(out)
-        writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", "wall_seconds"])
+        last = ["wall_seconds", "isolation"]
+        writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", *last])
         for row in data["entries"]:
             values = [row["metrics"].get(name, "") for name in names]
             cells = [row["rank"], row["user_id"], row["score"], *values, row["job_id"], row["submitted_at"]]
-            writer.writerow([inert_cell(cell) for cell in [*cells, row["wall_seconds"]]])
+            writer.writerow([inert_cell(cell) for cell in [*cells, *(row[name] for name in last)]])
         return out.getvalue().encode()
 
 

@@ -46,6 +46,7 @@ def _record(row: Row, names: list[str]) -> dict[str, Any]:
         "peak_memory_bytes": row.peak_memory_bytes,
         "submitted_at": row.submitted_at.isoformat().replace("+00:00", "Z"),
         "job_id": str(row.job_id) if row.job_id else None,
+        "isolation": row.isolation,
     }
 
 
@@ -58,7 +59,7 @@ def export(selected: Selection, kind: str) -> Iterator[str]:
 
 def _csv(records: Iterator[dict[str, Any]], names: list[str]) -> Iterator[str]:
     writer = csv.writer(_Line())
-    costs = ["wall_seconds", "peak_memory_bytes", "submitted_at", "job_id"]
+    costs = ["wall_seconds", "peak_memory_bytes", "submitted_at", "job_id", "isolation"]
     yield writer.writerow(["rank", "user_id", "baseline", *map(inert_cell, names), *costs])
     for record in records:
         cells = [record["rank"], record["user_id"], record["baseline"], *record["metrics"].values()]

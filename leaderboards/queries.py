@@ -21,6 +21,8 @@ from leaderboards.selection import Place, Selection
 
 PAGE_SIZE = 50
 LARGEST_PAGE = 1000
+# What a job says of its isolation when it had none (jobs/execution/local.py).
+UNSAFE = "unsafe-local"
 # How many stand above a person whose surroundings are asked for.
 ABOVE = 10
 
@@ -37,6 +39,8 @@ class Row:
     wall_seconds: float | None
     peak_memory_bytes: int | None
     job_id: UUID | None
+    # How the run was kept apart; empty where the job is gone.
+    isolation: str = ""
     rank: int | None = None
     is_baseline: bool = False
     label: str = ""
@@ -57,6 +61,11 @@ class Row:
     @property
     def name(self) -> str:
         return self.label or self.username
+
+    @property
+    def is_unsafe(self) -> bool:
+        """Made without a sandbox: the program could have written any result."""
+        return self.isolation == UNSAFE
 
 
 @dataclass
@@ -236,7 +245,7 @@ class Ranking:
 
     def _fields(self) -> list[str]:
         costs = [self._path(name) for name in ("metrics", "wall_seconds", "peak_memory_bytes")]
-        return ["pk", "value", "submitted_at", "user_id", "user__username", "score", "job_id", *costs]
+        return ["pk", "value", "submitted_at", "user_id", "user__username", "score", "job_id", "job__isolation", *costs]
 
     def _row(self, found: dict[str, Any]) -> Row:
         return Row(
@@ -248,6 +257,7 @@ class Ranking:
             wall_seconds=found[self._path("wall_seconds")],
             peak_memory_bytes=found[self._path("peak_memory_bytes")],
             job_id=found["job_id"],
+            isolation=found["job__isolation"] or "",
             is_baseline=found["user_id"] in self.labels,
             label=self.labels.get(found["user_id"], ""),
             matches=found.get("matches", True),

@@ -42,6 +42,9 @@ class EntryShown(serializers.Serializer):
     submitted_at = serializers.DateTimeField()
     wall_seconds = serializers.FloatField(allow_null=True)
     peak_memory_bytes = serializers.IntegerField(allow_null=True)
+    isolation = serializers.CharField(
+        help_text="What kept the run apart. unsafe-local: nothing did, and the result may be made up. Empty: not known."
+    )
 
 
 class EntriesShown(serializers.Serializer):

@@ -104,6 +104,7 @@ def ranking_context(request: HttpRequest, selected: Selection) -> dict[str, Any]
         # A past board shows jobs that may stand on no board any more: they are not for everybody to compare.
         "can_pick": request.user.is_authenticated and not ranking.is_past,
         "runs": None if ranking.is_past else runs_of(selected.board, page.rows),
+        "has_unsafe": any(row.is_unsafe for row in page.rows),
         "has_pages": bool(page.previous or page.following),
         "first_rank": next((row.rank for row in page.rows if row.rank), None),
         "last_rank": next((row.rank for row in reversed(page.rows) if row.rank), None),

@@ -40,6 +40,7 @@ _ICONS = {
     "file": '<path d="M13.5 3.5H6.5A1.5 1.5 0 0 0 5 5v14a1.5 1.5 0 0 0 1.5 1.5h11A1.5 1.5 0 0 0 19 19V9zm0 0V9H19"/>',
     "board": '<path d="M4 20v-7h5v7m0 0V5h6v15m0 0v-10h5v10M2.5 20h19"/>',
     "flag": '<path d="M6 21V4m0 .5h11l-2.5 4 2.5 4H6"/>',
+    "warning": '<path d="M12 4 2.8 20h18.4zM12 10v4.5M12 17v.4"/>',
     "stop": '<rect x="6.5" y="6.5" width="11" height="11" rx="1.5"/>',
 }
 

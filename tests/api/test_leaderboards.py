@@ -137,7 +137,7 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
     rows = list(csv.reader(io.StringIO(answer.content.decode(), newline="")))
     head = ["rank", "user_id", "score", "image_auc", "'=cmd|' /C calc'!A0", "job_id", "submitted_at", "wall_seconds"]
-    assert rows[0] == head
+    assert rows[0] == [*head, "isolation"]
     inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'＝1+1", "'＠SUM(A1)", 'a",=1', "岡田"]
     assert [row[1] for row in rows[1:]] == inert
     assert [(row[0], row[2]) for row in rows[2:4]] == [("2", "-0.1"), ("3", "-0.2")]  # numbers stay numbers

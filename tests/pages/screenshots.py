@@ -97,16 +97,37 @@ def cookie_of(user: Any, url: str) -> dict[str, str]:
 def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, str]]]:
     """Who looks at which pages: a participant, a visitor, an operator."""
     from accounts.tests.factories import UserFactory
+    from leaderboards.models import Leaderboard
+    from tests.pages import drawn_errors
     from tests.pages.demo import Demo, make_demo, make_machines
     from tests.pages.hard import make_hard
 
+    operator = UserFactory(username="operator", is_staff=True, is_superuser=True)
+    if only.startswith("empty"):
+        Leaderboard.objects.all().delete()
+        lookers = {"visitor": None, "participant": UserFactory(username="hanako"), "operator": operator}
+        pages = {
+            "home": "/",
+            "submit": "/submit/",
+            "jobs": "/jobs/",
+            "status": "/admin/status/",
+            "compare": "/compare/",
+        }
+        seen = {
+            "visitor": ["home"],
+            "participant": ["home", "submit", "jobs", "compare"],
+            "operator": ["home", "status"],
+        }
+        return [
+            ([cookie_of(user, url)] if user else [], {f"empty-{name}-{who}": pages[name] for name in seen[who]})
+            for who, user in lookers.items()
+        ]
     demo = make_demo()
     make_machines()
     pages = {**demo.pages(), **(make_hard(demo.user) if only.startswith("hard") else {})}
-    operator = UserFactory(username="operator", is_staff=True, is_superuser=True)
     return [
         ([cookie_of(demo.user, url)], pages),
-        ([], Demo.PUBLIC),
+        ([], {**Demo.PUBLIC, **drawn_errors.PAGES}),
         ([cookie_of(operator, url)], {"status": "/admin/status/"}),
     ]
 
@@ -117,6 +138,7 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
 
     from tests.pages.audit import accessibility, cost
     from tests.pages.conftest import launch
+    from tests.pages.drawn_errors import answer_by_drawing
 
     found: dict[str, list[str]] = {}
     lookers = people(url, only)
@@ -126,6 +148,7 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
             for cookies, pages in lookers:
                 context = browser.new_context(base_url=url, locale=language, reduced_motion="reduce")
                 context.add_cookies(cookies)
+                answer_by_drawing(context)
                 page = context.new_page()
                 for name, address in pages.items():
                     if only not in name:

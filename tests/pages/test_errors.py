@@ -1,9 +1,12 @@
 """Errors in the house's frame, in the reader's language, also while what they are about is away."""
 
+import re
+
 import pytest
 from django.core.exceptions import RequestDataTooBig, TooManyFilesSent
 from django.db import OperationalError
 from django.test import Client, RequestFactory
+from django.utils import translation
 
 from accounts.refusals import InvalidInput, QuotaExceeded
 from accounts.tests.factories import PASSWORD, UserFactory
@@ -40,6 +43,26 @@ def test_an_error_needs_no_database_and_no_session(draw, status, language):
     assert (response.status_code, response["Content-Language"]) == (status, language)
     assert in_the_frame(response, language)
     assert str(status) in response.content.decode()
+
+
+@pytest.mark.parametrize("draw", [errors.bad_request, errors.permission_denied, errors.not_found, errors.server_error])
+def test_an_error_from_outside_of_the_languages_middleware_speaks_the_readers_language(draw):
+    """The thread speaks whatever its last reader did; the words must be chosen where the page's are."""
+    with translation.override("en"):
+        page = draw(RequestFactory().get("/", headers=JAPANESE)).content.decode()
+    with translation.override("ja"):
+        other = draw(RequestFactory().get("/", headers={"Accept-Language": "en"})).content.decode()
+    assert re.search("<h1>[^a-zA-Z]+</h1>", page) and re.search("<h1>[a-zA-Z ,;.]+</h1>", other)
+
+
+def test_signing_in_is_offered_to_those_who_may_not_have_and_for_pages_alone(settings):
+    visitor = RequestFactory().get("/jobs/")
+    person = RequestFactory().get("/jobs/")
+    person.COOKIES[settings.SESSION_COOKIE_NAME] = "x"
+    assert "?next=/jobs/" in errors.not_found(visitor).content.decode()
+    assert "?next=" not in errors.not_found(person).content.decode()
+    assert "/jobs/" in errors.server_error(person).content.decode()
+    assert "?next=" not in errors.csrf_failure(RequestFactory().post("/jobs/")).content.decode()
 
 
 def test_a_crash_in_a_view_is_a_page_in_the_readers_language(db, monkeypatch):
@@ -118,7 +141,6 @@ def test_a_refusal_speaks_the_readers_language_and_keeps_its_code(db):
 
 
 def test_a_refusal_is_put_into_words_when_it_is_shown():
-    from django.utils import translation
     from django.utils.translation import gettext_lazy as _
 
     refusal = InvalidInput("bad_offset", _("must be a number of bytes, not %(text)r."), field="offset", text="1%")
