@@ -68,7 +68,7 @@ def test_entries_best_first_with_shared_ranks(nobody, board):
     assert answer["entries"][0] == {
         "rank": 1, "user_id": names[2], "is_baseline": False, "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
         "job_id": str(made[2].job_id), "submitted_at": made[2].submitted_at.isoformat().replace("+00:00", "Z"),
-        "wall_seconds": None, "peak_memory_bytes": None,
+        "wall_seconds": None, "peak_memory_bytes": None, "isolation": "",
     }  # fmt: skip
 
 
