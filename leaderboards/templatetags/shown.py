@@ -120,6 +120,16 @@ def duration(seconds: Any) -> str:
 
 
 @register.filter
+def ago(seconds: float) -> str:
+    """How long something is past, in whole units: nobody reads hundredths of a heartbeat's age."""
+    whole = int(seconds)
+    if whole < 1:
+        return _("just now")
+    time = _("%(seconds)s s") % {"seconds": whole} if whole < 10 else duration(whole)
+    return _("%(time)s ago") % {"time": time}
+
+
+@register.filter
 def size(value: Any) -> str:
     """Bytes in binary units; a dash for what is not known."""
     if value is None or value == "":
