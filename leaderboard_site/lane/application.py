@@ -8,6 +8,8 @@ from typing import Any
 from leaderboard_site.lane import desk
 from leaderboard_site.lane.answers import Answer
 from leaderboard_site.lane.calls import SUBMIT, Call, is_plain, known, recognise
+from leaderboard_site.lane.form import boundary_of
+from leaderboard_site.lane.large_form import LargeForm
 
 Environ = dict[str, Any]
 
@@ -35,10 +37,32 @@ def answer_environ(environ: Environ) -> Answer | None:
         return None
     is_https = environ.get("wsgi.url_scheme") == "https"
     call = recognise(method, path, headers, b"", is_https=is_https)
-    if call is None or (method == "POST" and not _read_body(environ, headers, call)):
+    if call is None:
         return None
     call.began = began
+    if method == "POST":
+        length = _length(headers)
+        if length is None:
+            return None
+        if desk.may_stream(call, length):
+            return _answer_large(environ, call, length)
+        if not _read_body(environ, length, call):
+            return None
     return desk.answer_all(call.route, [call])[0]
+
+
+def _answer_large(environ: Environ, call: Call, length: int) -> Answer | None:
+    large = LargeForm(environ["wsgi.input"], length, boundary_of(call.content_type) or b"")
+    try:
+        found = None
+        if large.read():
+            call.form = large.form
+            found = desk.answer_all(call.route, [call])[0]
+        if found is None:
+            environ["wsgi.input"] = large.body_again()
+        return found
+    finally:
+        large.close()
 
 
 def _headers(environ: Environ) -> dict[str, str] | None:
@@ -57,14 +81,18 @@ def _headers(environ: Environ) -> dict[str, str] | None:
     return headers
 
 
-def _read_body(environ: Environ, headers: dict[str, str], call: Call) -> bool:
-    """Read the whole of a small body, and leave it to be read again; False when it is not small, or not whole."""
+def _length(headers: dict[str, str]) -> int | None:
     given = headers.get("content-length", "")
-    if not (given.isascii() and given.isdigit() and len(given) <= 9) or not desk.may_read(call, int(given)):
+    return int(given) if given.isascii() and given.isdigit() and len(given) <= 9 else None
+
+
+def _read_body(environ: Environ, length: int, call: Call) -> bool:
+    """Read the whole of a small body, and leave it to be read again; False when it is not small, or not whole."""
+    if not desk.may_read(call, length):
         return False
     try:
-        body = call.body = environ["wsgi.input"].read(int(given))
+        body = call.body = environ["wsgi.input"].read(length)
     except OSError:
         return False  # stalled, or gone: the site meets it again, and says so
     environ["wsgi.input"] = io.BytesIO(body)
-    return len(body) == int(given)
+    return len(body) == length

@@ -46,6 +46,8 @@ class Call:
     idempotency_key: str | None = None
     content_type: str = ""
     if_none_match: str = ""
+    # What a large body said, where it was read before the call is answered (large_form.py).
+    form: Any = None
     # The server's own: the connection that waits, and since when.
     tag: Any = None
     began: float = 0.0

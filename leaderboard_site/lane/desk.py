@@ -35,6 +35,17 @@ def may_read(call: Call, length: int) -> bool:
         return False
 
 
+def may_stream(call: Call, length: int) -> bool:
+    """Whether a body that is larger is the lane's all the same, read as it comes."""
+    if call.route != SUBMIT or not settings.LANE or settings.MAINTENANCE_FILE.exists():
+        return False
+    try:
+        return submit.may_stream(call, length)
+    except Error:
+        database.forget()
+        return False
+
+
 def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
     """The answers in the order of the calls; None where the site must answer: it is told nothing, and begins anew."""
     if not settings.LANE or settings.MAINTENANCE_FILE.exists():

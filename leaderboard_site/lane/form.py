@@ -7,6 +7,7 @@ names, encodings, preambles) is left to Django's parser.
 import re
 from dataclasses import dataclass, field
 from io import BytesIO
+from typing import Any
 
 MOST_PARTS = 100
 MOST_FIELD_BYTES = 64 * 1024
@@ -34,7 +35,8 @@ class Part:
 @dataclass
 class SmallForm:
     fields: dict[str, str] = field(default_factory=dict)
-    files: list[Part] = field(default_factory=list)
+    # `Part`, or what a larger form has in its place (large_form.py).
+    files: list[Any] = field(default_factory=list)
 
 
 def boundary_of(content_type: str) -> bytes | None:
@@ -65,22 +67,37 @@ def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | N
     return None
 
 
-def _take(form: SmallForm, head: bytes, content: bytes, file_field: str) -> bool:
-    """Add the part; False when it is not plain."""
+def file_name(head: bytes, file_field: str) -> str | None:
+    """The name of the file whose part begins so; None for a field, and for what is not plain."""
+    read = _read_head(head, file_field)
+    return read[1] if read else None
+
+
+def _read_head(head: bytes, file_field: str) -> tuple[str, str | None] | None:
+    """The field's name and, of the one that has files, the file's; None when it is not plain."""
     found: dict[bytes, bytes] = {}
     for line in head.split(b"\r\n"):
         header, colon, value = line.partition(b": ")
         if not colon or header.lower() in found:
-            return False
+            return None
         found[header.lower()] = value
     matched = _DISPOSITION.fullmatch(found.pop(b"content-disposition", b""))
     if matched is None or not _MEDIA_TYPE.fullmatch(found.pop(b"content-type", b"text/plain")) or found:
+        return None
+    name, file = matched[1].decode(), matched[2]
+    if (file is not None) != (name == file_field):
+        return None
+    return name, None if file is None else file.decode()
+
+
+def _take(form: SmallForm, head: bytes, content: bytes, file_field: str) -> bool:
+    """Add the part; False when it is not plain."""
+    read = _read_head(head, file_field)
+    if read is None:
         return False
-    name = matched[1].decode()
-    if (matched[2] is not None) != (name == file_field):
-        return False
-    if matched[2] is not None:
-        form.files.append(Part(matched[2].decode(), content))
+    name, file = read
+    if file is not None:
+        form.files.append(Part(file, content))
         return True
     if name in form.fields or len(content) > MOST_FIELD_BYTES:
         return False

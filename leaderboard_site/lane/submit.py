@@ -9,6 +9,7 @@ import json
 import logging
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import UUID, uuid4
 
@@ -23,11 +24,14 @@ from leaderboard_site.lane.answers import Answer, answer, away
 from leaderboard_site.lane.calls import Call
 from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, rows
 from leaderboard_site.lane.form import SmallForm, boundary_of, read_form
+from leaderboard_site.lane.large_form import IncomingFile
 from leaderboards.models import DEFAULT_SLUG
 from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, inspect_archive, write_archive
+from submissions.incoming import IncomingArchive
 from submissions.models import Submission
 from submissions.services import PLATFORM_FAULTS, Form, check_contents, check_form
 from submissions.storage import STORAGE_ERRORS, DurableFileSystemStorage
+from submissions.uploads import ENVELOPE_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +80,23 @@ _GIVEN = (
 class Packed:
     """One object to store, and what is in it."""
 
-    content: bytes
+    content: bytes | IncomingArchive
     manifest: list[ManifestEntry]
     root: str
+
+    def store(self, storage: DurableFileSystemStorage, kind: str) -> tuple[UUID, int, str]:
+        """Return when it is on disk as `<id>.<kind>`: its id, size and SHA-256. Raises OSError."""
+        if isinstance(self.content, IncomingArchive):
+            self.content.wait_until_kept()
+            return self.content.id, self.content.size, self.content.sha256
+        submission_id = uuid4()
+        storage.save_bytes(f"{submission_id}.{kind}", self.content)
+        return submission_id, len(self.content), hashlib.sha256(self.content).hexdigest()
+
+    def keep(self) -> None:
+        """What was stored is a row's now."""
+        if isinstance(self.content, IncomingArchive):
+            self.content.is_kept = True
 
 
 def may_read(call: Call, length: int) -> bool:
@@ -86,6 +104,19 @@ def may_read(call: Call, length: int) -> bool:
     if length > min(MOST_BYTES, settings.UPLOAD_MAX_BYTES) or boundary_of(call.content_type) is None:
         return False
     return length <= READ_FOR_ANYBODY_BYTES or bool(rows(_WHOSE, call.digest))
+
+
+def may_stream(call: Call, length: int) -> bool:
+    """Whether a larger body is read as it comes: one that may hold what is taken, of somebody, for files on this disk."""
+    if not MOST_BYTES < length <= settings.UPLOAD_MAX_BYTES + ENVELOPE_BYTES or boundary_of(call.content_type) is None:
+        return False
+    storage = storages["submissions"]
+    if not isinstance(storage, DurableFileSystemStorage):
+        return False
+    # A rename is all that it takes from the one folder into the other.
+    if Path(storage.location).stat().st_dev != Path(settings.FILE_UPLOAD_TEMP_DIR).stat().st_dev:
+        return False
+    return bool(rows(_WHOSE, call.digest))
 
 
 def answer_all(calls: list[Call]) -> list[Answer | None]:
@@ -98,8 +129,10 @@ def _submit(call: Call) -> Answer | None:
     # Other storages stream; their round trips are what an upload to them costs.
     if boundary is None or not isinstance(storage, DurableFileSystemStorage):
         return None
-    sent = read_form(call.body, boundary, file_field="files")
+    sent = call.form or read_form(call.body, boundary, file_field="files")
     if sent is None or not FIELDS.issuperset(sent.fields):
+        return None
+    if call.form is not None and not _begin_to_keep(sent, storage):
         return None
     slug = sent.fields.get("leaderboard") or DEFAULT_SLUG
     admitted = rows(_ADMIT, slug, call.digest, list(PLATFORM_FAULTS), settings.SUBMISSIONS_PER_HOUR)
@@ -110,7 +143,19 @@ def _submit(call: Call) -> Answer | None:
         packed = _packed(sent, form)
     except (RequestRefused, ArchiveRefused):
         return None
+    if packed is None:
+        return None
     return _stored(call, storage, slug, admitted[0], form, packed)
+
+
+def _begin_to_keep(sent: SmallForm, storage: DurableFileSystemStorage) -> bool:
+    """Have the disk at work while the rest is looked at; what is refused then is removed again."""
+    try:
+        sent.files[0].archive.keep_as(storage)
+    except STORAGE_ERRORS:
+        logger.exception("storing a submission")
+        return False
+    return True
 
 
 def _checked(sent: SmallForm) -> Form:
@@ -123,8 +168,14 @@ def _checked(sent: SmallForm) -> Form:
     )
 
 
-def _packed(sent: SmallForm, form: Form) -> Packed:
-    if form.kind != Submission.Kind.TAR:
+def _packed(sent: SmallForm, form: Form) -> Packed | None:
+    content: bytes | IncomingArchive
+    if isinstance(sent.files[0], IncomingFile):
+        content = sent.files[0].archive
+        if content.kind != form.kind.value:  # `paths` gives it another name
+            return None
+        manifest = content.manifest()
+    elif form.kind != Submission.Kind.TAR:
         [file] = sent.files
         manifest = inspect_archive(cast(BinaryIO, file.file), kind=cast(ArchiveKind, form.kind.value), hashes=False)
         content = file.content
@@ -140,17 +191,16 @@ def _stored(
     call: Call, storage: DurableFileSystemStorage, slug: str, admitted: tuple[Any, ...], form: Form, packed: Packed
 ) -> Answer | None:
     user_id, board_id = admitted
-    submission_id = uuid4()
-    name, sha256 = f"{submission_id}.{form.kind.value}", hashlib.sha256(packed.content).hexdigest()
     try:
-        storage.save_bytes(name, packed.content)
+        submission_id, size, sha256 = packed.store(storage, form.kind.value)
     except STORAGE_ERRORS:
-        logger.exception("storing submission %s", submission_id)
+        logger.exception("storing a submission")
         return None
+    name = f"{submission_id}.{form.kind.value}"
     manifest = json.dumps([{"path": entry.path, "bytes": entry.bytes} for entry in packed.manifest])
     values = (
         submission_id, user_id, board_id, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
-        name, len(packed.content), sha256, packed.root, manifest,
+        name, size, sha256, packed.root, manifest,
     )  # fmt: skip
     is_written, made = False, None
     try:
@@ -163,12 +213,14 @@ def _stored(
         if is_written and is_answer_lost(error):
             forget()
             # The row may stand. A file that no row names goes in a day.
+            packed.keep()
             return away(call, allow=ALLOW)
         storage.delete(name)
         raise
     if made is None:
         storage.delete(name)
         return None
+    packed.keep()
     return answer(call, 201, _receipt(submission_id, form, slug, sha256, made[0]), allow=ALLOW)
 
 

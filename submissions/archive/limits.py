@@ -1,7 +1,7 @@
 """What an archive may cost, how a refusal is told, and the running count that compares the two."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -79,6 +79,16 @@ class ManifestEntry:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a member's packed bytes are, for who has read them already (see follow.py)."""
+
+    method: int
+    packed_bytes: int
+    file_bytes: int
+    crc: int
+
+
 @dataclass
 class Member:
     """One file or directory as a reader finds it; the name is decoded but not yet checked."""
@@ -87,21 +97,24 @@ class Member:
     is_directory: bool
     is_executable: bool
     chunks: Iterator[bytes]
+    # All that its chunks would tell but their content: they need not be read.
+    seen: Seen | None = None
 
 
 class Budget:
     """Counts what really went in and came out during one pass, and refuses at the first limit passed."""
 
-    def __init__(self, limits: ArchiveLimits) -> None:
+    def __init__(self, limits: ArchiveLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
-        self._deadline = time.monotonic() + limits.seconds
+        self._clock = clock
+        self._deadline = clock() + limits.seconds
         self._members = 0
         self._read_bytes = 0
         self._unpacked_bytes = 0
         self._content_bytes = 0
 
     def check_time(self) -> None:
-        if time.monotonic() > self._deadline:
+        if self._clock() > self._deadline:
             refuse(
                 gettext_lazy("The archive takes longer than %(seconds)g seconds to read."),
                 "too_large",
@@ -148,6 +161,12 @@ class Budget:
                 claimed_bytes=claimed_bytes,
                 file_bytes=self.limits.file_bytes,
             )
+
+    def add_seen(self, name: str, seen: Seen) -> None:
+        """A whole member at once, which has been read."""
+        self.check_claim(name, seen.file_bytes)
+        self.add_unpacked(read_bytes=seen.packed_bytes, unpacked_bytes=seen.file_bytes)
+        self.add_content(name, chunk_bytes=seen.file_bytes, file_bytes=seen.file_bytes)
 
     def add_content(self, name: str, *, chunk_bytes: int, file_bytes: int) -> None:
         """A chunk of a member came out, which makes the member `file_bytes` long so far."""

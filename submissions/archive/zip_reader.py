@@ -11,13 +11,13 @@ Format: PKWARE APPNOTE.TXT 6.3.10.
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from django.utils.translation import gettext_lazy
 
-from submissions.archive.limits import CHUNK_BYTES, Budget, Member, printable, refuse
+from submissions.archive.limits import CHUNK_BYTES, Budget, Member, Seen, printable, refuse
 from submissions.archive.names import check_path, decode_name
 from submissions.archive.streams import read_fully
 
@@ -51,13 +51,15 @@ class _Entry:
     data_offset: int = 0
 
 
-def read_zip(file: BinaryIO, budget: Budget) -> Iterator[Member]:
-    """The whole layout is checked before the first byte is unpacked."""
+def read_zip(file: BinaryIO, budget: Budget, seen: Mapping[int, Seen] | None = None) -> Iterator[Member]:
+    """The whole layout is checked before the first byte is unpacked. `seen`: what a pass before this told of its members."""
     entries, directory_offset = _read_directory(file, budget)
     _check_layout(file, entries, directory_offset, budget)
     for entry in entries:
         is_directory = entry.name.endswith("/")
-        yield Member(entry.name, is_directory, bool(entry.mode & 0o100), _content(file, entry, budget))
+        told = Seen(entry.method, entry.packed_bytes, entry.file_bytes, entry.crc)
+        known = told if seen is not None and seen.get(entry.data_offset) == told else None
+        yield Member(entry.name, is_directory, bool(entry.mode & 0o100), _content(file, entry, budget), known)
 
 
 def _read_at(file: BinaryIO, offset: int, size: int, what: object) -> bytes:
