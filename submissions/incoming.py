@@ -37,7 +37,7 @@ if _sync_file_range is not None:
     _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
-class _Passing:
+class Passing:
     """The pieces as the second thread sees them; each buffer is free again when the next piece is asked for."""
 
     def __init__(self, hand_back: "SimpleQueue[bytearray]", see: Callable[[memoryview], None]) -> None:
@@ -97,10 +97,11 @@ class IncomingArchive:
             self._free.put(bytearray(BUFFER_BYTES))
         self._hash = hashlib.sha256()
         self._begun_bytes = self._seen_bytes = 0
-        self._passing = _Passing(self._free, self._see)
+        self._passing = Passing(self._free, self._see)
         self._seen: dict[int, Seen] = {}
         self._manifest: list[ManifestEntry] | None = None
-        self._error: BaseException | None = None
+        # What went wrong in a thread, told to the one that waits for it.
+        self._errors: dict[str, BaseException] = {}
         self._is_ended = False
         self._looking = threading.Thread(target=self._look, name="incoming", daemon=True)
         self._keeping: threading.Thread | None = None
@@ -169,8 +170,8 @@ class IncomingArchive:
 
     def _wait_for(self, thread: threading.Thread) -> None:
         thread.join()
-        if self._error is not None:
-            raise self._error
+        if thread.name in self._errors:
+            raise self._errors[thread.name]
 
     # --- The other threads ---------------------------------------------------------------------------------------------
 
@@ -180,8 +181,8 @@ class IncomingArchive:
                 self._seen = follow_zip(self._passing, Budget(DEFAULT_LIMITS))
             else:
                 self._manifest = inspect_passing(cast(BinaryIO, self._passing))
-        except BaseException as error:  # told to the thread that waits
-            self._error = error
+        except BaseException as error:
+            self._errors["incoming"] = error
         finally:
             self._passing.drain()
 
@@ -200,8 +201,8 @@ class IncomingArchive:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        except BaseException as error:  # told to the thread that waits
-            self._error = error
+        except BaseException as error:
+            self._errors["keeping"] = error
 
 
 __all__ = ["BUFFER_BYTES", "ArchiveRefused", "IncomingArchive"]

@@ -1,6 +1,5 @@
-"""POST /api/submissions, while it is small: read at once, checked by the same services, written once, recorded.
-
-Larger uploads stream through Django's parser (submissions/uploads.py), whose cost does not matter beside their bytes.
+"""POST /api/submissions: checked by the same services, written once, recorded. A small one is read at once, a large archive
+as it comes (large_form.py). All others stream through Django's parser (submissions/uploads.py).
 """
 
 import hashlib

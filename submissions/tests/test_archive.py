@@ -10,7 +10,9 @@ import tracemalloc
 import unicodedata
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO, cast
 
 import pytest
@@ -20,13 +22,18 @@ from submissions.archive import (
     ArchiveKind,
     ArchiveLimits,
     ArchiveRefused,
+    Budget,
     ManifestEntry,
     archive_kind,
     check_path,
     extract_archive,
+    follow_zip,
     inspect_archive,
+    inspect_passing,
+    inspect_zip,
     write_archive,
 )
+from submissions.incoming import Passing
 
 MIB = 1024 * 1024
 
@@ -151,6 +158,21 @@ def playground(tmp_path: Path) -> Playground:
     return Playground(tmp_path)
 
 
+def inspect_as_it_comes(
+    data: bytes, kind: ArchiveKind, limits: ArchiveLimits = DEFAULT_LIMITS, piece_bytes: int = 1000
+) -> list[ManifestEntry]:
+    """As an upload is read: once, while it passes; a zip's directory then, and what of it has not been seen."""
+    if kind == "tar":
+        return [ManifestEntry(e.path, e.bytes, "") for e in inspect_archive(io.BytesIO(data), kind=kind, limits=limits)]
+    passing = Passing(SimpleQueue(), lambda _: None)
+    for start in range(0, len(data), piece_bytes):
+        passing.arrived.put((bytearray(data), start, min(len(data), start + piece_bytes)))
+    passing.arrived.put(None)
+    if kind == "tar.gz":
+        return inspect_passing(cast(BinaryIO, passing), limits=limits)
+    return inspect_zip(io.BytesIO(data), seen=follow_zip(passing, Budget(limits)), limits=limits)
+
+
 def assert_refused(
     playground: Playground,
     data: bytes,
@@ -166,6 +188,9 @@ def assert_refused(
         extract_archive(io.BytesIO(data), kind=kind, destination=playground.inside, limits=limits)
     playground.assert_nothing_left()
     assert (inspected.value.code, inspected.value.message) == (extracted.value.code, extracted.value.message)
+    with pytest.raises(ArchiveRefused) as passing:
+        inspect_as_it_comes(data, kind, limits, max(1, len(data) // 5))
+    assert passing.value.code == code
     assert inspected.value.code == code, inspected.value.message
     assert says in inspected.value.message
     assert inspected.value.message.isprintable()
@@ -177,6 +202,9 @@ def test_good_archive_round_trips(playground: Playground, form: str) -> None:
     kind, pack = GOOD_ARCHIVES[form]
     data = pack(FILES)
     assert inspect_archive(io.BytesIO(data), kind=kind) == MANIFEST
+    without_hashes = [replace(entry, sha256="") for entry in MANIFEST]
+    for piece_bytes in (1, 100, len(data)):
+        assert inspect_as_it_comes(data, kind, piece_bytes=piece_bytes) == without_hashes
     assert extract_archive(io.BytesIO(data), kind=kind, destination=playground.inside) == MANIFEST
     assert playground.contents() == FILES
     playground.assert_nothing_outside()

@@ -22,7 +22,7 @@ from submissions.archive import (
     inspect_archive,
     write_archive,
 )
-from submissions.tests.test_archive import GOOD_ARCHIVES, Playground
+from submissions.tests.test_archive import GOOD_ARCHIVES, Playground, inspect_as_it_comes
 
 # A mutated size may ask for much; what is tested here does not depend on how much.
 LIMITS = ArchiveLimits(total_bytes=1_000_000, file_bytes=500_000, members=50)
@@ -63,7 +63,20 @@ def read_by_both_doors(data: bytes, kind: ArchiveKind) -> Outcome:
             ]
             assert sorted(found, key=str) == sorted(extracted, key=str)
     assert inspected == extracted
+    assert_the_same_as_it_comes(data, kind, inspected)
     return inspected
+
+
+def assert_the_same_as_it_comes(data: bytes, kind: ArchiveKind, inspected: Outcome) -> None:
+    """A third door, which an upload goes through."""
+    try:
+        found = inspect_as_it_comes(data, kind, LIMITS, max(1, len(data) // 3))
+    except ArchiveRefused as refusal:
+        assert isinstance(inspected, tuple)
+        assert refusal.code == inspected[0]
+    else:
+        assert isinstance(inspected, list)
+        assert found == [ManifestEntry(entry.path, entry.bytes, "") for entry in inspected]
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,9 +1,11 @@
 """Uploads against gunicorn as it runs for real: bodies of no length, too long, cut, packed, or slow to come."""
 
+import io
 import os
 import select
 import socket
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,54 @@ def test_who_hangs_up_in_the_middle_leaves_nothing(server):
         wire.socket.close()
     assert answered(connect(FORM, length(GOOD)).send(GOOD))[0] == 201
     wait_until_nothing_comes_in(uploads)
+
+
+ZIP_FILE = FILE.replace(b"main.py", b"code.zip")
+
+
+def zip_of_noise(size):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("main.py", "print()")
+        archive.writestr("weights.bin", os.urandom(size))
+    return packed.getvalue()
+
+
+def test_a_large_archive_that_comes_slowly_is_taken_in_flat_memory(server):
+    connect, uploads, process = server
+    for size, is_counted in ((3 * MIB, False), (7 * MIB, True)):
+        content = zip_of_noise(size)
+        body = ZIP_FILE + content + END
+        before = peak_memory(process)
+        wire = connect(FORM, length(body))
+        for start in range(0, len(body), 300_000):
+            wire.socket.sendall(body[start : start + 300_000])
+            time.sleep(0.01)
+        assert answered(wire)[0] == 201
+        newest = Submission.objects.latest("created_at")
+        assert (uploads / newest.object_name).read_bytes() == content
+        assert not is_counted or peak_memory(process) < before * 1.1
+    wait_until_nothing_comes_in(uploads)
+
+
+def test_an_archive_whose_sender_goes_away_or_sends_too_much_leaves_nothing(server):
+    connect, uploads, _ = server
+    content = zip_of_noise(3 * MIB)
+    for sent in (ZIP_FILE, ZIP_FILE + content[:MIB], ZIP_FILE + content):
+        wire = connect(FORM, f"Content-Length: {len(ZIP_FILE + content + END)}").send(sent)
+        wire.socket.shutdown(socket.SHUT_WR)
+        status, answer = answered(wire)
+        assert (status, "truncated" in answer) == (400, True)
+        assert_nothing_left(uploads)
+        wire = connect(FORM, f"Content-Length: {len(ZIP_FILE + content + END)}").send(sent)
+        wire.file.close()
+        wire.socket.close()
+    wire = connect(FORM, f"Content-Length: {MOST + MIB}")
+    send_until_answered(wire, [ZIP_FILE, *[bytes(MIB)] * 8, bytes(MIB - len(ZIP_FILE))])
+    assert answered(wire)[0] == 413
+    assert answered(connect(FORM, length(GOOD)).send(GOOD))[0] == 201
+    wait_until_nothing_comes_in(uploads)
+    assert Submission.objects.count() == 1
 
 
 def test_slow_bodies_do_not_keep_others_from_their_answers(server):
