@@ -123,6 +123,18 @@ def test_no_query_smuggles_another_run_in(refused, query):
     assert response.status_code == 403
 
 
+@pytest.mark.parametrize("field", ["mlflowSearchRuns", "mlflowSearchDatasets", "a: mlflowSearchRuns"])
+def test_an_experiment_of_ones_own_opens_no_search_through_it(published, field):
+    """An experiment holds the runs of everybody on a leaderboard; GraphQL makes a list of one id by itself."""
+    mine, other = published
+    # As two people on one leaderboard have it.
+    Job.objects.filter(pk=mine.pk).update(experiment_id=other.experiment_id)
+    query = "query X($experimentId: [String]) { FIELD(input: {experimentIds: $experimentId}) { __typename } }"
+    body = {"query": query.replace("FIELD", field), "variables": {"experimentId": other.experiment_id}}
+    response = as_user(mine.user).post("/mlflow/graphql", json.dumps(body), content_type="application/json")
+    assert response.status_code == 403
+
+
 @pytest.mark.parametrize(
     "variables",
     [{}, {"input": {"experimentIds": ["1"]}}, {"data": {"runId": "MINE"}, "input": {"experimentIds": ["1"]}}, [], "x", None],
