@@ -15,6 +15,8 @@ from leaderboard_site.embedded.locations import REPOSITORY
 
 # The specification's P95 targets in seconds; the goal is a tenth of each.
 TARGETS = {"submit": 0.5, "enqueue": 0.1, "status": 0.2}
+# While fifty people come at a time; a server that answers at once would not meet the goal there, for Locust's own sake.
+ARRIVING = {f"arriving: {call}": TARGETS[call] for call in ("submit", "enqueue")}
 
 
 def scenario_rows(ours: OurSite, peer: Peer, folder: Path, *, rounds: int, seconds: int) -> list[Row]:
@@ -24,15 +26,16 @@ def scenario_rows(ours: OurSite, peer: Peer, folder: Path, *, rounds: int, secon
             found[name].append(_run(side, folder / f"{name}-{number}", seconds=max(15, seconds * 10)))
             side.forget_all()
     rows = []
-    for call, target in TARGETS.items():
+    for call, target in (TARGETS | ARRIVING).items():
+        part, words = (1, "its target") if call in ARRIVING else (10, "a tenth of its target")
         p95 = {name: median([one[call] for one in runs]) for name, runs in found.items()}
         told = f"{p95['ours'] * 1e3:.0f} ms"
         rows.append(
             Row(
-                f"100 people, {call}: P95 over a tenth of its target",
+                f"100 people, {call}: P95 over {words}",
                 told,
-                f"{target * 100:.0f} ms",
-                p95["ours"] / target * 10,
+                f"{target / part * 1e3:.0f} ms",
+                p95["ours"] / target * part,
                 1.0,
             )
         )
@@ -68,8 +71,7 @@ def _run(side: OurSite | Peer, output: Path, *, seconds: int) -> dict[str, float
         str(output),
         "--only-summary",
     ]
-    # People arrive within two seconds; what they ask from then on is what counts.
-    command += ["--reset-stats", "--exit-code-on-error", "0"]
+    command += ["--exit-code-on-error", "0"]
     done = subprocess.run(
         command,
         cwd=REPOSITORY,
@@ -81,7 +83,7 @@ def _run(side: OurSite | Peer, output: Path, *, seconds: int) -> dict[str, float
     )
     try:
         rows = {row["Name"]: row for row in csv.DictReader(Path(f"{output}_stats.csv").read_text().splitlines())}
-        found = {call: float(rows[call]["95%"]) / 1e3 for call in TARGETS}
+        found = {call: float(rows[call]["95%"]) / 1e3 for call in (*TARGETS, *ARRIVING)}
         found["errors"] = float(rows["Aggregated"]["Failure Count"])
     except (OSError, KeyError, ValueError) as error:
         raise LoadFailed(f"locust against {side.url}: {error}\n{done.stderr[-2000:]}") from error

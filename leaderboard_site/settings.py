@@ -358,6 +358,7 @@ SPECTACULAR_SETTINGS = {
 
 # The short way to a job's status and a new job, past the framework (leaderboard_site/lane/). It prepares statements.
 LANE = env.bool("LANE", True)
+LANE_STATEMENT_SECONDS = env.float("LANE_STATEMENT_SECONDS", 10, validate=validate.Range(min=0.1))
 
 # --- Seen from outside ---------------------------------------------------------------------------------------------
 METRICS = env.bool("METRICS", True)

@@ -1,13 +1,23 @@
 """The lane's way to PostgreSQL: Django's connection of the thread, past the ORM, with statements prepared once."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.conf import settings
 from django.db import Error, InterfaceError, OperationalError, connection
 from django.db.models import Model
 from psycopg import Cursor, sql
+
+_TOO_SLOW = "57014"
+_thread = threading.local()
+
+
+def limit_statements() -> None:
+    """From now on no statement of this thread may take longer than LANE_STATEMENT_SECONDS: every call behind it waits."""
+    _thread.is_limited = True
 
 
 @contextmanager
@@ -18,9 +28,12 @@ def cursor() -> Iterator[Cursor[Any]]:
     """
     connection.ensure_connection()
     raw = connection.connection
-    if raw.prepare_threshold is None:
-        raw.prepare_threshold = 0
     with connection.wrap_database_errors, Cursor(raw) as found:
+        if raw.prepare_threshold is None:
+            raw.prepare_threshold = 0
+            if getattr(_thread, "is_limited", False):
+                most = str(int(settings.LANE_STATEMENT_SECONDS * 1000))
+                found.execute("SELECT set_config('statement_timeout', %s, false)", [most])
         yield found
 
 
@@ -48,6 +61,11 @@ def is_answer_lost(error: Error) -> bool:
     """Whether it is open what the server did: what it refuses by itself, it says with a code."""
     code = getattr(error.__cause__, "sqlstate", None)
     return isinstance(error, OperationalError | InterfaceError) and (code is None or code[:2] in ("08", "57"))
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether PostgreSQL gave the statement up; it has done nothing then."""
+    return getattr(error.__cause__, "sqlstate", None) == _TOO_SLOW
 
 
 def forget() -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import Error
 
 from leaderboard_site.lane import database, enqueue, status, submit
-from leaderboard_site.lane.answers import Answer
+from leaderboard_site.lane.answers import Answer, away
 from leaderboard_site.lane.calls import BODY_MOST_BYTES, ENQUEUE, STATUS, SUBMIT, Call
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,7 @@ _ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {
     ENQUEUE: enqueue.answer_all,
     SUBMIT: submit.answer_all,
 }
+_ALLOW = {STATUS: status.ALLOW, ENQUEUE: enqueue.ALLOW, SUBMIT: submit.ALLOW}
 # What is small enough to be read by a server's main loop.
 AT_ONCE = (STATUS, ENQUEUE)
 
@@ -53,10 +54,15 @@ def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
     try:
         answers = _ANSWERS[route](calls)
     except Error as error:
-        # Nothing is committed when this comes here; the site tries by itself, and says what is wrong if it still is.
-        logger.warning("the lane leaves %d calls to the site: %s", len(calls), error)
+        # Nothing is committed when this comes here.
         database.forget()
-        return [None] * len(calls)
+        if not database.is_too_slow(error):
+            # The site tries by itself, and says what is wrong if it still is.
+            logger.warning("the lane leaves %d calls to the site: %s", len(calls), error)
+            return [None] * len(calls)
+        # The site would wait as long, in a thread a call.
+        logger.warning("a statement for %d calls took too long: %s", len(calls), error)
+        answers = [away(call, allow=_ALLOW[route]) for call in calls]
     if settings.METRICS:
         _count(calls, answers)
     return answers

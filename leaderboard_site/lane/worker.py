@@ -275,6 +275,9 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
     # --- The lane's threads ----------------------------------------------------------------------------------------
 
     def _serve(self, route: str, inbox: "queue.SimpleQueue[Any]") -> None:
+        from leaderboard_site.lane.database import limit_statements
+
+        limit_statements()
         while True:
             calls = [inbox.get()]
             while len(calls) < MOST_AT_ONCE and not inbox.empty():

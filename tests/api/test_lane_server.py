@@ -289,3 +289,25 @@ def test_requests_of_the_lane_are_counted_with_the_sites(tmp_path):
         text = wire.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").answer()[2].decode()
     line = 'leadersboard_http_requests_total{method="GET",route="/api/jobs/<uuid:job_id>/status",status="200"} 3.0'
     assert line in text
+
+
+def test_a_statement_that_hangs_is_given_up_and_the_lane_goes_on(tmp_path):
+    job = JobFactory(status="running")
+    secret = create_token(job.user, name="x")[1]
+    asked = get(f"/api/jobs/{job.pk}/status", secret)
+    body = json.dumps({"submission_id": str(SubmissionFactory(user=job.user).pk)})
+    wish = f"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
+    wish += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    database = connection.settings_dict
+    with gunicorn(tmp_path, LANE_STATEMENT_SECONDS="1") as (port, _):
+        wire = Wire(port)
+        with psycopg.connect(
+            dbname=database["NAME"], user=database["USER"], host=database["HOST"], port=database["PORT"]
+        ) as other:
+            other.execute("LOCK TABLE jobs_job IN ACCESS EXCLUSIVE MODE")
+            for request in (asked, wish.encode()):
+                status, headers, answer = wire.send(request).answer()
+                assert (status, json.loads(answer)["code"], headers["retry-after"]) == (503, "unavailable", "10")
+        assert wire.send(asked).answer()[0] == 200
+        assert wire.send(wish.encode()).answer()[0] == 202
+    assert Job.objects.count() == 2
