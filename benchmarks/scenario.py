@@ -15,7 +15,7 @@ from leaderboard_site.embedded.locations import REPOSITORY
 
 # The specification's P95 targets in seconds; the goal is a tenth of each.
 TARGETS = {"submit": 0.5, "enqueue": 0.1, "status": 0.2}
-# While fifty people come at a time; a server that answers at once would not meet the goal there, for Locust's own sake.
+# While fifty people come at a time: Locust alone takes up to a tenth of a job's target then, so the target itself is the goal.
 ARRIVING = {f"arriving: {call}": TARGETS[call] for call in ("submit", "enqueue")}
 
 
