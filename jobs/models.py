@@ -1,7 +1,7 @@
 """Jobs: the record of every run. PostgreSQL is the truth; Redis only wakes workers (docs/architecture.md).
 
-No code writes `status` but jobs/transitions.py; a trigger (migrations/0003) refuses what must not be: a changed final
-status, a falling attempt.
+No code writes `status` but jobs/claiming.py and jobs/transitions.py; a trigger (migrations/0003) refuses what must not be:
+a changed final status, a falling attempt.
 """
 
 import uuid

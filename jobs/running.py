@@ -10,7 +10,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import storages
-from django.db import DataError, close_old_connections
+from django.db import DatabaseError, DataError, close_old_connections, transaction
 
 from jobs import transitions
 from jobs.execution.client import Supervisor
@@ -24,6 +24,7 @@ from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.sandbox import Images, ImageUnusable
 from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
 from jobs.staging import Staging, limits_of, usual_spec
+from jobs.tidying import Tidying
 from jobs.transitions import Cost, Evidence, Scored
 from jobs.verdict import Failure, Success, judge
 from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
@@ -39,6 +40,11 @@ STORE_SECONDS = 300.0
 STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 
 
+def nothing() -> Job | None:
+    """No next job is wanted."""
+    return None
+
+
 class Runner:
     """Runs jobs for one worker process, one at a time, from its main thread."""
 
@@ -48,7 +54,10 @@ class Runner:
         self._executor = executor or settings.EXECUTOR
         self._images = Images()
         self._staging = Staging(usual_spec(self._executor, self._gpus))
+        self._tidying = Tidying()
         self._held: Held | None = None
+        self._claim = nothing
+        self._next: Job | None = None
         self.is_stopping_now = False
         self.has_leftovers = False
 
@@ -58,6 +67,7 @@ class Runner:
 
     def close(self) -> None:
         self._staging.close()
+        self._tidying.close()
 
     def stop_now(self) -> None:
         """Give the job in hand back instead of waiting for its end."""
@@ -67,15 +77,20 @@ class Runner:
         if supervisor is not None:
             supervisor.kill("released")
 
-    def run(self, job: Job) -> None:
+    def run(self, job: Job, claim: Callable[[], Job | None] = nothing) -> Job | None:
         """Run the claimed job to one of its ends. Never raises for what a job does; the job always leaves `running`,
-        unless it was lost to another worker."""
+        unless it was lost to another worker.
+
+        The transaction that ends it asks `claim` for the next one, which is then returned: it is claimed the moment that this
+        one has ended, and never are two held. None: nothing was claimed; whoever wants a job asks for it as usual.
+        """
+        self._claim, self._next = claim, None
         held = self._held = Held(job.pk, job.attempt, request_id=job.request_id)
         self._pulse.hold(held)
         logger.info("job %s attempt %s starts", job.pk, job.attempt)
         started = time.monotonic()
         try:
-            with workspace(job, self._staging.take_folder()) as place:
+            with workspace(job, self._staging.take_folder(), self._tidying.remove) as place:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
             _fail(job, ErrorCode.BAD_ARCHIVE, refusal.args[0])
@@ -99,6 +114,9 @@ class Runner:
             self._pulse.hold(None)
             self._held = None
         logger.info("job %s attempt %s left after %.1f s", job.pk, job.attempt, time.monotonic() - started)
+        if self._next is None:
+            self._tidying.wait()
+        return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
         scoring = scoring_of(job.leaderboard)
@@ -171,7 +189,8 @@ class Runner:
             scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
         if isinstance(verdict, Failure):
-            _fail(job, verdict.code, verdict.message, evidence)
+            code, told = verdict.code, verdict.message
+            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=evidence))
         elif verdict is not None:
             self._complete(place, job, result, verdict, evidence, scored)
 
@@ -220,7 +239,7 @@ class Runner:
             for item in result.artifacts
         ]
         try:
-            won = persist(
+            won = self._end(
                 lambda: transitions.complete(
                     job,
                     attempt=job.attempt,
@@ -241,6 +260,20 @@ class Runner:
         if not won:
             # Cancelled in the same moment, or no longer ours: the guard of the next says which.
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
+
+    def _end(self, write: Callable[[], bool]) -> bool:
+        """Write the end, and claim the next job in the same transaction: one commit, and at no moment two jobs in hand."""
+        try:
+            with transaction.atomic():
+                won = write()
+                following = self._claim() if won else None
+        except (DatabaseError, *DATABASE_ERRORS):
+            # Whatever is wrong with the claim, the end must be written. Was it, and only the answer lost, then this finds
+            # nothing to write, and the job that was claimed along with it is lost as with a worker that dies.
+            logger.warning("the end of a job and the next one's claim could not be written at once", exc_info=True)
+            return persist(write)
+        self._next = following
+        return won
 
     def _store(self, name: str, source: Path) -> str:
         """Store a file under the attempt's own name; what an earlier try left there is replaced."""

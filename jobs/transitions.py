@@ -1,6 +1,6 @@
-"""The one door to a job's status: each transition is one guarded UPDATE; 0 rows means that someone else was first.
+"""The doors to a job's status: each transition is one guarded UPDATE; 0 rows means that someone else was first.
 
-    pending -> running      claim_next, claim          (attempt + 1: the fencing token of every later write)
+    pending -> running      claiming.claim_next, claim (attempt + 1: the fencing token of every later write)
     running -> running      heartbeat                  (holder)
     running -> running      begin_scoring              (holder; the run is dead, its predictions are being scored)
     running -> completed    complete                   (holder; result, entry and outbox row in one transaction)
@@ -15,7 +15,6 @@
 Time is the database's alone. Guards are tested one by one in jobs/tests/test_transitions.py, and in races.
 """
 
-import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,59 +22,15 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
 
 from accounts.models import User
 from jobs.execution.told import Told as _
 from jobs.execution.told import kept
-from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status, Worker
-from leaderboards.models import Leaderboard, Pause
+from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status
 from leaderboards.services import record_score
 
-# The claim is one statement, so that it costs one round trip and one commit: the job's row, its attempt's and the worker's.
-# Round-robin between people: of each person with something pending, the first in their own order; then whoever was
-# served longest ago. Re-runs (priority 1) stand behind all new work. SKIP LOCKED lets two workers take two jobs at once.
-# While the queue is paused, or this worker disabled, nothing is next; a paused leaderboard's jobs are passed over.
-_CLAIM_NEXT = """
-WITH heads AS (
-    SELECT DISTINCT ON (user_id) id, user_id, priority, created_at
-    FROM jobs_job
-    WHERE status = 'pending' AND available_at <= statement_timestamp() AND resource_class = ANY(%(classes)s)
-      AND leaderboard_id NOT IN (SELECT leaderboard_id FROM leaderboards_pause WHERE leaderboard_id IS NOT NULL)
-      AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id IS NULL)
-      AND NOT EXISTS (SELECT FROM jobs_worker WHERE id = %(worker)s AND disabled_at IS NOT NULL)
-      AND (%(runs_images)s OR leaderboard_id NOT IN (SELECT id FROM leaderboards_leaderboard WHERE image <> ''))
-    ORDER BY user_id, priority, created_at, id
-), next AS (
-    SELECT job.id
-    FROM heads JOIN jobs_job job ON job.id = heads.id
-    LEFT JOIN LATERAL (
-        SELECT started_at FROM jobs_job served
-        WHERE served.user_id = heads.user_id AND served.started_at IS NOT NULL
-        ORDER BY served.started_at DESC LIMIT 1
-    ) last ON true
-    WHERE job.status = 'pending' AND job.cancel_requested_at IS NULL
-    ORDER BY heads.priority, last.started_at NULLS FIRST, heads.created_at, heads.id
-    LIMIT 1 FOR UPDATE OF job SKIP LOCKED
-), claimed AS (
-    UPDATE jobs_job SET status = 'running', attempt = attempt + 1, worker_id = %(worker)s,
-        lease_until = statement_timestamp() + %(lease)s, heartbeat_at = statement_timestamp(),
-        started_at = statement_timestamp(), scoring_started_at = NULL, updated_at = statement_timestamp(),
-        deadline_at = statement_timestamp() + make_interval(secs => (%(allowances)s::jsonb ->> resource_class)::float8
-            + (SELECT CASE WHEN scorer <> '' THEN %(scoring)s ELSE 0 END FROM leaderboards_leaderboard WHERE id = leaderboard_id))
-    FROM next
-    WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
-    RETURNING jobs_job.id, jobs_job.attempt
-), tried AS (
-    INSERT INTO jobs_jobattempt (job_id, number, worker_name, outcome, detail)
-    SELECT id, attempt, %(worker_name)s, 'running', '' FROM claimed
-), busy AS (
-    UPDATE jobs_worker SET state = 'running', heartbeat_at = statement_timestamp()
-    WHERE id = %(worker)s AND EXISTS (SELECT FROM claimed)
-)
-SELECT id FROM claimed
-"""
 # What stays of the attempt when its job has a result: one statement in the transaction that completes the job.
 _COMPLETED = """
 WITH ended AS (
@@ -134,7 +89,7 @@ class Scored:
     self_reported: dict[str, float] = field(default_factory=dict)
 
 
-def _lease() -> timedelta:
+def lease() -> timedelta:
     return timedelta(seconds=settings.LEASE_SECONDS)
 
 
@@ -158,75 +113,12 @@ def _final(status: Status) -> dict[str, Any]:
     return {"status": status, "lease_until": None, "finished_at": Now(), "updated_at": Now()}
 
 
-def claim_next(
-    *, worker_id: int, worker_name: str, resource_classes: list[str], runs_images: bool = False
-) -> Job | None:
-    """pending -> running for the next job in fair order; None when nothing is due. Jobs of leaderboards with an image of
-    their own are left to workers that run images. The worker's row says that it runs one."""
-    values: dict[str, Any] = {
-        "classes": resource_classes,
-        "allowances": json.dumps({name: _allowance(name) for name in resource_classes}),
-        "scoring": _scoring_allowance(),
-        "worker": worker_id,
-        "worker_name": worker_name,
-        "lease": _lease(),
-        "runs_images": runs_images,
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM_NEXT, values)
-        row = cursor.fetchone()
-    # A worker that dies between the two loses the job as at any other moment: its lease ends.
-    return _claimed(row[0]) if row else None
-
-
-@transaction.atomic
-def claim(job_id: UUID, *, worker_id: int, worker_name: str) -> Job | None:
-    """pending -> running for one job; None when it is not pending, not due yet, paused, or taken."""
-    due = Job.objects.filter(pk=job_id, status=Status.PENDING, cancel_requested_at=None, available_at__lte=Now())
-    paused = Pause.objects.filter(Q(leaderboard=None) | Q(leaderboard=OuterRef("leaderboard")))
-    disabled = Worker.objects.filter(pk=worker_id, disabled_at__isnull=False)
-    claimed = due.filter(~Exists(paused), ~Exists(disabled)).update(
-        status=Status.RUNNING,
-        attempt=F("attempt") + 1,
-        worker_id=worker_id,
-        lease_until=Now() + _lease(),
-        heartbeat_at=Now(),
-        started_at=Now(),
-        scoring_started_at=None,
-        updated_at=Now(),
-    )
-    return _started(job_id, worker_name) if claimed else None
-
-
-def _started(job_id: UUID, worker_name: str) -> Job:
-    """The claimed job with its deadline set and its attempt's row made; inside the claim's transaction."""
-    job = _claimed(job_id)
-    allowance = timedelta(seconds=_allowance(job.resource_class) + job.leaderboard.is_scored * _scoring_allowance())
-    Job.objects.filter(pk=job_id).update(deadline_at=Now() + allowance)
-    JobAttempt.objects.create(job=job, number=job.attempt, worker_name=worker_name)
-    return job
-
-
-def _claimed(job_id: UUID) -> Job:
-    return Job.objects.select_related("submission", "leaderboard").get(pk=job_id)
-
-
-def _allowance(resource_class: str) -> float:
-    """Seconds from the claim to the deadline: unpacking before the run and storing after it are the platform's, not the run's."""
-    return float(settings.RESOURCE_CLASSES[resource_class]["wall_seconds"] + settings.LEASE_SECONDS + 600)
-
-
-def _scoring_allowance() -> float:
-    """What comes on top where the leaderboard's scorer has its turn."""
-    return float(settings.SCORING_LIMITS["wall_seconds"])
-
-
 def heartbeat(job_id: UUID, attempt: int) -> tuple[bool, datetime | None]:
     """Renew the lease: (still mine, when cancelling was asked). (False, None) means: kill the run, write nothing more.
 
     Beyond the deadline it is not renewed: a worker that hangs while its pulse beats loses the job like a dead one.
     """
-    values: list[Any] = [_lease(), job_id, attempt]
+    values: list[Any] = [lease(), job_id, attempt]
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE jobs_job SET lease_until = statement_timestamp() + %s, heartbeat_at = statement_timestamp() "
@@ -242,11 +134,11 @@ def begin_scoring(job_id: UUID, attempt: int) -> bool:
     """The run is over and its scoring begins: renews the lease, as a heartbeat does. False: not ours, or to be cancelled."""
     mine = _held(job_id, attempt).filter(cancel_requested_at=None)
     return bool(
-        mine.update(scoring_started_at=Now(), lease_until=Now() + _lease(), heartbeat_at=Now(), updated_at=Now())
+        mine.update(scoring_started_at=Now(), lease_until=Now() + lease(), heartbeat_at=Now(), updated_at=Now())
     )
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def complete(
     job: Job,
     *,
@@ -277,18 +169,13 @@ def complete(
     if not won:
         return False
     if score is not None:
-        # As it is now: a job that was scored in another way than the leaderboard's present one counts for nothing on it.
-        counts = Q(scorer=scored.scorer, ground_truth=scored.ground_truth)
-        leaderboard = Leaderboard.objects.filter(counts, pk=job.leaderboard_id).only("pk").first()
-        submitted_at = job.submission.created_at
-        if leaderboard is not None:
-            record_score(leaderboard, user_id=job.user_id, job_id=job.pk, score=score, submitted_at=submitted_at)
+        record_score(job.pk)
     with connection.cursor() as cursor:
         cursor.execute(_COMPLETED, {"job": job.pk, "attempt": attempt})
     return True
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence) -> bool:
     """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers."""
     won = _held(job.pk, attempt).update(**_final(Status.FAILED), **_error(code, message), **evidence.fields())

@@ -26,7 +26,7 @@ RECENT_ENDS = 20
 # How many pending jobs are looked at to tell a position: beyond, the answer is "more than".
 POSITION_CAP = 10_000
 
-# The order of jobs/transitions.py's claim, played forward: each person's n-th waiting job comes in round n.
+# The order of jobs/claiming.py, played forward: each person's n-th waiting job comes in round n.
 _POSITIONS = """
 WITH waiting AS (
     SELECT id, user_id, priority, created_at,

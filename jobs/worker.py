@@ -8,6 +8,7 @@ looks by itself every POLL_SECONDS.
 import contextlib
 import gc
 import logging
+import math
 import os
 import secrets
 import signal
@@ -25,11 +26,11 @@ from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer
 
 from accounts import log_context
-from jobs import queue, transitions
+from jobs import claiming, queue
 from jobs.draining import is_worker
 from jobs.gpus import HeldGpus
 from jobs.machine import machine_state
-from jobs.models import Worker
+from jobs.models import Job, Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse
 from jobs.running import Runner, persist
 
@@ -51,13 +52,17 @@ class WakeUpWorker(SimpleWorker):
         self._is_waiting = False
         self._is_shown_idle = True
         self._registered_at = 0.0
+        # Claimed with the end of the one before, and about to be run.
+        self._claimed: Job | None = None
+        self._done, self._max_jobs = 0, math.inf
         self.row: Worker
+        self.pulse: Pulse
         self.runner: Runner
 
     def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:  # type: ignore[override]
         """Run jobs until told to stop; with `burst` until none is due. Whether any job was run."""
         self.row = persist(self._make_row)
-        pulse = Pulse(self.row)
+        pulse = self.pulse = Pulse(self.row)
         self.runner = Runner(pulse, gpus=self._gpus)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
@@ -66,29 +71,31 @@ class WakeUpWorker(SimpleWorker):
         # What is loaded by now stays: collections need not look through it between jobs.
         gc.collect()
         gc.freeze()
-        done = 0
+        self._done, self._max_jobs = 0, math.inf if max_jobs is None else max_jobs
         try:
-            while not self._must_stop(pulse):
-                self.runner.prepare()
-                if not self._gpus_are_free():
-                    with contextlib.suppress(_Stopped):
-                        self._wait()
-                elif self._run_next():
-                    done += 1
-                    if max_jobs is not None and done >= max_jobs:
-                        break
-                elif burst:
-                    break
-                else:
-                    with contextlib.suppress(_Stopped):  # a signal between the wait and its end
-                        self._wait()
+            self._work_until_stopped(burst)
         finally:
             self.runner.close()
             pulse.stop()
             pulse.join(2)  # a beat after the sign-off would call this worker back
             self._leave()
             self._gpus.release()
-        return done > 0
+        return self._done > 0
+
+    def _work_until_stopped(self, burst: bool) -> None:
+        # A job that is claimed is run, whatever came meanwhile.
+        while self._claimed is not None or (not self._must_stop() and self._done < self._max_jobs):
+            self.runner.prepare()
+            if self._claimed is None and not self._gpus_are_free():
+                with contextlib.suppress(_Stopped):
+                    self._wait()
+            elif self._run_next():
+                self._done += 1
+            elif burst:
+                break
+            else:
+                with contextlib.suppress(_Stopped):  # a signal between the wait and its end
+                    self._wait()
 
     def _make_row(self) -> Worker:
         return Worker.objects.create(
@@ -116,11 +123,11 @@ class WakeUpWorker(SimpleWorker):
 
     sandbox_report: list[dict[str, Any]] = []
 
-    def _must_stop(self, pulse: Pulse) -> bool:
+    def _must_stop(self) -> bool:
         if self.runner.has_leftovers:
             logger.error("something of the last run could not be killed: this worker takes no further job")
             return True
-        return self._is_draining or pulse.drain_requested.is_set()
+        return self._is_draining or self.pulse.drain_requested.is_set()
 
     def _gpus_are_free(self) -> bool:
         """Asked before each job: a run of before, or somebody at the machine, may still be on them."""
@@ -135,12 +142,7 @@ class WakeUpWorker(SimpleWorker):
 
     def _run_next(self) -> bool:
         try:
-            job = transitions.claim_next(
-                worker_id=self.row.pk,
-                worker_name=self.name,
-                resource_classes=self.queue_names(),
-                runs_images=settings.EXECUTOR == "container",
-            )
+            job = self._claimed or self._claim()
         except DATABASE_ERRORS as error:
             logger.warning("the database is away: %s", str(error).strip())
             close_old_connections()
@@ -150,11 +152,26 @@ class WakeUpWorker(SimpleWorker):
                 self._set_row_state(Worker.State.IDLE)
             return False
         self._is_shown_idle = False  # the claim said so
+        self._claimed = None
         with log_context.bound(request_id=job.request_id, job_id=str(job.pk)):
-            self.runner.run(job)
+            self._claimed = self.runner.run(job, self._claim_along)
         if self._is_draining:
             self._set_row_state(Worker.State.DRAINING)
         return True
+
+    def _claim(self) -> Job | None:
+        return claiming.claim_next(
+            worker_id=self.row.pk,
+            worker_name=self.name,
+            resource_classes=self.queue_names(),
+            runs_images=settings.EXECUTOR == "container",
+        )
+
+    def _claim_along(self) -> Job | None:
+        """The next job, asked for inside the transaction that ends the one in hand; None where the loop shall look first."""
+        if self._must_stop() or self._done + 1 >= self._max_jobs or self._gpus.gpus:
+            return None
+        return self._claim()
 
     def _set_row_state(self, state: Worker.State) -> None:
         try:

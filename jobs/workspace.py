@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,15 @@ def make_folder(name: str) -> Path:
     return folder
 
 
+def remove_folder(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
-def workspace(job: Job, folder: Path | None = None) -> Iterator[Workspace]:
-    """Unpack the job's submission, into a folder of `make_folder` that is given or made; removes everything at the end.
+def workspace(
+    job: Job, folder: Path | None = None, remove: Callable[[Path], object] = remove_folder
+) -> Iterator[Workspace]:
+    """Unpack the job's submission, into a folder of `make_folder` that is given or made; has everything removed at the end.
     Raises BadSubmission, StorageDown."""
     folder = folder or make_folder(f"{job.pk}-{job.attempt}")
     try:
@@ -71,7 +77,7 @@ def workspace(job: Job, folder: Path | None = None) -> Iterator[Workspace]:
         place.config.write_bytes(effective_config(place.code / job.submission.config_file, job.config))
         yield place
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
 
 def _unpack(submission: Submission, target: Path) -> None:

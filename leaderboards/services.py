@@ -1,7 +1,6 @@
 """Writes about leaderboards: who stands where."""
 
 import itertools
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,44 +9,40 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput
-from leaderboards.history import COUNTS, rebuild_standings, record_standing
+from leaderboards.history import COUNTS, SCORED_AS_NOW, rebuild_standings, record_standing
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 
-_UPSERT = """
+# As the board is now: what ranks on it, which way, and whether a job that was scored in this way counts on it at all.
+_UPSERT = f"""
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
-VALUES (%(leaderboard)s, %(user)s, %(job)s, %(score)s, %(submitted_at)s, statement_timestamp())
+SELECT job.leaderboard_id, job.user_id, job.id, job.score, submission.created_at, statement_timestamp()
+FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
+WHERE job.id = %(job)s AND job.score IS NOT NULL AND {SCORED_AS_NOW}
+  AND EXISTS (SELECT FROM leaderboards_metric metric WHERE metric.leaderboard_id = job.leaderboard_id)
 ON CONFLICT (leaderboard_id, user_id) DO UPDATE
 SET job_id = excluded.job_id, score = excluded.score, submitted_at = excluded.submitted_at, updated_at = excluded.updated_at
-WHERE {better} OR (excluded.score = leaderboards_entry.score AND excluded.submitted_at < leaderboards_entry.submitted_at)
-"""
-_BETTER = {
-    Metric.Direction.HIGHER: "excluded.score > leaderboards_entry.score",
-    Metric.Direction.LOWER: "excluded.score < leaderboards_entry.score",
-}
+WHERE CASE (
+        SELECT direction FROM leaderboards_metric metric WHERE metric.leaderboard_id = excluded.leaderboard_id
+        ORDER BY position, id LIMIT 1
+    ) WHEN 'higher' THEN excluded.score > leaderboards_entry.score ELSE excluded.score < leaderboards_entry.score END
+   OR (excluded.score = leaderboards_entry.score AND excluded.submitted_at < leaderboards_entry.submitted_at)
+RETURNING score, submitted_at
+"""  # noqa: S608 - constants
 
 
-def record_score(leaderboard: Leaderboard, *, user_id: int, job_id: UUID, score: float, submitted_at: datetime) -> bool:
-    """Make the job its user's entry if it is better, or as good and submitted earlier; whether it became the entry.
+def record_score(job_id: UUID) -> bool:
+    """Make the completed job its user's entry if it is better, or as good and submitted earlier; whether it became the entry.
 
     One statement, so that two jobs of one person that complete at once leave the better one. Call it inside the
     transaction that completes the job.
     """
-    metric = leaderboard.ranking_metric
-    if metric is None:
-        return False
-    row: dict[str, Any] = {
-        "leaderboard": leaderboard.pk,
-        "user": user_id,
-        "job": job_id,
-        "score": score,
-        "submitted_at": submitted_at,
-    }
     with transaction.atomic(savepoint=False), connection.cursor() as cursor:
-        cursor.execute(_UPSERT.format(better=_BETTER[Metric.Direction(metric.direction)]), row)
-        became = cursor.rowcount == 1
-        if became:
-            record_standing(job_id=job_id, score=score, submitted_at=submitted_at)
-    return became
+        cursor.execute(_UPSERT, {"job": job_id})
+        if (entry := cursor.fetchone()) is None:
+            return False
+        # Another statement: it must see what another job of this person has just recorded.
+        record_standing(job_id=job_id, score=entry[0], submitted_at=entry[1])
+    return True
 
 
 def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> int:

@@ -6,6 +6,7 @@ janitor can tell the live from the left over.
 """
 
 import contextlib
+import functools
 import os
 import re
 import time
@@ -251,9 +252,19 @@ def _fill(folder: Path, settings: list[tuple[str, str]]) -> None:
         raise
 
 
-def _hierarchies() -> Iterator[tuple[Path, str, set[str]]]:
+def _hierarchies() -> tuple[tuple[Path, str, set[str]], ...]:
     """Mount point, the group shown there, and the controllers ({"v2"} for version 2) of each cgroup file system."""
-    for line in _MOUNTS.read_text().splitlines():
+    return _read_mounts(_MOUNTS.read_text())
+
+
+@functools.lru_cache(maxsize=1)
+def _read_mounts(text: str) -> tuple[tuple[Path, str, set[str]], ...]:
+    """Asked several times for each run, and nearly always of the same text."""
+    return tuple(_cgroup_mounts(text))
+
+
+def _cgroup_mounts(text: str) -> Iterator[tuple[Path, str, set[str]]]:
+    for line in text.splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
@@ -302,6 +313,11 @@ def _v2_parents() -> Iterator[Path]:
         yield own
         if own != mount_point:
             yield own.parent
+
+
+def own_parents() -> list[Path]:
+    """Where a run's groups may be made."""
+    return [*_v2_parents(), *(place for name in ("memory", "pids", "cpuacct", "cpu") for place in _v1_parents(name))]
 
 
 def remove_stale() -> list[str]:

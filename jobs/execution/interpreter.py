@@ -1,5 +1,6 @@
 """What of the file system an interpreter needs to be seen: its environment, its base installation, the links between."""
 
+import functools
 import os
 import sysconfig
 from pathlib import Path
@@ -37,9 +38,15 @@ def _base(real: Path) -> list[Path]:
     return [real, prefix / "lib" / f"python{version}", *libraries]
 
 
+@functools.cache
+def _triplet() -> str:
+    """What this machine's folders of libraries are named after. Python has it in a module of a thousand names."""
+    return sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
+
+
 def system_library_paths() -> tuple[list[str], list[tuple[str, str]]]:
     """(folders of shared libraries and the dynamic loader, links of the root folder), for this machine."""
-    triplet = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
+    triplet = _triplet()
     folders = [f"/usr/lib/{triplet}", "/usr/lib64", "/etc/ld.so.cache"]
     if os.uname().machine == "aarch64":
         folders.append("/usr/lib/ld-linux-aarch64.so.1")

@@ -53,9 +53,12 @@ def _mount_points() -> list[str]:
     return [unescaped(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
 def unescaped(path: str) -> str:
     """A path of mountinfo, in which the kernel writes blanks and backslashes as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), path) if "\\" in path else path
 
 
 def _prctl(option: int, value: int) -> None:

@@ -9,6 +9,7 @@ TAIL_BYTES = 64 * 1024
 # What a run says about itself (docs/submissions.md): such lines are for programs too.
 REPORT_WORDS = (b"::progress ", b"::metric ")
 LONGEST_REPORT = 4096
+_LINE_ENDS = re.compile(rb"[\r\n]")
 
 
 class ReportLines:
@@ -19,7 +20,7 @@ class ReportLines:
 
     def among(self, chunk: bytes) -> bytes:
         """Those that `chunk` completes, each with its newline; overlong ones are dropped."""
-        *lines, rest = re.split(rb"[\r\n]", self._rest + chunk)
+        *lines, rest = _LINE_ENDS.split(self._rest + chunk)
         # One byte more than allowed is enough to know that the line is too long.
         self._rest = rest[: LONGEST_REPORT + 1]
         return b"".join(line + b"\n" for line in lines if line.startswith(REPORT_WORDS) and len(line) <= LONGEST_REPORT)

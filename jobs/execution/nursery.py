@@ -70,6 +70,7 @@ def main() -> None:
     # As in a supervisor: these are for the worker, who then decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    supervisor.warm_up()
     gc.collect()
     gc.freeze()  # so that a collection in a fork does not copy every page
     with socket.socket(fileno=os.dup(0)) as requests:

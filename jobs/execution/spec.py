@@ -197,7 +197,7 @@ class Result:
 
     def to_event(self) -> dict[str, Any]:
         told = {name: kept(getattr(self, name)) for name in self._SENTENCES}
-        return {"event": "ended", **asdict(self), "told": told}
+        return {"event": "ended", **{item.name: getattr(self, item.name) for item in fields(self)}, "told": told}
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Result":

@@ -139,7 +139,7 @@ def test_no_job_is_claimed_while_the_card_is_in_use(machine, monkeypatch, settin
     machine.set(apps=f"{THREE}, 4711\n")
     held, ran = HeldGpus.take((1,)), []
     one = worker.make_worker(["small"], gpus=held)
-    monkeypatch.setattr("jobs.running.Runner.run", lambda self, job: ran.append(job.pk))
+    monkeypatch.setattr("jobs.running.Runner.run", lambda self, job, claim: ran.append(job.pk))
     monkeypatch.setattr("jobs.running.Runner.prepare", lambda self: None)
     waits = iter([lambda: None, lambda: machine.set(used=(0, 2000)), lambda: machine.set(used=(0, 7))])
     seen = []

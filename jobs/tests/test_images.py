@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from jobs import running, sandbox, transitions
+from jobs import claiming, running, sandbox
 from jobs.execution.preflight import Probe
 from jobs.models import Job, Worker
 from jobs.running import STORAGE_DELAYS, Runner
@@ -23,7 +23,7 @@ IMAGE = "localhost/board:1"
 
 
 def claim_next(*, runs_images: bool) -> Job | None:
-    return transitions.claim_next(
+    return claiming.claim_next(
         worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"], runs_images=runs_images
     )
 
@@ -60,7 +60,7 @@ def test_job_says_that_it_waits_for_a_worker_with_containers():
 def _run_until_final(runner: Runner, job: Job) -> Job:
     for _ in range(len(STORAGE_DELAYS) + 1):
         Job.objects.filter(pk=job.pk).update(available_at=timezone.now())
-        runner.run(transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+        runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
         job.refresh_from_db()
     return job
 
@@ -70,7 +70,7 @@ def files(monkeypatch, tmp_path):
     """A workspace with a program that must not run."""
 
     @contextmanager
-    def place(job, folder):
+    def place(job, folder, remove):
         folder = tmp_path / f"{job.pk}-{job.attempt}"
         for name in ("code", "run"):
             (folder / name).mkdir(parents=True)

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from redis import Redis
 
-from jobs import queue, transitions
+from jobs import claiming, queue
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
 from jobs.worker import make_worker
@@ -129,7 +129,7 @@ def test_fifty_calls_for_one_job_run_it_once(redis):
     def look():
         try:
             for _ in range(13):
-                claimed.append(transitions.claim(job.pk, worker_id=None, worker_name="w"))
+                claimed.append(claiming.claim(job.pk, worker_id=None, worker_name="w"))
         finally:
             connection.close()
 

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from accounts.refusals import QuotaExceeded
 from accounts.tests.factories import UserFactory
-from jobs import reconciler, services, transitions
+from jobs import claiming, reconciler, services, transitions
 from jobs.models import FINAL, ErrorCode, Job, JobAttempt, Status, TrackingOutbox
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
@@ -62,7 +62,7 @@ def later(seconds, call):
 
 def test_thirty_claims_of_one_job_give_it_to_one():
     job, worker = JobFactory(), WorkerFactory()
-    won = at_once(*[lambda: transitions.claim(job.pk, worker_id=worker.pk, worker_name="w")] * 30)
+    won = at_once(*[lambda: claiming.claim(job.pk, worker_id=worker.pk, worker_name="w")] * 30)
     assert sum(one is not None for one in won) == 1
     job.refresh_from_db()
     assert (job.attempt, job.attempts.count()) == (1, 1)
@@ -70,7 +70,7 @@ def test_thirty_claims_of_one_job_give_it_to_one():
 
 def test_thirty_workers_that_ask_for_the_next_get_ten_jobs_once_each():
     jobs, worker = JobFactory.create_batch(10), WorkerFactory()
-    ask = lambda: transitions.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])  # noqa: E731
+    ask = lambda: claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])  # noqa: E731
     got = [job.pk for job in at_once(*[ask] * 30) if job is not None]
     assert sorted(got) == sorted(job.pk for job in jobs)
 
@@ -128,7 +128,7 @@ def test_reconciler_with_a_stale_look_does_not_take_the_next_attempt(monkeypatch
     def claimed_again_between_look_and_write(job_id, *, attempt):
         assert guarded(job_id, attempt=attempt) == "pending"
         Job.objects.filter(pk=job_id).update(available_at=Now())
-        assert transitions.claim(job_id, worker_id=WorkerFactory().pk, worker_name="w2")
+        assert claiming.claim(job_id, worker_id=WorkerFactory().pk, worker_name="w2")
         Job.objects.filter(pk=job_id).update(lease_until=Now() - timedelta(seconds=1))
         return guarded(job_id, attempt=attempt)
 
@@ -181,7 +181,7 @@ def test_cancel_is_never_lost_while_the_job_changes_hands():
         def changes(job=job):
             for attempt in (1, 2, 3):
                 transitions.give_back(job, attempt=attempt, code=ErrorCode.INTERNAL, reason="drained")
-                if not transitions.claim(job.pk, worker_id=worker.pk, worker_name="w"):
+                if not claiming.claim(job.pk, worker_id=worker.pk, worker_name="w"):
                     return
 
         at_once(changes, later(random.uniform(0, 0.01), lambda job=job: transitions.cancel(job.pk, by=job.user)))
@@ -218,7 +218,7 @@ def test_everybody_at_once_on_few_jobs_ends_each_once():
 
     def work():
         while not stop.is_set():
-            job = transitions.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])
+            job = claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])
             if job is None:
                 time.sleep(0.005)
                 continue

@@ -3,16 +3,20 @@
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from django.core.files.storage import storages
+from django.db import connection
 from django.utils import timezone
 
-from jobs import running, transitions
-from jobs.models import Job
-from jobs.pulse import Held
+from jobs import claiming, running, transitions
+from jobs.models import ErrorCode, Job
+from jobs.pulse import Held, Pulse
 from jobs.running import STORAGE_DELAYS, Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
+from jobs.tidying import Tidying
+from jobs.worker import make_worker
 from jobs.workspace import StorageDown
 
 
@@ -79,7 +83,7 @@ def test_store_gives_up_in_the_end_and_at_once_when_told_to_stop(runner, away, c
 @pytest.mark.django_db
 def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
     @contextmanager
-    def away(job, folder):
+    def away(job, folder, remove):
         raise StorageDown("away")
         yield
 
@@ -87,7 +91,7 @@ def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
     job, worker, waited = JobFactory(), WorkerFactory(), timedelta()
     for _ in range(settings.MAX_RELEASES):
         Job.objects.filter(pk=job.pk).update(available_at=timezone.now())
-        runner.run(transitions.claim(job.pk, worker_id=worker.pk, worker_name="w"))
+        runner.run(claiming.claim(job.pk, worker_id=worker.pk, worker_name="w"))
         job.refresh_from_db()
         if job.status == "pending":
             waited += job.available_at - job.updated_at
@@ -98,11 +102,120 @@ def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
 
 @pytest.mark.django_db
 def test_run_that_the_platform_breaks_fails_as_the_platforms_fault(runner, monkeypatch):
-    def broken(job, folder):
+    def broken(job, folder, remove):
         raise ZeroDivisionError
 
     monkeypatch.setattr(running, "workspace", broken)
     job = JobFactory()
-    runner.run(transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+    runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
     job.refresh_from_db()
     assert (job.status, job.error_code, job.is_platform_fault) == ("failed", "internal", True)
+
+
+@pytest.fixture
+def ending(runner):
+    """A runner that has a job in hand, and the `write` of its end; another job waits."""
+    worker = WorkerFactory()
+    job = claiming.claim(JobFactory().pk, worker_id=worker.pk, worker_name="w")
+    waiting = JobFactory()
+
+    def write():
+        return transitions.fail(
+            job, attempt=job.attempt, code=ErrorCode.TIMEOUT, message="late", evidence=transitions.Evidence()
+        )
+
+    runner._claim = lambda: claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])
+    return runner, job, waiting, write
+
+
+def statuses(*jobs):
+    return [Job.objects.get(pk=job.pk).status for job in jobs]
+
+
+@pytest.mark.django_db
+def test_end_of_a_job_claims_the_next_one(ending):
+    runner, job, waiting, write = ending
+    assert runner._end(write)
+    assert (runner._next, statuses(job, waiting)) == (waiting, ["failed", "running"])
+
+
+@pytest.mark.django_db
+def test_end_of_a_job_that_is_lost_claims_nothing(ending):
+    runner, job, waiting, write = ending
+    Job.objects.filter(pk=job.pk).update(attempt=7)
+    assert not runner._end(write)
+    assert (runner._next, statuses(job, waiting)) == (None, ["running", "pending"])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("statement", ["SELECT 1 / 0", "SELECT no_such_column"])
+def test_end_is_written_whatever_is_wrong_with_the_claim(ending, statement):
+    runner, job, waiting, write = ending
+    claim = runner._claim
+
+    def broken():
+        claim()
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+
+    runner._claim = broken
+    assert runner._end(write)
+    assert (runner._next, statuses(job, waiting)) == (None, ["failed", "pending"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_moment_shows_two_jobs_in_hand_or_none(ending):
+    """Another connection, which sees what is committed, sees the one before the end is and the other after it."""
+    runner, job, waiting, write = ending
+    claim, seen = runner._claim, []
+
+    def look():
+        seen.append(statuses(job, waiting))
+        connection.close()
+
+    def claim_and_look():
+        claimed = claim()
+        thread = Thread(target=look)
+        thread.start()
+        thread.join()
+        return claimed
+
+    runner._claim = claim_and_look
+    assert runner._end(write)
+    assert seen == [["running", "pending"]]
+    assert statuses(job, waiting) == ["failed", "running"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("why", ["draining", "told to drain", "leftovers", "enough", "gpus"])
+def test_nothing_is_claimed_along_where_the_loop_would_claim_nothing(why):
+    worker = make_worker(["small"])
+    worker.row, worker.runner = WorkerFactory(name=worker.name), Runner(NoPulse(), executor="bubblewrap")
+    worker.pulse = Pulse(worker.row)
+    job = JobFactory()
+    if why == "draining":
+        worker._is_draining = True
+    elif why == "told to drain":
+        worker.pulse.drain_requested.set()
+    elif why == "leftovers":
+        worker.runner.has_leftovers = True
+    elif why == "enough":
+        worker._max_jobs = 1
+    else:
+        worker._gpus.gpus = [object()]
+    assert (worker._claim_along(), statuses(job)) == (None, ["pending"])
+    worker._is_draining, worker._max_jobs, worker._gpus.gpus = False, 2, []
+    worker.runner.has_leftovers = False
+    worker.pulse.drain_requested.clear()
+    assert (worker._claim_along(), statuses(job)) == (job, ["running"])
+
+
+def test_folder_of_a_run_is_gone_once_waited_for(tmp_path):
+    tidying = Tidying()
+    for name in ("one", "two"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        tidying.remove(tmp_path / name)
+    assert not (tmp_path / "one").exists()
+    tidying.wait()
+    assert list(tmp_path.iterdir()) == []
+    tidying.close()

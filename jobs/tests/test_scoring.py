@@ -10,7 +10,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from accounts.tests.factories import UserFactory
-from jobs import transitions
+from jobs import claiming, transitions
 from jobs.execution.spec import Result
 from jobs.models import Job
 from jobs.scoring import Rejected, ScorerBroke, read_scores
@@ -71,7 +71,7 @@ def test_scorer_at_a_limit_broke_whatever_it_left(board, tmp_path, reason):
 
 def claimed(board, **fields):
     job = JobFactory(leaderboard=board, **fields)
-    return transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w")
+    return claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w")
 
 
 def completed(board, score, scored=None, **fields):
@@ -126,7 +126,7 @@ def test_next_attempt_has_not_begun_to_score(board):
     job = claimed(board)
     transitions.begin_scoring(job.pk, 1)
     transitions.give_back(job, attempt=1, code="internal", reason="stopped")
-    again = transitions.claim_next(worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"])
+    again = claiming.claim_next(worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"])
     assert (again.pk, again.attempt, again.scoring_started_at) == (job.pk, 2, None)
 
 

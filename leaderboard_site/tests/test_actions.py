@@ -7,7 +7,7 @@ from django.urls import reverse
 from accounts.models import ApiToken, OperatorAction, User
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
-from jobs import transitions
+from jobs import claiming, transitions
 from jobs.models import Worker
 from jobs.services import enqueue_job
 from jobs.tests.factories import JobFactory, WorkerFactory
@@ -63,7 +63,7 @@ def test_a_later_better_job_still_counts(operator, board):
     rebuild_entries(board)
     carry_out(client, first, "disqualify_job")
     waiting = JobFactory(user=person, leaderboard=board, submission__leaderboard=board, submission__user=person)
-    held = transitions.claim(waiting.pk, worker_id=worker.pk, worker_name=worker.name)
+    held = claiming.claim(waiting.pk, worker_id=worker.pk, worker_name=worker.name)
     transitions.complete(
         held, attempt=1, params={}, metrics={}, score=0.7, artifacts=[], evidence=transitions.Evidence()
     )
@@ -136,9 +136,9 @@ def test_a_paused_leaderboard_takes_nothing_and_starts_nothing(operator, board):
     other = JobFactory(user=person)
     carry_out(client, board, "pause_leaderboard", reason="The truth is wrong.")
     names = {"worker_id": worker.pk, "worker_name": worker.name}
-    assert transitions.claim(waiting.pk, **names) is None
-    assert transitions.claim_next(**names, resource_classes=["small"]).pk == other.pk
-    assert transitions.claim_next(**names, resource_classes=["small"]) is None
+    assert claiming.claim(waiting.pk, **names) is None
+    assert claiming.claim_next(**names, resource_classes=["small"]).pk == other.pk
+    assert claiming.claim_next(**names, resource_classes=["small"]) is None
     api = Client(headers={"Authorization": f"Bearer {create_token(person, name='t')[1]}"})
     answer = api.post("/api/jobs", {"submission_id": str(waiting.submission_id)}, content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (409, "leaderboard_paused")
@@ -147,7 +147,7 @@ def test_a_paused_leaderboard_takes_nothing_and_starts_nothing(operator, board):
     assert why == "Its leaderboard is paused: The truth is wrong."
     assert "The truth is wrong." in Client().get(board.get_absolute_url()).content.decode()
     carry_out(client, board, "resume_leaderboard")
-    assert transitions.claim(waiting.pk, **names) is not None
+    assert claiming.claim(waiting.pk, **names) is not None
     assert enqueue_job(person, waiting.submission_id)[1]
 
 
@@ -160,15 +160,15 @@ def test_a_paused_queue_takes_jobs_and_starts_none(operator):
     client.post(address, {"wanted": "pause", "reason": "New disks."})
     client.post(address, {"wanted": "pause", "reason": "Again."})
     assert Pause.objects.get().reason == "New disks."
-    assert transitions.claim_next(**names, resource_classes=["small"]) is None
-    assert transitions.claim(job.pk, **names) is None
+    assert claiming.claim_next(**names, resource_classes=["small"]) is None
+    assert claiming.claim(job.pk, **names) is None
     _, is_new = enqueue_job(job.user, job.submission_id)
     assert is_new
     reader = Client()
     reader.force_login(job.user)
     assert "New disks." in reader.get(job.get_absolute_url()).content.decode()
     client.post(address, {"wanted": "resume", "reason": "They are in."})
-    assert transitions.claim_next(**names, resource_classes=["small"]) is not None
+    assert claiming.claim_next(**names, resource_classes=["small"]) is not None
     assert [row[:2] + row[4:] for row in recorded()] == [
         (user.username, "pause_queue", "New disks."),
         (user.username, "resume_queue", "They are in."),
@@ -187,10 +187,10 @@ def test_a_disabled_worker_claims_nothing_until_it_is_enabled(operator):
     worker, job = WorkerFactory(resource_classes=["small"]), JobFactory()
     names = {"worker_id": worker.pk, "worker_name": worker.name}
     carry_out(client, worker, "disable_worker")
-    assert transitions.claim_next(**names, resource_classes=["small"]) is None
-    assert transitions.claim(job.pk, **names) is None
+    assert claiming.claim_next(**names, resource_classes=["small"]) is None
+    assert claiming.claim(job.pk, **names) is None
     carry_out(client, worker, "enable_worker")
-    assert transitions.claim_next(**names, resource_classes=["small"]).pk == job.pk
+    assert claiming.claim_next(**names, resource_classes=["small"]).pk == job.pk
 
 
 @pytest.mark.parametrize("code", ["drain_worker", "stop_worker"])

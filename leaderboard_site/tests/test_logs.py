@@ -98,7 +98,7 @@ def test_a_workers_lines_about_a_job_carry_its_request(monkeypatch):
     seen = []
 
     class Runner:
-        def run(self, job):
+        def run(self, job, claim):
             seen.append(log_context.fields())
 
     worker = make_worker(["small"])

@@ -16,7 +16,7 @@ from django.db import connection
 
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
-from jobs import transitions
+from jobs import claiming, transitions
 from jobs.models import ErrorCode, Job, JobLogChunk
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
@@ -86,7 +86,7 @@ class AWorker(threading.Thread):
 
     def _claim(self, worker):
         while True:
-            job = transitions.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small", "medium"])
+            job = claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small", "medium"])
             if job:
                 return job
             time.sleep(0.05)

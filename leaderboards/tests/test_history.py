@@ -25,7 +25,7 @@ def record(board, user, score, minute, *, submitted=None):
         user=user, leaderboard=board, status="completed", score=score, submission__created_at=submitted_at,
         created_at=submitted_at, finished_at=START + timedelta(minutes=minute), wall_seconds=float(minute),
     )  # fmt: skip
-    record_score(board, user_id=user.pk, job_id=job.pk, score=score, submitted_at=submitted_at)
+    record_score(job.pk)
     return job
 
 

@@ -23,7 +23,7 @@ def record(board, user, score, minutes=0):
     """A completed job submitted so many minutes ago: the job, and whether it became the entry."""
     submitted_at = NOW - timedelta(minutes=minutes)
     job = JobFactory(user=user, leaderboard=board, status="completed", score=score, submission__created_at=submitted_at)
-    return job, record_score(board, user_id=user.pk, job_id=job.pk, score=score, submitted_at=submitted_at)
+    return job, record_score(job.pk)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_jobs_that_complete_at_once_leave_the_best_one():
 
     def one(job):
         start.wait()
-        record_score(board, user_id=user.pk, job_id=job.pk, score=job.score, submitted_at=NOW)
+        record_score(job.pk)
         connection.close()
 
     threads = [threading.Thread(target=one, args=[job]) for job in jobs]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import running, transitions
+from jobs import claiming, running
 from jobs.running import Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.workspace import Workspace
@@ -43,7 +43,7 @@ def test_job_in_a_container(image: str, status: str, sandbox, settings, monkeypa
     assert [metric.name for metric in Metric.objects.filter(leaderboard=board)][:1] == ["image_auc"]
 
     @contextmanager
-    def place(job, made):
+    def place(job, made, remove):
         for name in ("code", "run"):
             (tmp_path / name).mkdir(mode=0o700)
         (tmp_path / "code" / "main.py").write_text(_PROGRAM)
@@ -54,7 +54,7 @@ def test_job_in_a_container(image: str, status: str, sandbox, settings, monkeypa
     job = JobFactory(leaderboard=board)
     runner = Runner(_NoPulse())
     try:
-        runner.run(transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+        runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
     finally:
         runner.close()
     job.refresh_from_db()

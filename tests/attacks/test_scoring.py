@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.core.files.storage import storages
 
-from jobs import running, scoring, transitions
+from jobs import claiming, running, scoring, transitions
 from jobs.execution.client import Supervisor
 from jobs.models import Job
 from jobs.running import Runner
@@ -72,7 +72,7 @@ class Play:
         )
 
     @contextmanager
-    def _workspace(self, job: Job, made: Path | None):
+    def _workspace(self, job: Job, made: Path | None, remove: Callable[[Path], object]):
         folder = made or self.folder / f"work-{job.pk}-{job.attempt}"
         for name in ("code", "run"):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ class Play:
         job = job or JobFactory(leaderboard=self.board, config={"from": "the submission"})
         runner = runner or Runner(self.pulse)
         try:
-            runner.run(transitions.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+            runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
         finally:
             runner.close()
         job.refresh_from_db()

@@ -10,7 +10,7 @@ from django.core.files.storage import storages
 from playwright.sync_api import expect
 
 from accounts.tests.factories import UserFactory
-from jobs import transitions
+from jobs import claiming, transitions
 from jobs.models import Job
 from jobs.tests.factories import JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.models import Leaderboard
@@ -62,7 +62,7 @@ def test_from_a_refused_upload_to_a_result(open_page):
     expect(page.locator("#job-state .chip")).to_have_text("pending")
 
     worker = WorkerFactory(resource_classes=["small"])
-    held = transitions.claim(job.pk, worker_id=worker.pk, worker_name=worker.name)
+    held = claiming.claim(job.pk, worker_id=worker.pk, worker_name=worker.name)
     text = b"".join(b"line %d\n" % number for number in range(100))
     LogChunkFactory(job=held, content=text)
     expect(page.locator("#log")).to_contain_text("line 99")

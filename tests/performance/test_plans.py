@@ -17,7 +17,7 @@ import jobs.waiting
 from accounts.models import User
 from accounts.services import create_token
 from benchmarks.fixture import fill_rows
-from jobs import reconciler, retention, services, stuck, tally, transitions
+from jobs import claiming, reconciler, retention, services, stuck, tally, transitions
 from jobs.dependencies import count_ends
 from jobs.models import Job, Status, TrackingOutbox
 from jobs.tests.factories import WorkerFactory
@@ -188,7 +188,7 @@ def test_page_reads_little(name: str, person: User, monkeypatch: pytest.MonkeyPa
 
 def _claim() -> Job:
     worker = WorkerFactory()
-    job = transitions.claim_next(worker_id=worker.pk, worker_name=worker.name, resource_classes=["small", "medium"])
+    job = claiming.claim_next(worker_id=worker.pk, worker_name=worker.name, resource_classes=["small", "medium"])
     assert job is not None
     return job
 
