@@ -27,7 +27,7 @@ from leaderboard_site.lane.body import read_straight
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
 SWEEP_SECONDS = 1.0
-# A body that sends nothing for so long gives its thread of the pool back.
+# A body that sends nothing, and a reader who takes nothing of an answer, for so long gives its thread of the pool back.
 STALL_SECONDS = 30
 # How long, and how much, is read of who was refused and sends on: closed at once, it might never see why.
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
@@ -118,6 +118,8 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             return
         self.nr_conns += 1
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALL_SECONDS, 0))
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_SECONDS * 1000)
         conn = LaneConnection(self.cfg, sock, address, listener.getsockname())
         if negotiation.prior_knowledge_allowed(self.cfg, address):
             self.enqueue_req(conn)

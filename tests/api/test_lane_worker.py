@@ -153,6 +153,15 @@ def test_an_event_of_a_connection_that_has_just_been_closed_is_none():
         assert server.worker.nr_conns == 0
 
 
+def test_who_takes_nothing_of_a_long_answer_gives_the_thread_back(monkeypatch):
+    monkeypatch.setattr(lane, "STALL_SECONDS", 1)
+    with serving() as server:
+        server.worker.wsgi = lambda environ, start: start("200 OK", [("Content-Length", "67108864")]) and [b"x" * 2**26]
+        client = server.connect(ELSE)
+        server.until(lambda: not server.worker.nr_conns)
+        client.close()
+
+
 def test_who_never_reads_is_dropped_and_nothing_follows_half_an_answer():
     with serving() as server:
         worker = server.worker
