@@ -15,7 +15,6 @@ from accounts.names import USERNAME_SHAPE, check_display_name, check_username, n
 from accounts.refusals import InvalidInput
 
 CLOSED, BY_INVITATION, OPEN = "closed", "invitation", "open"
-MODES = (CLOSED, BY_INVITATION, OPEN)
 
 
 def create_invitation(*, by: User | None, note: str = "", lifetime: timedelta | None = None) -> tuple[Invitation, str]:

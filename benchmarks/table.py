@@ -46,11 +46,6 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
 def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
 

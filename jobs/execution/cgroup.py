@@ -101,9 +101,6 @@ class Group:
             return self._counter("cpu", "cpu.stat", "usage_usec") / 1e6
         return None
 
-    def fork_refusals(self) -> int:
-        return self._counter("pids", "pids.events", "max")
-
     def _unique(self) -> list[Path]:
         return list(dict.fromkeys(self.folders.values()))
 

@@ -173,9 +173,11 @@ def test_disk_full_and_out_of_inodes(settings, monkeypatch):
         f_frsize, f_blocks, f_bavail, f_files, f_favail = 4096, 10**9, 1000, 10**6, 10**6
 
     monkeypatch.setattr(machine.os, "statvfs", lambda path: State)
-    assert all(state == WRONG and "GiB free" in what for state, what, _ in look(machine.disk))
+    found = look(machine.disk)
+    assert found and all(state == WRONG and "GiB free" in what for state, what, _ in found)
     State.f_bavail, State.f_favail = 10**9, 10
-    assert all(state == WRONG and "10 inodes free" in what for state, what, _ in look(machine.disk))
+    found = look(machine.disk)
+    assert found and all(state == WRONG and "10 inodes free" in what for state, what, _ in found)
 
 
 def test_secrets_are_looked_at_and_never_shown(settings, tmp_path):
