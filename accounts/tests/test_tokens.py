@@ -66,3 +66,11 @@ def test_the_command_tells_it_as_json():
     told = json.loads(out.getvalue())
     assert ApiToken.objects.get().digest == token_digest(told.pop("token"))
     assert (told["user"], told["name"], set(told)) == ("ada", "n", {"user", "name", "expires_at"})
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("days", ["0", "3651", "9999999"])
+def test_create_token_refuses_a_time_that_it_cannot_keep(days):
+    with pytest.raises(CommandError, match="--days: 1 to 3650"):
+        call_command("create_token", UserFactory().username, "--days", days)
+    assert not ApiToken.objects.exists()

@@ -10,6 +10,9 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from accounts.services import create_token
 
+# Ten years: a date far enough, and one that the database can hold.
+LONGEST_DAYS = 3650
+
 
 class Command(TaughtCommand):
     help = "Make an API token for a user and print it, and nothing else, on standard output. It cannot be shown again."
@@ -30,8 +33,8 @@ class Command(TaughtCommand):
             raise CommandError(
                 f"There is no active user {options['username']!r}. `manage.py createsuperuser` makes one."
             )
-        if options["days"] < 1:
-            raise CommandError(f"--days: at least 1, not {options['days']}.")
+        if not 1 <= options["days"] <= LONGEST_DAYS:
+            raise CommandError(f"--days: 1 to {LONGEST_DAYS}, not {options['days']}.")
         token, secret = create_token(user, name=options["name"], lifetime=timedelta(days=options["days"]))
         if options["json"]:
             told = {"token": secret, "user": user.username, "name": token.name, "expires_at": token.expires_at}

@@ -16,6 +16,7 @@ from jobs.models import ErrorCode, Job, Status
 from jobs.queries import mlflow_ui_link, read_log, read_scorer_log
 from jobs.services import cancel_job, rerun_job
 from jobs.waiting import waiting
+from leaderboards.models import Leaderboard
 
 LARGEST_LIST = 10_000
 UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -76,6 +77,13 @@ class Command(TaughtCommand):
             self.write_table(heads, [[*row[:-1], row[-1].isoformat(" ", "seconds")[:19]] for row in rows])
 
     def _filtered(self, options: dict[str, Any]) -> QuerySet[Job]:
+        # A name that is misspelt must not read as "nothing there".
+        if options["user"] and not User.objects.filter(username=options["user"]).exists():
+            raise CommandError(f"--user: there is no user {options['user']!r}.")
+        if options["leaderboard"] and not Leaderboard.objects.filter(slug=options["leaderboard"]).exists():
+            raise CommandError(
+                f"--leaderboard: there is no {options['leaderboard']!r}; `manage.py leaderboard` lists them."
+            )
         jobs = Job.objects.all()
         fields = {"status": "status", "user": "user__username", "leaderboard": "leaderboard__slug",
                   "resource_class": "resource_class", "error": "error_code"}  # fmt: skip

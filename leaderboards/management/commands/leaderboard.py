@@ -37,6 +37,9 @@ class Command(TaughtCommand):
 
     def handle(self, **options: Any) -> None:
         if not options["slug"]:
+            for name in ("csv", "yaml", "all", "metric"):
+                if options[name]:
+                    raise CommandError(f"--{name}: of which leaderboard? `manage.py leaderboard` lists them.")
             self._list(options)
             return
         leaderboard = Leaderboard.objects.filter(slug=options["slug"]).first()
