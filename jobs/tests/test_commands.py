@@ -95,10 +95,17 @@ def test_rerun_makes_a_new_job_behind_new_work(operator):
 def test_what_is_refused_is_told_and_the_rest_is_done():
     ended, waits = JobFactory(status="completed"), JobFactory()
     out = io.StringIO()
-    with pytest.raises(CommandError, match="1 of 2 were refused"):
+    with pytest.raises(CommandError, match="1 of 2 refused, the others are done"):
         call_command("jobs", "cancel", str(ended.pk), str(waits.pk), stdout=out)
     assert "already ended" in out.getvalue()
     assert Job.objects.get(pk=waits.pk).status == "cancelled"
+    with pytest.raises(CommandError, match="1 of 1 refused; nothing was done"):
+        call_command("jobs", "cancel", str(ended.pk), stdout=out)
+
+
+def test_the_jobs_of_a_class_that_the_settings_no_longer_have_are_listed():
+    job = JobFactory(resource_class="retired")
+    assert call("list", "--ids", "--class", "retired").split() == [str(job.pk)]
 
 
 @pytest.mark.parametrize("who", ["participant", "staff-without-permission", "left", "nobody"])

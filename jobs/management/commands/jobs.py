@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -84,7 +85,10 @@ class Command(TaughtCommand):
             raise CommandError(
                 f"--leaderboard: there is no {options['leaderboard']!r}; `manage.py leaderboard` lists them."
             )
-        jobs = Job.objects.all()
+        # A class that the settings no longer have may still have jobs.
+        name, jobs = options["resource_class"], Job.objects.all()
+        if name and name not in settings.RESOURCE_CLASSES and not jobs.filter(resource_class=name).exists():
+            raise CommandError(f"--class: there is no {name!r}; known: {', '.join(settings.RESOURCE_CLASSES)}.")
         fields = {"status": "status", "user": "user__username", "leaderboard": "leaderboard__slug",
                   "resource_class": "resource_class", "error": "error_code"}  # fmt: skip
         jobs = jobs.filter(**{field: options[name] for name, field in fields.items() if options[name]})
@@ -140,7 +144,8 @@ class Command(TaughtCommand):
         if options["json"]:
             self.write_json(done)
         if refused:
-            raise CommandError(f"{refused} of {len(jobs)} were refused, the others are done.")
+            others = ", the others are done" if refused < len(jobs) else "; nothing was done"
+            raise CommandError(f"{refused} of {len(jobs)} refused{others}.")
 
     def _operator(self, name: str | None) -> User | None:
         """Who is written down as having done it; without a name, the command line."""

@@ -15,6 +15,9 @@ from leaderboards.scoring import BUILT_IN
 from leaderboards.services import create_leaderboard
 from leaderboards.yaml_file import import_leaderboard
 
+# With --from-yaml these stand in the file: given beside it they would be passed over in silence.
+FROM_THE_FILE = ("title", "description", "dataset", "scorer", "ground_truth", "metric", "visibility")
+
 
 class Command(TaughtCommand):
     help = "Make a leaderboard from options or from a YAML file. The first metric ranks."
@@ -41,7 +44,7 @@ class Command(TaughtCommand):
         parser.add_argument(
             "--metric", action="append", default=[], metavar="NAME[:lower][:UNIT]", help="May be repeated, in order."
         )
-        parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, default="public")
+        parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, help="public if left out.")
         parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
         parser.add_argument("--replace", action="store_true", help="With --from-yaml: change the one that exists.")
         parser.add_argument("--json", action="store_true", help="Print what was made as JSON.")
@@ -66,6 +69,9 @@ class Command(TaughtCommand):
         self.stdout.write(f"{leaderboard.slug} {verb}: {leaderboard.get_absolute_url()}")
 
     def _import(self, options: dict[str, Any]) -> tuple[Leaderboard, bool]:
+        for given in FROM_THE_FILE:
+            if options[given]:
+                raise CommandError(f"--{given.replace('_', '-')}: not with --from-yaml, the file says it.")
         name = options["from_yaml"]
         try:
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
@@ -87,7 +93,7 @@ class Command(TaughtCommand):
             dataset=options["dataset"],
             scorer=options["scorer"],
             ground_truth=options["ground_truth"],
-            visibility=options["visibility"],
+            visibility=options["visibility"] or Leaderboard.Visibility.PUBLIC,
             metrics=[_metric(given) for given in options["metric"]],
         )
         return made, True
