@@ -260,7 +260,15 @@ class Maker:
 
     @contextmanager
     def _locked(self, name: str, step: Step) -> Iterator[None]:
-        with (environments_folder() / f"{name}.lock").open("w") as lock:
+        path = environments_folder() / f"{name}.lock"
+        try:
+            opened = path.open("w")
+        except OSError as error:
+            raise EnvironmentFailed(
+                f"environment {name}: {path} cannot be written ({error.strerror}). "
+                "Let LEADERSBOARD_ENVIRONMENTS name a folder that belongs to you, or leave it out."
+            ) from error
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

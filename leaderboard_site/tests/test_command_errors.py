@@ -183,3 +183,10 @@ def test_wrong_input_is_answered_with_what_to_do_next(call, said):
     with pytest.raises(CommandError) as refused:
         call_command(*call)
     assert said in str(refused.value)
+
+
+@pytest.mark.django_db
+def test_a_rule_of_several_fields_is_told_without_an_inner_name():
+    with pytest.raises(CommandError) as refused:
+        call_command("create_leaderboard", "x", "--metric", "a", "--ground-truth", "x")
+    assert str(refused.value) == "A scorer and a ground truth belong together: give both, or neither."

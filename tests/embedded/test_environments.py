@@ -124,3 +124,14 @@ def command_lines() -> list[str]:
         except OSError:
             continue
     return lines
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(
+    pins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Stands for somebody else's file: permissions hold nothing back from root, who runs this in a container.
+    (environments.environments_folder() / "runner.lock").mkdir(parents=True)
+    assert environments.main(["runner"]) == 1
+    told = capsys.readouterr()
+    assert "runner.lock cannot be written (" in told.out + told.err
+    assert "Let LEADERSBOARD_ENVIRONMENTS name a folder that belongs to you" in told.out + told.err

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
@@ -56,7 +56,11 @@ class Command(TaughtCommand):
             raise CommandError(refusal.message) from refusal
         except ValidationError as error:
             raise CommandError(
-                "\n".join(f"{name}: {' '.join(told)}" for name, told in error.message_dict.items())
+                # A rule of several fields at once has no field's name.
+                "\n".join(
+                    " ".join(told) if name == NON_FIELD_ERRORS else f"{name}: {' '.join(told)}"
+                    for name, told in error.message_dict.items()
+                )
             ) from error
         record_action(None, "create_leaderboard" if is_new else "import_leaderboard", [leaderboard])
         if options["json"]:
