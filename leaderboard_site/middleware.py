@@ -71,7 +71,10 @@ class PageTimeZoneMiddleware:
 
 
 class PageCommonMiddleware(PagesOnly, CommonMiddleware):
-    pass
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if is_api(request):
+            request.get_host()  # raises DisallowedHost, as CommonMiddleware does for pages
+        return super().__call__(request)
 
 
 class PageCsrfMiddleware(PagesOnly, CsrfViewMiddleware):

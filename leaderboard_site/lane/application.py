@@ -75,6 +75,7 @@ def _headers(environ: Environ) -> dict[str, str] | None:
             if not known(name) or not is_plain(value):
                 return None
             headers[name] = value
+    headers.setdefault("host", environ.get("SERVER_NAME", ""))
     for key, name in (("CONTENT_TYPE", "content-type"), ("CONTENT_LENGTH", "content-length")):
         if environ.get(key):
             headers[name] = str(environ[key])

@@ -5,10 +5,12 @@ The same headers decide, whether a request comes as WSGI hands it over or as byt
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.http.request import split_domain_port, validate_host
 
 from accounts import log_context
 from accounts.models import token_digest
@@ -20,11 +22,11 @@ _STATUS_PATH = re.compile(r"/api/jobs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 # They change nothing about the answer; so a lane that does not look at them answers as the site does.
 _IGNORED = frozenset(
-    ["host", "user-agent", "accept-encoding", "connection", "keep-alive", "x-forwarded-for", "x-forwarded-host",
+    ["user-agent", "accept-encoding", "connection", "keep-alive", "x-forwarded-for", "x-forwarded-host",
      "x-forwarded-port", "x-real-ip", "via", "traceparent", "priority", "dnt", "sec-gpc"]
 )  # fmt: skip
 _READ = frozenset(
-    ["authorization", "accept", "accept-language", "x-request-id", "x-forwarded-proto", "content-type",
+    ["host", "authorization", "accept", "accept-language", "x-request-id", "x-forwarded-proto", "content-type",
      "content-length", "idempotency-key", "if-none-match"]
 )  # fmt: skip
 _ACCEPT = frozenset(["", "*/*", "application/json", "application/json, */*", "application/json, text/plain, */*"])
@@ -88,6 +90,8 @@ def _plain(route: str, method: str, headers: dict[str, str], is_https: bool) -> 
         return None
     if language and not _ENGLISH.fullmatch(language):
         return None
+    if not _may_be_called(headers.get("host", ""), tuple(settings.ALLOWED_HOSTS)):
+        return None
     if settings.SECURE_PROXY_SSL_HEADER is not None:
         is_https = headers.get("x-forwarded-proto") == "https"
     if settings.SECURE_SSL_REDIRECT and not is_https:
@@ -101,6 +105,13 @@ def _plain(route: str, method: str, headers: dict[str, str], is_https: bool) -> 
         language="en" if language else settings.LANGUAGE_CODE,
         is_secure=is_https,
     )
+
+
+@lru_cache(maxsize=64)
+def _may_be_called(host: str, names: tuple[str, ...]) -> bool:
+    """Whether the site answers to the name of a Host header; where it does not, the site says so."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, names)
 
 
 def is_plain(value: str) -> bool:

@@ -26,6 +26,13 @@ def has_all(response):
     return response
 
 
+@pytest.mark.parametrize("path", ["/", "/api/leaderboards", "/api/nowhere", "/api/auth/login"])
+def test_a_name_that_the_site_does_not_answer_to_is_refused(client, path):
+    response = has_all(client.get(path, headers={"host": "evil.example"}))
+    assert response.status_code == 400
+    assert not path.startswith("/api/") or set(response.json()) == {"code", "message"}
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

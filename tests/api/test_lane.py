@@ -254,12 +254,17 @@ def test_where_thirty_jobs_wait_is_one_reading_of_the_queue(user, settings, djan
     settings.WAITING_VIEW_SECONDS = 3600
     jobs = [JobFactory(user=user) for _ in range(30)]
     secret = create_token(user, name="x")[1]
-    calls = [recognise("GET", status_of(job), {"authorization": f"Bearer {secret}"}, b"") for job in jobs]
+    calls = [
+        recognise("GET", status_of(job), {"host": "localhost", "authorization": f"Bearer {secret}"}, b"")
+        for job in jobs
+    ]
     with django_assert_num_queries(6):  # the queue, workers, pauses, images, recent ends, running jobs
         answers = answer_all(calls[0].route, calls)
     assert sorted(json.loads(answer.body)["waiting"]["position"] for answer in answers) == list(range(1, 31))
     # A newer one has it read again; those before are told from the new reading.
-    newer = recognise("GET", status_of(JobFactory(user=user)), {"authorization": f"Bearer {secret}"}, b"")
+    newer = recognise(
+        "GET", status_of(JobFactory(user=user)), {"host": "localhost", "authorization": f"Bearer {secret}"}, b""
+    )
     with django_assert_num_queries(6):
         assert json.loads(answer_all(newer.route, [newer])[0].body)["waiting"]["position"] == 31
     with django_assert_num_queries(0):
@@ -284,7 +289,7 @@ def test_another_persons_token_in_the_same_batch_changes_nothing(user):
     secrets = [create_token(one, name="x")[1] for one in people]
 
     def call(secret, job):
-        return recognise("GET", status_of(job), {"authorization": f"Bearer {secret}"}, b"")
+        return recognise("GET", status_of(job), {"host": "localhost", "authorization": f"Bearer {secret}"}, b"")
 
     calls = [call(secret, job) for secret in secrets for job in jobs]
     answers = answer_all(calls[0].route, calls)
@@ -367,7 +372,7 @@ def jobs_wanted(*wanted):
         recognise(
             "POST",
             "/api/jobs",
-            {"authorization": f"Bearer {secret}", "content-type": "application/json"},
+            {"host": "localhost", "authorization": f"Bearer {secret}", "content-type": "application/json"},
             json.dumps({"submission_id": str(submission.pk)}).encode(),
         )
         for secret, submission in wanted
@@ -427,7 +432,12 @@ def test_who_is_refused_once_holds_nobody_up(user, monkeypatch):
 def test_one_key_twice_in_a_batch_makes_one_job(api, user):
     """Of the two that come together one is made; the other finds it, or is told that it asks for something else."""
     submission = SubmissionFactory(user=user)
-    headers = {"authorization": f"Bearer {api.token}", "content-type": "application/json", "idempotency-key": "k"}
+    headers = {
+        "host": "localhost",
+        "authorization": f"Bearer {api.token}",
+        "content-type": "application/json",
+        "idempotency-key": "k",
+    }
     bodies = [{"config": {"a": 1}}, {"config": {"a": 1}}, {"config": {"a": 2}}]
     calls = [
         recognise("POST", "/api/jobs", headers, json.dumps({"submission_id": str(submission.pk), **body}).encode())
@@ -513,3 +523,11 @@ def test_a_connection_that_was_cut_is_made_anew(user):
         )
     assert [api.get(status_of(job)).status_code for _ in range(2)] == [200, 200]
     assert api.client.answered >= 2
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "localhost:80:80", "local host", ""])
+def test_a_name_that_the_site_does_not_answer_to_is_left_to_the_site(host):
+    headers = {"host": host, "authorization": "Bearer lb_x"}
+    path = "/api/jobs/6c4a3c9e-0000-4000-8000-000000000000/status"
+    assert recognise("GET", path, headers, b"") is None
+    assert recognise("GET", path, headers | {"host": "LocalHost:8010"}, b"") is not None
