@@ -76,7 +76,7 @@ SECRET_KEY = secret("SECRET_KEY", embedded_secret_key(VAR_DIR) if EMBEDDED else 
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS", [])  # other sites whose pages may call the API
-SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8010")
+SITE_URL = env.str("SITE_URL", "") or _LOCATIONS.site_url()
 
 DATABASES: dict[str, Any] = {"default": _LOCATIONS.database_settings()}
 if _DATABASE_GIVEN:

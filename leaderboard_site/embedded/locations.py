@@ -22,6 +22,7 @@ DATABASE_PORT = "5432"
 MLFLOW_DATABASE_NAME = "mlflow"
 DEFAULT_MLFLOW_PORT = 5010
 DEFAULT_WEB_PORT = 8010
+DEFAULT_WEB_PORT = 8010
 
 
 class LocationError(RuntimeError):
@@ -118,6 +119,10 @@ class Locations:
     def mlflow_url(self) -> str:
         port = self.read_state().get("mlflow_port") or DEFAULT_MLFLOW_PORT
         return f"http://127.0.0.1:{port}"
+
+    def site_url(self) -> str:
+        """Where `make run` serves, or would."""
+        return f"http://127.0.0.1:{self.read_state().get('web_port') or DEFAULT_WEB_PORT}"
 
     def environment(self) -> dict[str, str]:
         """What a process needs in its environment to reach exactly these parts."""

@@ -160,3 +160,27 @@ def test_collected_static_files_do_not_count_as_their_source(tmp_path: Path, mon
     assert run.static_fingerprint() == before
     (tmp_path / "jobs/static/jobs.css").write_text("changed")
     assert run.static_fingerprint() != before
+
+
+def test_a_command_by_hand_names_the_port_that_the_site_was_given(tmp_path: Path) -> None:
+    ask = [
+        sys.executable,
+        "manage.py",
+        "shell",
+        "-v",
+        "0",
+        "-c",
+        "from django.conf import settings; print(settings.SITE_URL)",
+    ]
+    told = {name: value for name, value in os.environ.items() if name not in ("SITE_URL", "DATABASE_URL")}
+    for port, expected in ((None, "8010"), (18110, "18110")):
+        Locations(tmp_path).write_state(web_port=port)
+        answer = subprocess.run(
+            ask,
+            cwd=REPOSITORY,
+            env=told | {"LEADERSBOARD_VAR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert answer.stdout.strip() == f"http://127.0.0.1:{expected}"
