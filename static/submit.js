@@ -6,7 +6,8 @@ const words = document.getElementById("upload-words").dataset;
 const FOLDERS_MOST = 5000;
 const CONFIG_MOST_BYTES = 64 * 1024;
 // What lies in every folder and nobody means to send.
-const JUNK = /(^|\/)(\.[^/]+|__pycache__|__MACOSX|node_modules|venv|Thumbs\.db|desktop\.ini)(\/|$)|\.pyc$/;
+const JUNK =
+  /(^|\/)(\.[^/]+|__pycache__|__MACOSX|node_modules|venv|Thumbs\.db|desktop\.ini|README(\.(md|rst))?|LICEN[CS]E(\.md)?|NOTICE|COPYING)(\/|$)|\.pyc$/i;
 const BARE_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$/;
 const isArchive = (name) => /\.(zip|tar\.gz)$/i.test(name);
 const element = (tag, properties, ...children) => {

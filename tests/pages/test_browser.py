@@ -125,16 +125,17 @@ def test_a_dropped_folder_is_checked_and_sent_with_its_shape(open_page):
     LeaderboardFactory(slug="bricks")
     page = open_page(UserFactory())
     page.goto("/submit/?leaderboard=bricks")
-    files = {"main.py": "", "config.yaml": "a: 1", "src/a.py": "", "src/b/c.py": "", "README.md": "x", "x.png": "y"}
-    junk = {".git/config": "", "src/__pycache__/a.pyc": "", ".DS_Store": ""}
+    files = {"main.py": "", "config.yaml": "a: 1", "src/a.py": "", "src/b/c.py": "", "NOTES.md": "x", "x.png": "y"}
+    junk = {".git/config": "", "src/__pycache__/a.pyc": "", ".DS_Store": "", "README.md": "x", "src/LICENSE": "x"}
     page.evaluate(DROP, {**files, **junk})
     expect(page.locator("[data-files] li")).to_have_count(6)
     expect(page.locator("[data-files] .bad")).to_have_count(2)
     expect(page.locator("[data-summary]")).to_contain_text("6 files")
     expect(page.locator("[data-summary]")).to_contain_text("2 refused")
+    expect(page.locator("[data-summary]")).to_contain_text("3 left out")
     expect(page.locator("[data-send]")).to_be_disabled()
 
-    page.get_by_role("button", name="Leave out README.md").click()
+    page.get_by_role("button", name="Leave out NOTES.md").click()
     assert page.evaluate("document.activeElement.dataset.path") == "config.yaml"
     page.get_by_role("button", name="Leave out what is refused").click()
     expect(page.locator("[data-summary]")).to_contain_text("all will be taken")
