@@ -108,6 +108,17 @@ def test_yaml_there_and_back_and_a_copy(board, tmp_path):
     assert call("leaderboard", "copy", "--yaml") == file.read_text().replace("slug: textures", "slug: copy")
 
 
+def test_create_leaderboard_tells_that_the_data_set_is_not_here(settings, tmp_path, capsys):
+    settings.DATASET_ROOT = tmp_path
+    (tmp_path / "here").mkdir()
+    for name in ("here", "nowhere"):
+        call_command("create_leaderboard", name, "--dataset", name, "--metric", "score")
+    assert (
+        capsys.readouterr().err
+        == f"dataset: there is no {tmp_path}/nowhere on this machine; each machine with a worker needs it.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

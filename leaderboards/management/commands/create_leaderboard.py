@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management.base import CommandError
 
@@ -62,6 +63,8 @@ class Command(TaughtCommand):
                     for name, told in error.message_dict.items()
                 )
             ) from error
+        if leaderboard.dataset and not (folder := Path(settings.DATASET_ROOT) / leaderboard.dataset).is_dir():
+            self.stderr.write(f"dataset: there is no {folder} on this machine; each machine with a worker needs it.")
         record_action(None, "create_leaderboard" if is_new else "import_leaderboard", [leaderboard])
         if options["json"]:
             self.write_json({
