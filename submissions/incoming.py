@@ -17,7 +17,6 @@ from uuid import uuid4
 
 from submissions.archive import (
     DEFAULT_LIMITS,
-    ArchiveRefused,
     Budget,
     ManifestEntry,
     Seen,
@@ -203,6 +202,3 @@ class IncomingArchive:
                 os.close(folder)
         except BaseException as error:
             self._errors["keeping"] = error
-
-
-__all__ = ["BUFFER_BYTES", "ArchiveRefused", "IncomingArchive"]

@@ -8,6 +8,7 @@ shares nothing with its sisters but memory that none of them changes: it knows n
 When the worker is gone the nursery ends; supervisors go by their own pipes, as always.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -22,7 +23,7 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import supervisor
+from jobs.execution import cgroup, interpreter, supervisor
 
 
 def serve(requests: socket.socket) -> None:
@@ -66,11 +67,18 @@ def _become_supervisor(commands: int, events: int) -> NoReturn:
     os._exit(0)
 
 
+def _warm_up() -> None:
+    """Find out what is the same for every run: forks have it from the start."""
+    interpreter.system_library_paths()
+    with contextlib.suppress(OSError):
+        cgroup.own_parents()
+
+
 def main() -> None:
     # As in a supervisor: these are for the worker, who then decides.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    supervisor.warm_up()
+    _warm_up()
     gc.collect()
     gc.freeze()  # so that a collection in a fork does not copy every page
     with socket.socket(fileno=os.dup(0)) as requests:

@@ -21,7 +21,7 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, collect, container, interpreter, launch, linux, local, seccomp, watchdog
+from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 from jobs.execution.told import Told as _
@@ -363,13 +363,6 @@ def emit(event: dict[str, Any]) -> None:
     with contextlib.suppress(BrokenPipeError):
         while data:
             data = data[os.write(1, data) :]
-
-
-def warm_up() -> None:
-    """Find out what is the same for every run, in the nursery: its forks have it from the start."""
-    interpreter.system_library_paths()
-    with contextlib.suppress(OSError):
-        cgroup.own_parents()
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
@@ -60,6 +61,15 @@ def user(db):
 @pytest.fixture
 def api(user):
     return Api(user)
+
+
+@pytest.fixture
+def site(api):
+    """The same person, without the lane."""
+    whole = Api.__new__(Api)
+    whole.user, whole.token = api.user, api.token
+    whole.client = Client(headers={"Authorization": f"Bearer {api.token}"})
+    return whole
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
-from django.test import Client
 from django.utils import timezone
 
 from accounts.services import create_token, revoke_token, shut_out
@@ -29,15 +28,6 @@ pytestmark = pytest.mark.django_db
 STATUSES = ["pending", "running", "completed", "failed", "cancelled"]
 # What differs from one request to the next.
 OWN = "X-Request-ID"
-
-
-@pytest.fixture
-def site(api):
-    """The same person, without the lane."""
-    whole = Api.__new__(Api)
-    whole.user, whole.token = api.user, api.token
-    whole.client = Client(headers={"Authorization": f"Bearer {api.token}"})
-    return whole
 
 
 def told(response):

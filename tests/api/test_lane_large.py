@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from django.conf import settings as site_settings
 from django.core.files.storage import storages
-from django.test import Client
 
 from leaderboard_site.lane import large_form
 from leaderboard_site.lane.large_form import LargeForm
@@ -21,20 +20,12 @@ from leaderboards.tests.factories import LeaderboardFactory
 from submissions import incoming
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
-from tests.api.conftest import MAIN, Api, left_files
+from tests.api.conftest import MAIN, left_files
 from tests.api.test_lane import told
 from tests.api.test_lane_submit import OWN
 
 MIB = 1024 * 1024
 NOISE = random.Random(7).randbytes(3 * MIB)
-
-
-@pytest.fixture
-def site(api):
-    whole = Api.__new__(Api)
-    whole.user, whole.token = api.user, api.token
-    whole.client = Client(headers={"Authorization": f"Bearer {api.token}"})
-    return whole
 
 
 def zipped(files, method=zipfile.ZIP_STORED):

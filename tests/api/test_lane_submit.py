@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from django.core.files.storage import storages
-from django.test import Client
 from django.utils import timezone
 
 from leaderboard_site.lane.form import boundary_of, read_form
@@ -15,19 +14,11 @@ from leaderboards.services import pause
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
-from tests.api.conftest import CONFIG, MAIN, Api, left_files
+from tests.api.conftest import CONFIG, MAIN, left_files
 from tests.api.test_lane import told
 
 pytestmark = pytest.mark.django_db
 OWN = {"id", "object_name", "created_at"}
-
-
-@pytest.fixture
-def site(api):
-    whole = Api.__new__(Api)
-    whole.user, whole.token = api.user, api.token
-    whole.client = Client(headers={"Authorization": f"Bearer {api.token}"})
-    return whole
 
 
 def zipped(**files):

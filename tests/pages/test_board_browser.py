@@ -77,3 +77,19 @@ def test_times_are_put_right_at_the_first_look_and_come_right_from_then_on(open_
     page.reload()
     expect(page.locator("[data-zone]")).to_have_attribute("data-zone", "Asia/Tokyo")
     assert page.locator(".steps time").first.inner_text() == first
+
+
+@pytest.mark.parametrize("is_mine", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_mark_of_a_run_without_a_sandbox_hides_neither_name_nor_score(open_page, width, is_mine):
+    [job] = a_board(1)
+    job.isolation = "unsafe-local"
+    job.save(update_fields=["isolation"])
+    page = open_page(job.user if is_mine else UserFactory(), viewport={"width": width, "height": 800}, locale="ja")
+    page.goto("/leaderboards/bricks/")
+    row = page.locator("table.ranking tbody tr")
+    name, mark, score = (row.locator(part).first.bounding_box() for part in (".cut", ".unsafe", "td.figure.sorted"))
+    assert name["width"] > 60 and mark["width"] > 60
+    for other in (name, score):
+        is_beside = mark["x"] + mark["width"] <= other["x"] or other["x"] + other["width"] <= mark["x"]
+        assert is_beside or mark["y"] + mark["height"] <= other["y"] or other["y"] + other["height"] <= mark["y"]
