@@ -10,7 +10,7 @@ from accounts.models import User
 from accounts.operations import NAMES, Action, register
 from accounts.services import record_action
 from leaderboards import services
-from leaderboards.models import Entry, Pause
+from leaderboards.models import Baseline, Entry, Pause
 
 NAMES.update({
     "create_leaderboard": gettext_lazy("Make a leaderboard"),
@@ -97,6 +97,10 @@ class CopyLeaderboard(Action):
         record_action(by, self.code, [obj, made], reason=reason, details={"from": obj.slug, "to": made.slug})
 
 
+def _is_baseline(entry: Entry) -> bool:
+    return Baseline.objects.filter(leaderboard=entry.leaderboard_id, user=entry.user_id).exists()
+
+
 @register
 class MarkBaseline(Action):
     code = "mark_baseline"
@@ -105,7 +109,7 @@ class MarkBaseline(Action):
     permission = "leaderboards.change_leaderboard"
 
     def suits(self, obj: Any) -> bool:
-        return not obj.is_baseline
+        return not _is_baseline(obj)
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("It stays in its place, marked and without a rank; those behind it move up by one.")]
@@ -123,7 +127,7 @@ class UnmarkBaseline(Action):
     permission = "leaderboards.change_leaderboard"
 
     def suits(self, obj: Any) -> bool:
-        return bool(obj.is_baseline)
+        return _is_baseline(obj)
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [_("It takes a rank again.")]

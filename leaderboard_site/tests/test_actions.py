@@ -217,6 +217,17 @@ def test_a_copy_measures_the_same_and_is_hidden(operator, board):
         assert list(one.metrics.values_list(*fields)) == list(board.metrics.values_list(*fields))
 
 
+def test_an_entrys_page_offers_the_baseline_that_fits(operator, board):
+    client, _ = operator
+    entry = EntryFactory(leaderboard=board)
+    page = reverse("admin:leaderboards_entry_change", args=[entry.pk])
+    offered = []
+    for code in ("mark_baseline", "unmark_baseline"):
+        offered.append([one.code for one in client.get(page).context["operations"]])
+        carry_out(client, entry, code)
+    assert offered == [["mark_baseline"], ["unmark_baseline"]]
+
+
 def test_editing_a_leaderboard_is_recorded(operator):
     client, user = operator
     page = reverse("admin:leaderboards_leaderboard_add")
