@@ -1,6 +1,7 @@
-"""MLflow behind the site's own login: `/mlflow/` hands reads on to the MLflow server, for who may make them.
+"""MLflow behind the site's own login: what lies below `/mlflow/` hands reads on to the MLflow server, for who may make them.
 
-MLflow's pages ask for everything by addresses relative to their own, so a prefix is all that they need.
+MLflow's pages ask for everything by addresses relative to their own, so a prefix is all that they need. `/mlflow/` itself
+is a page of the site (jobs/pages/work.py): MLflow's first page would list everybody's runs. MLflow's is `/mlflow/app`.
 """
 
 import os

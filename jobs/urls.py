@@ -23,6 +23,9 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/view/<path:path>", artifacts.view_file, name="view_file"),
     path("compare/", compare.compare, name="compare"),
     path("compare/code/", compare.compare_code, name="compare_code"),
-    path("mlflow/", mlflow, {"path": ""}, name="mlflow"),
+    path("mlflow/", work.runs, name="runs"),
+    path(
+        "mlflow/app", mlflow, {"path": ""}, name="mlflow"
+    ),  # beside its parts, which it asks for by relative addresses
     path("mlflow/<path:path>", mlflow, name="mlflow_part"),
 ]

@@ -1,4 +1,4 @@
-"""My work: a person's jobs and submissions, newest first, page by page, by status and leaderboard."""
+"""My work: a person's jobs, submissions and runs in MLflow, newest first, page by page, by status and leaderboard."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,13 +6,16 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Model, Prefetch, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
+from jobs.mlflow_access import reads_all
 from jobs.models import Job, Status
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
@@ -119,3 +122,21 @@ def submissions(request: HttpRequest) -> HttpResponse:
     moving = any(not job.is_final for submission in shown for job in submission.runs)
     context = _context(request, filters, older, is_moving=moving) | {"submissions": shown}
     return _rendered(request, "jobs/submissions.html", "jobs/_submissions.html", context)
+
+
+@login_required
+@require_safe
+def runs(request: HttpRequest) -> HttpResponse:
+    """My runs in MLflow, in place of MLflow's own lists, which hold everybody's and are for operators alone."""
+    filters = Filters.of(request)
+    mine = Job.objects.filter(user=request.user).exclude(run_id="").select_related("leaderboard").defer(*UNSEEN)
+    mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
+    shown, older = filters.page(mine)
+    is_ours = f"{settings.SITE_URL.rstrip('/')}/mlflow" == settings.MLFLOW_PUBLIC_URL
+    sees_all = reads_all(request.user)
+    whole = settings.MLFLOW_PUBLIC_URL
+    if is_ours:
+        whole = reverse("mlflow") if sees_all else ""
+    context = _context(request, filters, older, is_moving=False)
+    context |= {"runs": shown, "statuses": [], "is_ours": is_ours, "sees_all": sees_all, "whole_mlflow": whole}
+    return render(request, "jobs/runs.html", context)

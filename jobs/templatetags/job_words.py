@@ -10,7 +10,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from jobs.models import ErrorCode, Job, JobAttempt, Status
-from jobs.queries import progress_of
+from jobs.queries import mlflow_ui_link, progress_of
 from leaderboards.templatetags.shown import icon
 
 register = template.Library()
@@ -129,6 +129,11 @@ def run_seconds(job: Job) -> float | None:
     if job.started_at and job.finished_at:
         return max(0.0, (job.finished_at - job.started_at).total_seconds())
     return None
+
+
+@register.filter
+def mlflow_link(job: Job) -> str:
+    return mlflow_ui_link(job)
 
 
 @register.filter

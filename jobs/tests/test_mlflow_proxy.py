@@ -63,8 +63,8 @@ def graphql(client, run_id, query=GET_RUN, **headers):
 
 @pytest.mark.usefixtures("mlflow_url")
 def test_the_page_is_for_who_is_signed_in(db):
-    assert Client().get("/mlflow/").url == "/login/?next=/mlflow/"
-    response = as_user(UserFactory()).get("/mlflow/")
+    assert Client().get("/mlflow/app").url == "/login/?next=/mlflow/app"
+    response = as_user(UserFactory()).get("/mlflow/app")
     assert response.status_code == 200
     assert b"<title>MLflow</title>" in response.body
     assert "script-src http://testserver/mlflow/static-files/" in response.headers["Content-Security-Policy"]
@@ -104,7 +104,7 @@ def test_a_token_reads_as_its_owner(published):
     client = ReadingClient(headers={"Authorization": f"Bearer {create_token(mine.user, name='t')[1]}"})
     assert client.get(f"{API}/runs/get", {"run_id": mine.run_id}).status_code == 200
     assert client.get(f"{API}/runs/get", {"run_id": other.run_id}).status_code == 403
-    assert Client(headers={"Authorization": "Bearer wrong"}).get("/mlflow/").status_code == 403
+    assert Client(headers={"Authorization": "Bearer wrong"}).get("/mlflow/app").status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_mlflow_away_is_told(db, settings):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        response = as_user(UserFactory()).get("/mlflow/")
+        response = as_user(UserFactory()).get("/mlflow/app")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
     assert "MLflow" in response.text
 
@@ -231,7 +231,7 @@ def test_cookies_and_tokens_stay_here(db, settings):
     settings.MLFLOW_TRACKING_URI = f"http://name:word@127.0.0.1:{server.server_port}"
     try:
         client = as_user(UserFactory())
-        response = client.get("/mlflow/", headers={"Origin": "http://testserver"})
+        response = client.get("/mlflow/app", headers={"Origin": "http://testserver"})
         assert response.status_code == 302
         assert "Location" not in response.headers
         assert "stolen" not in str(response.cookies)

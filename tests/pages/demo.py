@@ -76,6 +76,7 @@ class Demo:
             "submit": f"/submit/?leaderboard={self.board.slug}",
             "jobs": "/jobs/",
             "submissions": "/submissions/",
+            "runs": "/mlflow/",
             "job-completed": self.completed.get_absolute_url(),
             "job-running": self.running.get_absolute_url(),
             "job-failed": self.failed.get_absolute_url(),

@@ -110,13 +110,14 @@ def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, st
             "home": "/",
             "submit": "/submit/",
             "jobs": "/jobs/",
+            "runs": "/mlflow/",
             "status": "/admin/status/",
             "compare": "/compare/",
         }
         seen = {
             "visitor": ["home"],
-            "participant": ["home", "submit", "jobs", "compare"],
-            "operator": ["home", "status"],
+            "participant": ["home", "submit", "jobs", "runs", "compare"],
+            "operator": ["home", "status", "runs"],
         }
         return [
             ([cookie_of(user, url)] if user else [], {f"empty-{name}-{who}": pages[name] for name in seen[who]})

@@ -5,6 +5,7 @@ the reason why it is no page.
 """
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -60,7 +61,7 @@ def test_no_page_is_forgotten():
 # What each page asks of the database: session and user are two of them.
 QUERIES = {
     "home": 7, "leaderboard": 8, "leaderboard, by another metric": 9, "leaderboard, of a day": 8,
-    "leaderboard_history": 14, "submit": 10, "jobs": 4, "submissions": 5, "submission": 4, "job": 6,
+    "leaderboard_history": 14, "submit": 10, "jobs": 4, "submissions": 5, "runs": 4, "submission": 4, "job": 6,
     "job, running": 6, "job_state": 5, "job_log": 4, "job_files": 3, "view_file": 3, "compare": 4,
     "compare, to choose": 3, "account": 7, "profile": 2, "password": 2,
 }  # fmt: skip
@@ -92,6 +93,7 @@ def a_world_of(count):
         JobFactory(
             user=user, leaderboard=board, submission=submission, status="completed", score=0.9, artifacts=files,
             metrics={f"m{number}": 0.9 for number in range(count)}, params={f"p{number}": number for number in range(count)},
+            run_id=uuid4().hex, experiment_id="1",
         )
         for number in range(max(2, count))
     ]  # fmt: skip
@@ -121,6 +123,7 @@ def test_a_page_asks_the_same_of_the_database_for_one_row_and_for_thirty(client,
         "submit": "/submit/?leaderboard=many",
         "jobs": "/jobs/",
         "submissions": "/submissions/",
+        "runs": "/mlflow/",
         "submission": jobs[0].submission.get_absolute_url(),
         "job": jobs[0].get_absolute_url(),
         "job, running": running.get_absolute_url(),

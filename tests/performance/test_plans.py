@@ -132,6 +132,7 @@ PAGES = {
     "board's badge": ("nobody", "/leaderboards/board1/badge.svg"),
     "my jobs": ("person", "/jobs/"),
     "my submissions": ("person", "/submissions/"),
+    "my runs in MLflow": ("person", "/mlflow/"),
     "a pending job": ("person", "/jobs/{pending}/"),
     "a finished job": ("person", "/jobs/{completed}/"),
     "a job's state": ("person", "/jobs/{pending}/state/"),
