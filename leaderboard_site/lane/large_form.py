@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 
 from leaderboard_site.lane.form import MOST_PARTS, SmallForm, file_name, read_form
+from leaderboard_site.lane.search import find
 from submissions.archive import archive_kind
 from submissions.incoming import BUFFER_BYTES, IncomingArchive
 
@@ -94,7 +95,7 @@ class LargeForm:
         self._before = self._before[:start]
         line = b"\r\n" + self._edge
         while True:
-            at = buffer.find(line, 0, end)
+            at = find(buffer, line, end)
             # What may be the beginning of the line comes again before what follows.
             left_over = end - at if at >= 0 else min(end, len(line) - 1)
             self._after = bytes(memoryview(buffer)[end - left_over : end])

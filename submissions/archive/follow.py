@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from isal.isal_zlib import crc32
+
 from submissions.archive.limits import CHUNK_BYTES, ArchiveRefused, Budget, Seen
 
 _LOCAL = struct.Struct("<4s5H3L2H")
@@ -77,7 +79,7 @@ def _stored(stream: Passing, size: int, budget: Budget) -> Seen | None:
         data = stream.take(left)
         if not data:
             return None
-        crc = zlib.crc32(data, crc)
+        crc = crc32(data, crc)
         left -= len(data)
         budget.add_unpacked(read_bytes=len(data), unpacked_bytes=len(data))
     return Seen(_STORED, size, size, crc)
@@ -95,7 +97,7 @@ def _deflated(stream: Passing, packed: int | None, budget: Budget) -> Seen | Non
         data: bytes | memoryview = taken
         while True:
             piece = decoder.decompress(data, CHUNK_BYTES)
-            crc = zlib.crc32(piece, crc)
+            crc = crc32(piece, crc)
             came_out += len(piece)
             left = len(decoder.unused_data) if decoder.eof else len(decoder.unconsumed_tail)
             budget.add_unpacked(read_bytes=len(data) - left, unpacked_bytes=len(piece))

@@ -1,0 +1,18 @@
+"""Bytes looked for in a buffer: by the C library, which is faster than the interpreter and lets other threads run."""
+
+import ctypes
+
+_memmem = getattr(ctypes.CDLL(None), "memmem", None)
+if _memmem is not None:
+    _memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+    _memmem.restype = ctypes.c_void_p
+
+
+def find(buffer: bytearray, wanted: bytes, end: int) -> int:
+    """Where the bytes first stand before `end`, -1 for nowhere: `buffer.find(wanted, 0, end)`. The buffer keeps its size."""
+    if _memmem is None or not 0 < end <= len(buffer):
+        return buffer.find(wanted, 0, end)
+    first = ctypes.c_char.from_buffer(buffer)
+    begin = ctypes.addressof(first)
+    found: int | None = _memmem(begin, end, wanted, len(wanted))
+    return -1 if found is None else found - begin
