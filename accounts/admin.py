@@ -1,18 +1,36 @@
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts import admin_invitations as admin_invitations
 from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named
 from accounts.models import ApiToken, Operation, OperatorAction, User
-from accounts.operations import ACTIONS, NAMES, in_words
+from accounts.operations import ACTIONS, NAMES, in_words, kind_in_words
+
+VERBS = {"add": _("add"), "change": _("change"), "delete": _("delete"), "view": _("view")}
+
+
+def permission_in_words(permission: Permission) -> str:
+    """Django keeps the names of permissions in English; these are in the reader's language."""
+    verb = permission.codename.partition("_")[0]
+    return f"{permission.content_type} | {VERBS.get(verb, permission.name)}"
+
+
+class GivesRights(admin.ModelAdmin):
+    """A form with permissions to choose from."""
+
+    def formfield_for_manytomany(self, db_field, request=None, **kwargs):
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if field is not None and field.queryset.model is Permission:
+            field.label_from_instance = permission_in_words
+        return field
 
 
 @admin.register(User)
-class UserAdmin(OperatedAdmin, DjangoUserAdmin):
+class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
     """People. Only a superuser gives rights away: staff who may change people could else make themselves anything."""
 
     fieldsets = (*DjangoUserAdmin.fieldsets, (_("Quotas"), {"fields": ["submissions_per_hour", "concurrent_jobs"]}))  # type: ignore[misc]
@@ -45,7 +63,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(Group)
-class GroupAdmin(OperatedAdmin, DjangoGroupAdmin):
+class GroupAdmin(GivesRights, OperatedAdmin, DjangoGroupAdmin):
     """What a group's members may do is for superusers to say."""
 
     def find(self, text):
@@ -92,7 +110,7 @@ class ActionFilter(admin.SimpleListFilter):
 class OperatorActionAdmin(MachineMadeAdmin):
     """Who did what, when and why."""
 
-    list_display = ["created_at", "username", "what", "kind", "object_name", "reason"]
+    list_display = ["created_at", "username", "what", "of_what", "object_name", "reason"]
     list_filter = [ActionFilter]
     search_fields = ["username"]
     search_help_text = _("An object's id or an operator's name.")
@@ -101,6 +119,17 @@ class OperatorActionAdmin(MachineMadeAdmin):
     @admin.display(description=_("action"))
     def what(self, row: OperatorAction) -> str:
         return in_words(row.action)
+
+    @admin.display(description=_("kind"))
+    def of_what(self, row: OperatorAction) -> str:
+        return kind_in_words(row.kind)
+
+    def get_fields(self, request, obj=None):
+        names = [field.name for field in OperatorAction._meta.fields]
+        return [{"action": "what", "kind": "of_what"}.get(name, name) for name in names]
+
+    def get_readonly_fields(self, request, obj=None):
+        return self.get_fields(request, obj)
 
     def find(self, text):
         kinds = OperatorAction.KINDS
@@ -113,12 +142,15 @@ class OperationAdmin(MachineMadeAdmin):
 
     list_display = ["created_at", "what", "user", "total", "done", "refused", "state", "finished_at"]
     list_select_related = ["user"]
-    exclude = ["object_ids"]
     ordering = ["-created_at"]
 
     @admin.display(description=_("action"))
     def what(self, operation: Operation) -> str:
         return in_words(operation.action)
 
+    def get_fields(self, request, obj=None):
+        names = [field.name for field in Operation._meta.fields if field.name != "object_ids"]
+        return ["what" if name == "action" else name for name in names]
+
     def get_readonly_fields(self, request, obj=None):
-        return [name for name in super().get_readonly_fields(request, obj) if name != "object_ids"]
+        return self.get_fields(request, obj)

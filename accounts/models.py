@@ -54,12 +54,12 @@ class ApiTokenQuerySet(models.QuerySet["ApiToken"]):
 class ApiToken(models.Model):
     """A bearer token. Only its SHA-256 is kept: the secret has 256 random bits, so a slow hash would add nothing."""
 
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
-    name = models.CharField(max_length=100)
-    digest = models.CharField(max_length=64, unique=True, editable=False)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
+    user = models.ForeignKey(User, verbose_name=_("user"), on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(_("name"), max_length=100)
+    digest = models.CharField(_("digest"), max_length=64, unique=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True)
 
     objects = ApiTokenQuerySet.as_manager()
 
@@ -83,7 +83,7 @@ class OperatorAction(models.Model):
         "leaderboards.pause", "submissions.submission",
     )  # fmt: skip
 
-    user = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    user = models.ForeignKey(User, verbose_name=_("user"), on_delete=models.SET_NULL, null=True, related_name="+")
     # Stays when the account goes; "" is the command line.
     username = models.CharField(_("operator"), max_length=150, blank=True)
     action = models.CharField(_("action"), max_length=40)
@@ -105,7 +105,9 @@ class OperatorAction(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.username or '-'}: {self.action} {self.object_name}"
+        from accounts.operations import in_words  # which imports this module
+
+        return f"{self.username or '-'}: {in_words(self.action)} {self.object_name}"
 
 
 class Operation(models.Model):
@@ -119,20 +121,22 @@ class Operation(models.Model):
         RUNNING = "running", _("under way")
         DONE = "done", _("done")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField("ID", primary_key=True, default=uuid.uuid4, editable=False)
     action = models.CharField(_("action"), max_length=40)
-    object_ids = models.JSONField(default=list)
+    object_ids = models.JSONField(_("IDs of the objects"), default=list)
     total = models.PositiveIntegerField(_("objects"), default=0)
-    parameters = models.JSONField(default=dict)
+    parameters = models.JSONField(_("parameters"), default=dict)
     reason = models.TextField(_("reason"), blank=True)
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, verbose_name=_("operator"), on_delete=models.CASCADE, related_name="+")
     state = models.CharField(_("state"), max_length=16, choices=State, default=State.PLANNED)
-    position = models.PositiveIntegerField(default=0, help_text=_("How many of the objects have been gone through."))
+    position = models.PositiveIntegerField(
+        _("gone through"), default=0, help_text=_("How many of the objects have been gone through.")
+    )
     done = models.PositiveIntegerField(_("done"), default=0)
     refused = models.PositiveIntegerField(_("refused"), default=0)
-    refusals = models.JSONField(default=list, help_text=_("The first refusals, in words."))
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    finished_at = models.DateTimeField(null=True, blank=True)
+    refusals = models.JSONField(_("refusals"), default=list, help_text=_("The first refusals, in words."))
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("operation")
@@ -153,7 +157,9 @@ class Operation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.action} ({self.total})"
+        from accounts.operations import in_words
+
+        return f"{in_words(self.action)} ({self.total})"
 
 
 class LoginCounter(models.Model):
@@ -165,6 +171,8 @@ class LoginCounter(models.Model):
     updated_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        verbose_name = _("failed logins")
+        verbose_name_plural = _("failed logins")
         # The sweep of counters that are over.
         indexes = [models.Index("updated_at", name="login_counter_oldest")]
 

@@ -85,6 +85,14 @@ def in_words(code: str) -> str:
     return str(ACTIONS[code].label if code in ACTIONS else NAMES.get(code, code))
 
 
+def kind_in_words(label: str) -> str:
+    """The name of a model, such as jobs.job, in the reader's language; one that is gone as it is."""
+    try:
+        return str(apps.get_model(label)._meta.verbose_name)
+    except (LookupError, ValueError):
+        return label
+
+
 def register(kind: type[Action]) -> type[Action]:
     ACTIONS[kind.code] = kind()
     return kind

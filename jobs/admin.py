@@ -13,7 +13,7 @@ from accounts.refusals import Unavailable
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
-from leaderboards.admin import LeaderboardFilter
+from leaderboards.admin import LeaderboardFilter, job_id
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -81,8 +81,13 @@ class JobAdmin(MachineMadeAdmin):
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
 
+    @admin.display(description=_("error message"))
+    def error(self, job: Job) -> str:
+        return job.error_in_words
+
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        return ["links", *(str(field.name) for field in Job._meta.fields)]
+        names = [str(field.name) for field in Job._meta.fields]
+        return ["links", *("error" if name == "error_message" else name for name in names)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         return self.get_fields(request, obj)
@@ -90,7 +95,7 @@ class JobAdmin(MachineMadeAdmin):
 
 @admin.register(JobAttempt)
 class JobAttemptAdmin(MachineMadeAdmin):
-    list_display = ["job_id", "number", "worker_name", "outcome", "started_at", "ended_at"]
+    list_display = [job_id, "number", "worker_name", "outcome", "started_at", "ended_at"]
     list_filter = ["outcome"]
     search_fields = ["job"]
     search_help_text = _("A job's id or a worker's name.")
@@ -99,6 +104,17 @@ class JobAttemptAdmin(MachineMadeAdmin):
     def find(self, text):
         job = as_uuid(text)
         return [Q(job=job)] if job else [Q(worker_name=text)]
+
+    @admin.display(description=_("detail"))
+    def how_it_ended(self, attempt: JobAttempt) -> str:
+        return attempt.detail_in_words
+
+    def get_fields(self, request, obj=None):
+        names = [field.name for field in JobAttempt._meta.fields]
+        return ["how_it_ended" if name == "detail" else name for name in names]
+
+    def get_readonly_fields(self, request, obj=None):
+        return self.get_fields(request, obj)
 
 
 @admin.register(Worker)
@@ -150,7 +166,7 @@ class WorkerAdmin(MachineMadeAdmin):
 
 @admin.register(TrackingOutbox)
 class TrackingOutboxAdmin(MachineMadeAdmin):
-    list_display = ["job_id", "tries", "next_try_at", "last_error", "created_at"]
+    list_display = [job_id, "tries", "next_try_at", "last_error", "created_at"]
     search_fields = ["job"]
     search_help_text = _("A job's id.")
     ordering = ["created_at"]

@@ -73,22 +73,28 @@ class Worker(models.Model):
         REFUSING = "refusing", _("refusing: its sandbox is open")
         STOPPED = "stopped", _("stopped")
 
-    name = models.CharField(max_length=100, unique=True)
-    hostname = models.CharField(max_length=200)
-    pid = models.PositiveIntegerField()
-    state = models.CharField(max_length=16, choices=State, default=State.STARTING)
-    resource_classes = models.JSONField(default=list)
-    executor = models.CharField(max_length=32, blank=True)
-    sandbox_report = models.JSONField(default=list, help_text=_("What its probe of its own sandbox found at start."))
-    gpus = models.JSONField(default=list)
-    started_at = models.DateTimeField(db_default=Now())
-    heartbeat_at = models.DateTimeField(db_default=Now())
-    stopped_at = models.DateTimeField(null=True, blank=True)
-    drain_requested_at = models.DateTimeField(null=True, blank=True)
-    stop_requested_at = models.DateTimeField(null=True, blank=True, help_text=_("Its job in hand is given back."))
-    disabled_at = models.DateTimeField(null=True, blank=True, help_text=_("It stays, and takes no job until enabled."))
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    hostname = models.CharField(_("hostname"), max_length=200)
+    pid = models.PositiveIntegerField(_("process ID"))
+    state = models.CharField(_("state"), max_length=16, choices=State, default=State.STARTING)
+    resource_classes = models.JSONField(_("resource classes"), default=list)
+    executor = models.CharField(_("executor"), max_length=32, blank=True)
+    sandbox_report = models.JSONField(
+        _("sandbox report"), default=list, help_text=_("What its probe of its own sandbox found at start.")
+    )
+    gpus = models.JSONField(_("GPUs"), default=list)
+    started_at = models.DateTimeField(_("started at"), db_default=Now())
+    heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
+    stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
+    drain_requested_at = models.DateTimeField(_("drain requested at"), null=True, blank=True)
+    stop_requested_at = models.DateTimeField(
+        _("stop requested at"), null=True, blank=True, help_text=_("Its job in hand is given back.")
+    )
+    disabled_at = models.DateTimeField(
+        _("disabled at"), null=True, blank=True, help_text=_("It stays, and takes no job until enabled.")
+    )
     machine = models.JSONField(
-        db_default={}, default=dict, help_text=_("Processors, memory, disk and GPUs, as it reports them.")
+        _("machine"), db_default={}, default=dict, help_text=_("Processors, memory, disk and GPUs, as it reports them.")
     )
 
     class Meta:
@@ -126,41 +132,61 @@ class JobQuerySet(models.QuerySet["Job"]):
 
 
 class Job(models.Model):
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    submission = models.ForeignKey(Submission, on_delete=models.PROTECT, related_name="jobs")
+    id = models.UUIDField("ID", primary_key=True, default=uuid.uuid4, editable=False)
+    submission = models.ForeignKey(
+        Submission, verbose_name=_("submission"), on_delete=models.PROTECT, related_name="jobs"
+    )
     # Without indexes of their own: job_by_user and job_by_board serve.
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs", db_index=False)
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="jobs", db_index=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("user"), on_delete=models.PROTECT, related_name="jobs", db_index=False
+    )
+    leaderboard = models.ForeignKey(
+        Leaderboard, verbose_name=_("leaderboard"), on_delete=models.PROTECT, related_name="jobs", db_index=False
+    )
     status = models.CharField(_("status"), max_length=16, choices=Status, default=Status.PENDING)
     config = models.JSONField(_("config"), default=dict, help_text=_("Laid over the submission's config file."))
     resource_class = models.CharField(_("resource class"), max_length=32, default="small")
-    idempotency_key = models.CharField(max_length=200, null=True, blank=True)
-    request_digest = models.CharField(max_length=64, blank=True, help_text=_("SHA-256 of the request behind the key."))
+    idempotency_key = models.CharField(_("idempotency key"), max_length=200, null=True, blank=True)
+    request_digest = models.CharField(
+        _("request digest"), max_length=64, blank=True, help_text=_("SHA-256 of the request behind the key.")
+    )
     request_id = models.CharField(
+        _("request ID"),
         max_length=64,
         blank=True,
         default="",
         db_default="",
         help_text=_("The request that made it: its log lines, the worker's and the MLflow run carry it."),
     )
-    rerun_of = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns")
-    priority = models.PositiveSmallIntegerField(default=0, help_text=_("Smaller runs first; re-runs stand at 1."))
+    rerun_of = models.ForeignKey(
+        "self", verbose_name=_("rerun of"), on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns"
+    )
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), default=0, help_text=_("Smaller runs first; re-runs stand at 1.")
+    )
 
     # The lease: who runs it, and until when nobody else may.
     attempt = models.PositiveIntegerField(
-        default=0, help_text=_("The fencing token: rises at each claim, never falls.")
+        _("attempt"), default=0, help_text=_("The fencing token: rises at each claim, never falls.")
     )
-    worker = models.ForeignKey(Worker, on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs")
-    lease_until = models.DateTimeField(null=True, blank=True)
-    heartbeat_at = models.DateTimeField(null=True, blank=True)
-    deadline_at = models.DateTimeField(null=True, blank=True)
-    available_at = models.DateTimeField(db_default=Now())
-    pushed_at = models.DateTimeField(null=True, blank=True)
-    losses = models.PositiveSmallIntegerField(default=0)
-    releases = models.PositiveSmallIntegerField(default=0)
-    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    worker = models.ForeignKey(
+        Worker, verbose_name=_("worker"), on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs"
+    )
+    lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+    heartbeat_at = models.DateTimeField(_("heartbeat at"), null=True, blank=True)
+    deadline_at = models.DateTimeField(_("deadline at"), null=True, blank=True)
+    available_at = models.DateTimeField(_("available at"), db_default=Now())
+    pushed_at = models.DateTimeField(_("pushed at"), null=True, blank=True)
+    losses = models.PositiveSmallIntegerField(_("losses"), default=0)
+    releases = models.PositiveSmallIntegerField(_("releases"), default=0)
+    cancel_requested_at = models.DateTimeField(_("cancel requested at"), null=True, blank=True)
     cancel_requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("cancel requested by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="+",
     )
 
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
@@ -169,11 +195,14 @@ class Job(models.Model):
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
 
     # How it ended.
-    exit_code = models.IntegerField(null=True, blank=True)
+    exit_code = models.IntegerField(_("exit code"), null=True, blank=True)
     error_code = models.CharField(_("error code"), max_length=32, choices=ErrorCode, blank=True)
     error_message = models.TextField(_("error message"), blank=True)
     error_told = models.JSONField(
-        default=dict, db_default={}, help_text=_("What the message is made of, to say it in the reader's language.")
+        _("parts of the error message"),
+        default=dict,
+        db_default={},
+        help_text=_("What the message is made of, to say it in the reader's language."),
     )
     params = models.JSONField(_("params"), default=dict)
     metrics = models.JSONField(_("metrics"), default=dict)
@@ -191,15 +220,21 @@ class Job(models.Model):
     scoring_started_at = models.DateTimeField(_("scoring started at"), null=True, blank=True)
     scoring_seconds = models.FloatField(_("scoring seconds"), null=True, blank=True)
     scorer_log_name = models.CharField(
-        max_length=200, blank=True, db_default="", help_text=_("The scorer's log, for operators alone.")
+        _("name of the scorer's log"),
+        max_length=200,
+        blank=True,
+        db_default="",
+        help_text=_("The scorer's log, for operators alone."),
     )
     wall_seconds = models.FloatField(_("wall seconds"), null=True, blank=True)
     cpu_seconds = models.FloatField(_("CPU seconds"), null=True, blank=True)
     peak_memory_bytes = models.BigIntegerField(_("peak memory in bytes"), null=True, blank=True)
     isolation = models.CharField(_("isolation"), max_length=32, blank=True)
     limits_applied = models.JSONField(_("limits applied"), default=dict)
-    log_name = models.CharField(max_length=200, blank=True, help_text=_("The stored log; while it runs, its chunks."))
-    log_bytes = models.PositiveBigIntegerField(default=0)
+    log_name = models.CharField(
+        _("name of the log"), max_length=200, blank=True, help_text=_("The stored log; while it runs, its chunks.")
+    )
+    log_bytes = models.PositiveBigIntegerField(_("log bytes"), default=0)
     artifacts = models.JSONField(_("artifacts"), default=list)
     run_id = models.CharField(_("MLflow run"), max_length=64, blank=True)
     experiment_id = models.CharField(_("MLflow experiment"), max_length=64, blank=True)
@@ -305,14 +340,14 @@ class JobAttempt(models.Model):
         LOST = "lost", _("worker lost")
         RELEASED = "released", _("given back")
 
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField()
-    worker_name = models.CharField(max_length=100)
-    outcome = models.CharField(max_length=16, choices=Outcome, default=Outcome.RUNNING)
-    detail = models.TextField(blank=True)
-    detail_told = models.JSONField(default=dict, db_default={})
-    started_at = models.DateTimeField(db_default=Now())
-    ended_at = models.DateTimeField(null=True, blank=True)
+    job = models.ForeignKey(Job, verbose_name=_("job"), on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField(_("number"))
+    worker_name = models.CharField(_("worker name"), max_length=100)
+    outcome = models.CharField(_("outcome"), max_length=16, choices=Outcome, default=Outcome.RUNNING)
+    detail = models.TextField(_("detail"), blank=True)
+    detail_told = models.JSONField(_("parts of the detail"), default=dict, db_default={})
+    started_at = models.DateTimeField(_("started at"), db_default=Now())
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("attempt")
@@ -352,6 +387,8 @@ class JobLogChunk(models.Model):
     content = models.BinaryField()
 
     class Meta:
+        verbose_name = _("piece of a log")
+        verbose_name_plural = _("pieces of logs")
         constraints = [models.UniqueConstraint(fields=["job", "attempt", "offset"], name="log_chunk_once")]
 
 
@@ -386,14 +423,16 @@ class JobProgress(models.Model):
 class TrackingOutbox(models.Model):
     """A completed job that MLflow does not have yet; the row goes when it does."""
 
-    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="tracking")
-    created_at = models.DateTimeField(db_default=Now())
-    next_try_at = models.DateTimeField(db_default=Now())
-    tries = models.PositiveIntegerField(default=0)
-    last_error = models.TextField(blank=True)
+    job = models.OneToOneField(
+        Job, verbose_name=_("job"), on_delete=models.CASCADE, primary_key=True, related_name="tracking"
+    )
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+    next_try_at = models.DateTimeField(_("next try at"), db_default=Now())
+    tries = models.PositiveIntegerField(_("tries"), default=0)
+    last_error = models.TextField(_("last error"), blank=True)
     # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
     # until a late creation would be visible to the search.
-    create_sent_at = models.DateTimeField(null=True, blank=True)
+    create_sent_at = models.DateTimeField(_("create sent at"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("run not in MLflow yet")
@@ -417,6 +456,10 @@ class EndingTally(models.Model):
     endings = models.JSONField(default=list)  # [{"status": ..., "error_code": ..., "jobs": 12}]
     run = models.JSONField(default=dict)  # {"completed": {"sum": seconds, "counts": [one a bucket]}}
     delay = models.JSONField(default=dict)  # {"sum": ..., "counts": [...]}
+
+    class Meta:
+        verbose_name = _("tally of ends")
+        verbose_name_plural = _("tallies of ends")
 
     def __str__(self) -> str:
         return self.resource_class

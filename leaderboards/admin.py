@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -7,6 +9,12 @@ import leaderboards.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 from leaderboards.services import rebuild_entries
+
+
+@admin.display(description=_("job"))
+def job_id(row: Any) -> str:
+    """The id of a row's job, without reading the job."""
+    return str(row.job_id)
 
 
 class MetricInline(admin.TabularInline):
@@ -63,7 +71,7 @@ class LeaderboardAdmin(OperatedAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(MachineMadeAdmin):
-    list_display = ["leaderboard", "user", "score", "job_id", "submitted_at"]
+    list_display = ["leaderboard", "user", "score", job_id, "submitted_at"]
     list_filter = [LeaderboardFilter]
     list_select_related = ["leaderboard", "user"]
     search_fields = ["user"]
@@ -77,7 +85,7 @@ class EntryAdmin(MachineMadeAdmin):
 
 @admin.register(Disqualification)
 class DisqualificationAdmin(MachineMadeAdmin):
-    list_display = ["created_at", "job_id", "reason", "by"]
+    list_display = ["created_at", job_id, "reason", "by"]
     list_select_related = ["by"]
     search_fields = ["job"]
     search_help_text = _("A job's id.")

@@ -44,7 +44,7 @@ class Leaderboard(models.Model):
         MEMBERS = "members", _("people signed in")
         HIDDEN = "hidden", _("operators only")
 
-    slug = models.SlugField(unique=True)
+    slug = models.SlugField(_("slug"), unique=True)
     title = models.CharField(_("title"), max_length=200)
     description = models.TextField(_("description"), blank=True, help_text=_("Markdown."))
     rules = models.TextField(_("rules"), blank=True, help_text=_("Markdown. Shown beside the description."))
@@ -87,14 +87,14 @@ class Leaderboard(models.Model):
     )
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
-    visibility = models.CharField(max_length=16, choices=Visibility, default=Visibility.PUBLIC)
+    visibility = models.CharField(_("visibility"), max_length=16, choices=Visibility, default=Visibility.PUBLIC)
     takes_submissions = models.BooleanField(_("takes submissions"), default=True)
     requires_score = models.BooleanField(
         _("requires the ranking metric"),
         default=True,
         help_text=_("A run without the ranking metric fails. Otherwise it completes, unranked."),
     )
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
     objects = LeaderboardQuerySet.as_manager()
 
@@ -155,7 +155,9 @@ class Metric(models.Model):
         HIGHER = "higher", _("higher is better")
         LOWER = "lower", _("lower is better")
 
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="metrics")
+    leaderboard = models.ForeignKey(
+        Leaderboard, verbose_name=_("leaderboard"), on_delete=models.CASCADE, related_name="metrics"
+    )
     name = models.CharField(_("name"), max_length=100, validators=[metric_name])
     label = models.CharField(_("label"), max_length=100, blank=True)
     unit = models.CharField(_("unit"), max_length=20, blank=True)
@@ -187,14 +189,18 @@ class Entry(models.Model):
     The leaderboard page reads these alone: it costs the same however many jobs there are.
     """
 
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="entries")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="entries")
-    job = models.OneToOneField("jobs.Job", on_delete=models.CASCADE, related_name="entry")
-    score = models.FloatField()
-    submitted_at = models.DateTimeField(
-        help_text=_("When the code was submitted: the earlier stands first at equal scores.")
+    leaderboard = models.ForeignKey(
+        Leaderboard, verbose_name=_("leaderboard"), on_delete=models.CASCADE, related_name="entries"
     )
-    updated_at = models.DateTimeField(db_default=Now())
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("user"), on_delete=models.CASCADE, related_name="entries"
+    )
+    job = models.OneToOneField("jobs.Job", verbose_name=_("job"), on_delete=models.CASCADE, related_name="entry")
+    score = models.FloatField(_("score"))
+    submitted_at = models.DateTimeField(
+        _("submitted at"), help_text=_("When the code was submitted: the earlier stands first at equal scores.")
+    )
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now())
 
     class Meta:
         verbose_name = _("entry")
@@ -270,8 +276,12 @@ class Baseline(models.Model):
 
     MOST = 20  # on one board
 
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.CASCADE, related_name="baselines")
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="baselines")
+    leaderboard = models.ForeignKey(
+        Leaderboard, verbose_name=_("leaderboard"), on_delete=models.CASCADE, related_name="baselines"
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("user"), on_delete=models.CASCADE, related_name="baselines"
+    )
     label = models.CharField(_("label"), max_length=100, blank=True, help_text=_("Shown instead of the name."))
 
     class Meta:
@@ -287,9 +297,13 @@ class Baseline(models.Model):
 class Disqualification(models.Model):
     """A completed job that does not count, and why. Its person's next best counts instead, also after a rebuild."""
 
-    job = models.OneToOneField("jobs.Job", on_delete=models.CASCADE, primary_key=True, related_name="disqualification")
+    job = models.OneToOneField(
+        "jobs.Job", verbose_name=_("job"), on_delete=models.CASCADE, primary_key=True, related_name="disqualification"
+    )
     reason = models.TextField(_("reason"))
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("by whom"), on_delete=models.SET_NULL, null=True, related_name="+"
+    )
     created_at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
 
     class Meta:
@@ -309,10 +323,17 @@ class Pause(models.Model):
     """
 
     leaderboard = models.OneToOneField(
-        Leaderboard, on_delete=models.CASCADE, null=True, blank=True, related_name="pause"
+        Leaderboard,
+        verbose_name=_("leaderboard"),
+        on_delete=models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="pause",
     )
     reason = models.TextField(_("reason"))
-    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("by whom"), on_delete=models.SET_NULL, null=True, related_name="+"
+    )
     created_at = models.DateTimeField(_("since"), db_default=Now(), editable=False)
 
     class Meta:

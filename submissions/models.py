@@ -27,24 +27,30 @@ class Submission(models.Model):
         TAR_GZ = "tar.gz", "tar.gz"
         TAR = "tar", _("single files")
 
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    id = models.UUIDField("ID", primary_key=True, default=uuid.uuid4, editable=False)
     # Without indexes of their own: submission_by_user and submission_by_board serve.
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="submissions", db_index=False
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.PROTECT,
+        related_name="submissions",
+        db_index=False,
     )
-    leaderboard = models.ForeignKey(Leaderboard, on_delete=models.PROTECT, related_name="submissions", db_index=False)
+    leaderboard = models.ForeignKey(
+        Leaderboard, verbose_name=_("leaderboard"), on_delete=models.PROTECT, related_name="submissions", db_index=False
+    )
     entrypoint = models.CharField(_("entrypoint"), max_length=100, default="main.py")
     config_file = models.CharField(_("config file"), max_length=100, default="config.yaml")
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
-    kind = models.CharField(max_length=8, choices=Kind)
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind)
     object_name = models.CharField(_("stored as"), max_length=200, unique=True)
     size_bytes = models.PositiveBigIntegerField(_("size in bytes"))
-    sha256 = models.CharField(max_length=64)
+    sha256 = models.CharField("SHA-256", max_length=64)
     root_folder = models.CharField(
-        max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive.")
+        _("root folder"), max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive.")
     )
     manifest = models.JSONField(_("files"), default=list)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
     objects = SubmissionQuerySet.as_manager()
 
