@@ -5,7 +5,6 @@ is a page of the site (jobs/pages/work.py): MLflow's first page would list every
 """
 
 import os
-import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -24,11 +23,13 @@ from accounts.authentication import BearerTokenAuthentication
 from accounts.models import User
 from accounts.refusals import Unavailable
 from jobs.mlflow_access import allowed_request
+from jobs.mlflow_places import Places
 
 if TYPE_CHECKING:  # 20 ms and 3 MB that only who opens MLflow's pages needs
     import urllib3
 
 AT_ONCE = 4  # a slow MLflow must not hold every thread of the web server
+EACH = 2  # nor one slow person every place
 SECONDS_TO_CONNECT, SECONDS_TO_ANSWER = 2, 30
 CHUNK = 64 * 1024
 ASKED = ("Accept", "If-None-Match", "If-Modified-Since")
@@ -37,7 +38,7 @@ ANSWERED = (
 )  # fmt: skip
 # Artifacts are strangers' files on the site's own address: opened by themselves, they may run and load nothing.
 ARTIFACT_POLICY = "default-src 'none'; sandbox; frame-ancestors 'self'"
-_places = threading.BoundedSemaphore(AT_ONCE)
+_places = Places(AT_ONCE, EACH)
 
 
 @csrf_exempt  # its pages have no token of ours; mlflow_access checks where a POST comes from, and nothing is changed
@@ -48,14 +49,13 @@ def mlflow(request: HttpRequest, path: str) -> HttpResponse | StreamingHttpRespo
     if user is None:
         return redirect_to_login(request.get_full_path())
     query, body = allowed_request(user, request, path)
-    if not _places.acquire(timeout=SECONDS_TO_CONNECT):
-        raise Unavailable("mlflow_busy", _("MLflow has too many questions just now. Try again."), retry_after=5)
+    _places.take(user.pk, SECONDS_TO_CONNECT)
     try:
         answer = _ask(request, path, query.urlencode(), body)
     except BaseException:
-        _places.release()
+        _places.give_back(user.pk)
         raise
-    content = _Content(answer)
+    content = _Content(answer, user.pk)
     response = StreamingHttpResponse(content, status=answer.status)
     for name in ANSWERED:
         if name in answer.headers:
@@ -89,10 +89,11 @@ def _asker(request: HttpRequest) -> User | None:
 
 
 class _Content:
-    """The answer's bytes as they come, still encoded; gives its place back when it is closed, read or not."""
+    """The answer's bytes as they come, still encoded; gives the person's place back when it is closed, read or not."""
 
-    def __init__(self, answer: "urllib3.BaseHTTPResponse") -> None:
+    def __init__(self, answer: "urllib3.BaseHTTPResponse", person: int) -> None:
         self.answer = answer
+        self.person = person
         self.is_open = True
         self.is_read = False
 
@@ -107,7 +108,7 @@ class _Content:
                 self.answer.release_conn()
             else:
                 self.answer.close()  # with its connection: nobody waits for the rest
-            _places.release()
+            _places.give_back(self.person)
 
 
 @cache
