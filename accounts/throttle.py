@@ -22,7 +22,8 @@ FIRST_WAIT_SECONDS = 30  # doubled by every further failure
 LONGEST_WAIT_SECONDS = 900
 FORGET_SECONDS = 3600
 SWEEP_ROWS = 100
-TOO_MANY_LOGINS = _("Too many failed logins. Try again in %(seconds)d seconds.")
+# How long to wait stands in `Retry-After`; pages say it beside the sentence, in their reader's words.
+TOO_MANY_LOGINS = _("Too many failed logins.")
 
 # Time is the database's. A counter that blocks is not touched: RETURNING gives no row then.
 _COUNT = """
@@ -68,7 +69,7 @@ def check_login(username: str, address: str) -> None:
 
 def check_sign_up(address: str) -> None:
     """Count one more try to sign up from the address; raises QuotaExceeded when there were too many."""
-    sentence = _("Too many tries to sign up. Try again in %(seconds)d seconds.")
+    sentence = _("Too many tries to sign up.")
     _count(_address_digest(address, "sign-up"), ADDRESS_FAILURES, "too_many_sign_ups", sentence)
 
 
@@ -103,12 +104,7 @@ def _count(digest: str, limit: int, code: str = "too_many_logins", sentence: obj
         cursor.execute(_WAIT, [digest])
         row = cursor.fetchone()
     seconds = max(1, math.ceil(row[0])) if row and row[0] else 1
-    raise QuotaExceeded(
-        code,
-        sentence,
-        retry_after=seconds,
-        seconds=seconds,
-    )
+    raise QuotaExceeded(code, sentence, retry_after=seconds)
 
 
 def _account_digest(username: str) -> str:

@@ -19,7 +19,7 @@ def _maintenance(request: HttpRequest) -> HttpResponse:
 
 
 def _too_many(request: HttpRequest) -> HttpResponse:
-    refusal = QuotaExceeded("too_many_logins", TOO_MANY_LOGINS, seconds=900, retry_after=900)
+    refusal = QuotaExceeded("too_many_logins", TOO_MANY_LOGINS, retry_after=900)
     return errors._answer(request, 429, refusal, retry_after=900)
 
 

@@ -109,7 +109,10 @@ def test_too_many_logins_are_429_with_the_time_to_wait(db, client):
         client.post("/login/", {"username": user.username, "password": "wrong"}, headers=JAPANESE)
     response = client.post("/login/", {"username": user.username, "password": PASSWORD}, headers=JAPANESE)
     assert response.status_code == 429 and int(response["Retry-After"]) > 0
-    assert "ログインの失敗が多すぎます" in response.content.decode() and in_the_frame(response, "ja")
+    page = response.content.decode()
+    assert "ログインの失敗が多すぎます" in page and in_the_frame(response, "ja")
+    # Said once, as people say it: 30秒, 15分.
+    assert len(re.findall(r"\d+ ?(?:秒|分)", page)) == 1
 
 
 def test_maintenance_answers_everything_but_the_health_checks(db, client, settings, tmp_path):
