@@ -107,7 +107,9 @@ def submit(request: HttpRequest) -> HttpResponse:
 
 def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> HttpResponse:
     context = {"form": form, "quota": quota_used(request.user), "max_bytes": settings.UPLOAD_MAX_BYTES}
-    context["boards"] = list(form.fields["leaderboard"].queryset)
+    boards = context["boards"] = list(form.fields["leaderboard"].queryset)
+    user = request.user
+    context["can_make"] = not boards and user.is_staff and user.has_perm("leaderboards.add_leaderboard")
     newest = Submission.objects.filter(user=request.user).order_by("-created_at")
     context["latest"] = newest.only("pk").first()
     return render(request, "submissions/submit.html", context, status=status)

@@ -117,7 +117,7 @@ def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, st
         seen = {
             "visitor": ["home"],
             "participant": ["home", "submit", "jobs", "runs", "compare"],
-            "operator": ["home", "status", "runs"],
+            "operator": ["home", "submit", "status", "runs"],
         }
         return [
             ([cookie_of(user, url)] if user else [], {f"empty-{name}-{who}": pages[name] for name in seen[who]})

@@ -11,6 +11,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from accounts.tests.factories import UserFactory
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
+from leaderboards.models import Leaderboard
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
@@ -131,6 +132,22 @@ def test_closed_and_foreign_boards_are_not_offered(client, owner):
     LeaderboardFactory(slug="secret", visibility="hidden")
     page = client.get("/submit/").content.decode()
     assert 'value="closed"' not in page and 'value="secret"' not in page and 'value="default"' in page
+
+
+@pytest.mark.parametrize("may_make", [False, True], ids=["participant", "operator"])
+def test_where_nothing_can_be_submitted_the_page_says_why_instead_of_a_form(client, may_make):
+    Leaderboard.objects.update(takes_submissions=False)
+    client.force_login(UserFactory(is_staff=may_make, is_superuser=may_make))
+    page = client.get("/submit/").content.decode()
+    assert "No leaderboard takes submissions just now." in page
+    assert "<select" not in page and 'type="file"' not in page and "submit.js" not in page
+    assert ("/admin/leaderboards/leaderboard/add/" in page) == may_make
+
+
+def test_a_board_that_closes_while_the_form_is_filled_takes_nothing_typed_away(send):
+    Leaderboard.objects.update(takes_submissions=False)
+    page = send(config="epochs: 7").content.decode()
+    assert "No leaderboard takes submissions just now." in page and "epochs: 7" in page
 
 
 def test_a_board_can_be_chosen_beforehand(client, owner):
