@@ -144,8 +144,8 @@ function prepare(form, state) {
     find("leave-all").hidden = !state.bad.length;
     const counted = chosen.length === 1 ? words.one : words.files.replace("{count}", chosen.length);
     const told = [counted, bytes(total), refused ? words.refused.replace("{count}", refused) : words.fine];
-    if (state.skipped) told.push(words.leftOut.replace("{count}", state.skipped));
-    find("summary").textContent = told.join(" · ");
+    const leftOut = element("span", { className: "left-out", textContent: words.leftOut.replace("{count}", state.skipped) });
+    find("summary").replaceChildren(told.join(" · "), ...(state.skipped ? [leftOut] : []));
     find("summary").className = refused ? "small why" : "small";
     send.disabled = refused > 0;
   };
