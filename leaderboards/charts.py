@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from leaderboards.changes import Step
 from leaderboards.models import Metric
@@ -13,6 +13,7 @@ WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 32
 FEWEST_POINTS = 2
 HUES = 8
+FEW_DAYS = timedelta(days=3)
 
 
 @dataclass
@@ -70,6 +71,12 @@ class Chart:
     right: int = WIDTH - RIGHT
     top: int = TOP
     bottom: int = HEIGHT - BOTTOM
+
+    @property
+    def moments(self) -> str:
+        """How its ends are written: within a few days, a day says too little."""
+        is_short = self.since and self.until and self.until - self.since < FEW_DAYS
+        return "Y-m-d H:i" if is_short else "Y-m-d"
 
     @property
     def under(self) -> int:

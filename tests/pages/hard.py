@@ -19,13 +19,13 @@ MANY = 10_000
 
 
 def many_people(board: Leaderboard, people: int = MANY) -> None:
-    """A board with that many entries, made in a few statements."""
+    """A board with that many entries, which came in no order of their scores; made in a few statements."""
     now = timezone.now()
     users = User.objects.bulk_create(
         [User(username=f"{board.slug}-{number:05}", password="!") for number in range(people)], batch_size=2000
     )
     sent = [
-        Submission(id=uuid4(), user=user, leaderboard=board, kind="tar", size_bytes=1, sha256="0" * 64, object_name=f"hard/{user.pk}", manifest=[], created_at=now - timedelta(minutes=number))
+        Submission(id=uuid4(), user=user, leaderboard=board, kind="tar", size_bytes=1, sha256="0" * 64, object_name=f"hard/{user.pk}", manifest=[], created_at=now - timedelta(minutes=number * 7919 % people))
         for number, user in enumerate(users)
     ]  # fmt: skip
     Submission.objects.bulk_create(sent, batch_size=2000)

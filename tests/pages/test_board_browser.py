@@ -1,5 +1,7 @@
 """A board in a real Chromium: people are picked and compared, and a choice lasts."""
 
+from itertools import pairwise
+
 import pytest
 from playwright.sync_api import expect
 
@@ -7,6 +9,7 @@ from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
 from leaderboards.queries import PAGE_SIZE
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from tests.pages.hard import entry, many_people
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -47,6 +50,7 @@ def test_a_choice_lasts_over_order_filter_and_page(open_page):
     page.click("#page-after")
     expect(page.locator("#ranking")).to_contain_text(f"person-{PAGE_SIZE + 1:02}")
     page.check(f"#pick-{jobs[PAGE_SIZE + 1].pk}")
+    expect(page.locator("#page-first")).to_have_attribute("href", "?")
     page.click("#page-before")
     expect(page.locator(f"#pick-{jobs[0].pk}")).to_be_checked()
     page.fill("#filter-q", "person-01")
@@ -56,6 +60,23 @@ def test_a_choice_lasts_over_order_filter_and_page(open_page):
     page.click("#compare-chosen")
     expect(page.locator("table.compare thead")).to_contain_text("person-00")
     expect(page.locator("table.compare thead")).to_contain_text(f"person-{PAGE_SIZE + 1:02}")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_rank_of_four_digits_covers_nothing(open_page, width):
+    board = LeaderboardFactory(slug="people-of-long-names")
+    many_people(board, 1200)
+    user = UserFactory()
+    entry(board, user.username, 0.1)
+    page = open_page(user, viewport={"width": width, "height": 800})
+    page.goto(board.get_absolute_url())
+    parts = [".own-bar .medal", ".own-bar .avatar", ".own-bar .number", ".own-bar .button"]
+    boxes = [page.locator(part).bounding_box() for part in parts]
+    assert all(left["x"] + left["width"] < right["x"] for left, right in pairwise(boxes))
+    page.click(".own-bar a")
+    row = page.locator("#me")
+    expect(row.locator(".medal")).to_have_text("1201")
+    assert page.locator(".ranking tbody .cut").first.bounding_box()["width"] > 90
 
 
 def test_visitors_and_boards_of_the_past_have_nothing_to_pick(open_page):

@@ -1,5 +1,6 @@
 """Home and leaderboards: who sees which, who stands where, and what it costs to say so."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from django.utils import timezone
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
 from leaderboard_site import views
-from leaderboards.models import Baseline, Entry, Leaderboard
+from leaderboards.models import Baseline, Entry, Leaderboard, Standing
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
@@ -160,3 +161,13 @@ def test_home_costs_the_same_number_of_queries(client, django_assert_num_queries
 def test_home_without_a_board_says_what_to_do(client):
     Leaderboard.objects.all().delete()
     assert "/login/" in client.get("/").content.decode()
+
+
+@pytest.mark.parametrize(
+    ("days", "written"), [(1, r">\d{4}-\d\d-\d\d \d\d:\d\d</text>"), (30, r">\d{4}-\d\d-\d\d</text>")]
+)
+def test_the_chart_of_the_best_tells_hours_where_days_say_too_little(client, days, written):
+    entry = EntryFactory()
+    Standing.objects.update(began_at=timezone.now() - timedelta(days=days))
+    page = client.get(f"{entry.leaderboard.get_absolute_url()}history/").text
+    assert len(re.findall(written, page)) == 2
