@@ -4,15 +4,19 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
+from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import OperatorAction, User
@@ -77,6 +81,14 @@ class OperatedAdmin(admin.ModelAdmin):
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
+
+    def formfield_for_dbfield(self, db_field, request, **kwargs):
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, forms.SplitDateTimeField):
+            # Django writes "Date:" and "Time:" beside the two inputs, in no label.
+            for widget, part in zip(field.widget.widgets, ("Date:", "Time:"), strict=True):
+                widget.attrs["aria-label"] = f"{field.label} {gettext(part)}"
+        return field
 
     def find(self, text: str) -> list[models.Q] | None:
         """What a search for the text means: conditions that an index serves, any of which may hold.
@@ -161,8 +173,29 @@ def _starter(action: Action) -> Callable[..., HttpResponse | None]:
     return start
 
 
+class LabelledFormSet(BaseInlineFormSet):
+    def add_fields(self, form, index):
+        super().add_fields(form, index)
+        for name, field in form.fields.items():
+            if not field.widget.is_hidden:
+                field.widget.attrs["aria-label"] = capfirst(field.label or name)
+
+
+class TableInline(admin.TabularInline):
+    """Rows of a table, whose inputs say their column's name to who does not see the table's head."""
+
+    formset = LabelledFormSet
+
+
 class MachineMadeAdmin(OperatedAdmin):
     """Rows that the machine writes: shown whole, never added, edited or deleted by hand."""
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj is not None:
+            # There is nothing to save.
+            context |= {"title": gettext("View %s") % self.opts.verbose_name, "show_save": False}
+            context["show_save_and_continue"] = False
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def get_readonly_fields(self, request: HttpRequest, obj: models.Model | None = None) -> Any:
         return [field.name for field in self.model._meta.fields]

@@ -5,6 +5,7 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import jobs.operations  # noqa: F401 - registers its actions
@@ -150,7 +151,7 @@ class WorkerAdmin(MachineMadeAdmin):
                 "",
                 "<li>{} <strong>{}</strong>: {}</li>",
                 (
-                    ("✓" if one.get("contained") else "✗", one.get("what"), one.get("how"))
+                    ("✓" if one.get("contained") else "✗", gettext(str(one.get("what"))), one.get("how"))
                     for one in worker.sandbox_report
                 ),
             ),

@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 import leaderboards.operations  # noqa: F401 - registers its actions
-from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, as_uuid, people_named
+from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, TableInline, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 from leaderboards.services import rebuild_entries
 
@@ -17,12 +17,12 @@ def job_id(row: Any) -> str:
     return str(row.job_id)
 
 
-class MetricInline(admin.TabularInline):
+class MetricInline(TableInline):
     model = Metric
     extra = 0
 
 
-class BaselineInline(admin.TabularInline):
+class BaselineInline(TableInline):
     model = Baseline
     extra = 0
     max_num = Baseline.MOST

@@ -38,7 +38,7 @@ class Probe:
     how: str
 
 
-_WHAT = {
+ATTEMPTS = {
     "host_file": "read a world-readable file of the host",
     "other_users_file": "read a file of another run, owned by the sandbox's own user",
     "loopback": "connect to a listener on 127.0.0.1",
@@ -65,7 +65,7 @@ def probe(
     container: Container | None = None,
     start: Callable[[], Supervisor] = Supervisor.start,
 ) -> list[Probe]:
-    """Try everything in `_WHAT` inside the executor. Takes a second or two."""
+    """Try everything in `ATTEMPTS` inside the executor. Takes a second or two."""
     with tempfile.TemporaryDirectory(prefix="leadersboard-preflight-") as scratch, ExitStack() as stack:
         root = Path(scratch)
         root.chmod(0o755)
@@ -150,11 +150,11 @@ def _run(spec: RunSpec, folder: Path, start: Callable[[], Supervisor]) -> tuple[
 def _look_around(run: _Run) -> list[Probe]:
     """The probes that one run can make together: the program says for each what stopped it, or "OPEN: ..."."""
     result, said = run("look_around.py")
-    names = [name for name in _WHAT if name not in ("processes", "memory", "daemon")]
+    names = [name for name in ATTEMPTS if name not in ("processes", "memory", "daemon")]
     found = []
     for name in names:
         how = str(said.get(name, f"OPEN: no answer ({result.reason}: {result.detail})"))
-        found.append(Probe(name, _WHAT[name], not how.startswith("OPEN"), how))
+        found.append(Probe(name, ATTEMPTS[name], not how.startswith("OPEN"), how))
     return found
 
 
@@ -163,7 +163,7 @@ def _processes(run: _Run) -> Probe:
     started, limit = said.get("started"), PROBE_LIMITS.processes
     contained = isinstance(started, int) and 0 < started <= limit
     how = f"{started} of {limit} were started, by {result.limits_applied.get('processes')}"
-    return Probe("processes", _WHAT["processes"], contained, how if started is not None else result.detail)
+    return Probe("processes", ATTEMPTS["processes"], contained, how if started is not None else result.detail)
 
 
 def _memory(run: _Run) -> Probe:
@@ -171,7 +171,7 @@ def _memory(run: _Run) -> Probe:
     # Python's own MemoryError in a child is not enough: the limit must hold over the sum of the processes.
     contained = result.reason == "out_of_memory" and not said.get("survived")
     how = f"{result.detail}, by {result.limits_applied.get('memory')}"
-    return Probe("memory", _WHAT["memory"], contained, how)
+    return Probe("memory", ATTEMPTS["memory"], contained, how)
 
 
 def _daemon(run: _Run, marker: str) -> Probe:
@@ -179,8 +179,8 @@ def _daemon(run: _Run, marker: str) -> Probe:
     left = _processes_named(f"daemon-{marker}")
     contained = bool(said.get("left_behind")) and not left and not result.leftovers
     if not said:
-        return Probe("daemon", _WHAT["daemon"], False, f"no answer ({result.reason}: {result.detail})")
-    return Probe("daemon", _WHAT["daemon"], contained, f"still running: {left}" if left else "dead with the run")
+        return Probe("daemon", ATTEMPTS["daemon"], False, f"no answer ({result.reason}: {result.detail})")
+    return Probe("daemon", ATTEMPTS["daemon"], contained, f"still running: {left}" if left else "dead with the run")
 
 
 def _processes_named(text: str) -> list[int]:

@@ -10,8 +10,9 @@ from django.utils import translation
 
 from accounts.models import Invitation, Operation, OperatorAction
 from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.execution.preflight import ATTEMPTS
 from jobs.execution.told import Told, kept
-from jobs.models import TrackingOutbox
+from jobs.models import TrackingOutbox, Worker
 from jobs.tests.factories import JobAttemptFactory, WorkerFactory
 from leaderboard_site.tests.labels import english
 from leaderboards.models import Baseline, Disqualification, Leaderboard, Pause
@@ -37,7 +38,8 @@ def operator(client):
     Disqualification.objects.create(job=entry.job, reason="誤り", by=user)
     Pause.objects.create(leaderboard=board, reason="点検", by=user)
     JobAttemptFactory(job=entry.job, worker_name="機械一")
-    WorkerFactory(name="機械一", hostname="機械")
+    report = [{"what": what, "contained": True, "how": "1"} for what in ATTEMPTS.values()]
+    WorkerFactory(name="機械一", hostname="機械", sandbox_report=report)
     TrackingOutbox.objects.create(job=entry.job)
     ApiTokenFactory(user=user, name="手元")
     Group.objects.create(name="当番")
@@ -120,6 +122,20 @@ def test_why_a_job_ended_is_said_in_japanese(client, operator):
     ):
         html = client.get(address).content.decode()
         assert "実行中にキャンセルされました。" in html
+
+
+def test_what_a_worker_tried_in_its_sandbox_is_japanese(client, operator):
+    html = client.get(reverse("admin:jobs_worker_change", args=[Worker.objects.get().pk])).content.decode()
+    assert "ファイルシステムをマウントする" in html
+    tried = re.findall(r"✓ <strong>([^<]*)</strong>", html)
+    assert len(tried) == len(ATTEMPTS) and [one for one in tried if one.isascii()] == []
+
+
+def test_a_row_of_the_machines_has_nothing_to_save(client, operator):
+    page = client.get(reverse("admin:jobs_worker_change", args=[Worker.objects.get().pk]))
+    html = page.content.decode()
+    assert 'name="_save"' not in html and 'name="_continue"' not in html
+    assert page.context["title"] == "ワーカー を表示"
 
 
 def test_an_action_is_told_in_japanese(client, operator):

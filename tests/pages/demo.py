@@ -16,6 +16,7 @@ from django.utils import timezone
 from accounts.models import User
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.dependencies import CHECKS, record
+from jobs.execution.preflight import ATTEMPTS
 from jobs.execution.told import Told, kept
 from jobs.models import ErrorCode, HourlyEnds, Job, JobProgress
 from jobs.reconciler import leads
@@ -53,6 +54,7 @@ MACHINE = {
     "cpus": 64, "load": 9.5, "memory_bytes": 512 * 1024**3,
     "disk": {"path": "/work", "free_bytes": 2100 * 1024**3, "total_bytes": 3800 * 1024**3},
 }  # fmt: skip
+REPORT = [{"name": name, "what": what, "contained": True, "how": "EPERM"} for name, what in ATTEMPTS.items()]
 
 
 @dataclass
@@ -183,7 +185,7 @@ def make_machines() -> None:
         ]
         worker = WorkerFactory(
             name=f"gpu-1/{number}", hostname="gpu-1", state="running" if job else "idle", gpus=gpus, executor="bubblewrap",
-            machine=MACHINE, sandbox_report=[{"name": "network", "contained": True}] * 14, resource_classes=["small", "medium"], heartbeat_at=now + timedelta(minutes=10),
+            machine=MACHINE, sandbox_report=REPORT, resource_classes=["small", "medium"], heartbeat_at=now + timedelta(minutes=10),
         )  # fmt: skip
         Job.objects.filter(pk=job.pk if job else None).update(worker=worker)
     hour = now.replace(minute=0, second=0, microsecond=0)

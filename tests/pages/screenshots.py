@@ -94,11 +94,15 @@ def cookie_of(user: Any, url: str) -> dict[str, str]:
     return {"name": settings.SESSION_COOKIE_NAME, "value": str(session.session_key), "url": url}
 
 
-def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, str]]]:
-    """Who looks at which pages: a participant, a visitor, an operator."""
+Looker = tuple[list[dict[str, str]], dict[str, str]]
+
+
+def people(url: str, only: str) -> tuple[list[Looker], dict[str, Any]]:
+    """Who looks at which pages: a participant, a visitor, an operator; and what is done on some of them first."""
     from accounts.tests.factories import UserFactory
     from leaderboards.models import Leaderboard
     from tests.pages import drawn_errors
+    from tests.pages.console_pages import console_pages, steps
     from tests.pages.demo import Demo, make_demo, make_machines
     from tests.pages.hard import make_hard
 
@@ -122,15 +126,15 @@ def people(url: str, only: str) -> list[tuple[list[dict[str, str]], dict[str, st
         return [
             ([cookie_of(user, url)] if user else [], {f"empty-{name}-{who}": pages[name] for name in seen[who]})
             for who, user in lookers.items()
-        ]
+        ], {}
     demo = make_demo()
     make_machines()
     pages = {**demo.pages(), **(make_hard(demo.user) if only.startswith("hard") else {})}
     return [
         ([cookie_of(demo.user, url)], pages),
         ([], {**Demo.PUBLIC, **drawn_errors.PAGES}),
-        ([cookie_of(operator, url)], {"status": "/admin/status/"}),
-    ]
+        ([cookie_of(operator, url)], console_pages(demo, operator)),
+    ], steps(demo)
 
 
 def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
@@ -142,7 +146,7 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
     from tests.pages.drawn_errors import answer_by_drawing
 
     found: dict[str, list[str]] = {}
-    lookers = people(url, only)
+    lookers, first = people(url, only)
     with sync_playwright() as playwright:
         browser = launch(playwright)
         for language in LANGUAGES:
@@ -155,6 +159,8 @@ def take(url: str, folder: Path, only: str) -> dict[str, list[str]]:
                     if only not in name:
                         continue
                     page.goto(address)
+                    if step := first.get(name):
+                        step(page)
                     open_all(page)
                     found.setdefault(f"{name} {language}", []).extend(cost(page))
                     for width in WIDTHS:
@@ -184,7 +190,7 @@ def picture_docs(url: str, folder: Path) -> None:
 
     from tests.pages.conftest import launch
 
-    lookers = people(url, "")
+    lookers, _first = people(url, "")
     with sync_playwright() as playwright:
         browser = launch(playwright)
         for cookies, pages in lookers:
