@@ -113,5 +113,16 @@ def test_nothing_is_missing_in_the_catalogue(texts):
 
 
 def test_the_stylesheet_and_script_reach_for_no_other_host():
-    for name in ("site.css", "site.js", "board.js", "mlflow.js", "console.css", "console.js"):
+    for name in ("site.css", "board.css", "work.css", "site.js", "board.js", "mlflow.js", "console.css", "console.js"):
         assert not re.search(r"https?://|url\(|eval\(|innerHTML", (ROOT / "static" / name).read_text())
+
+
+ROOMS = {"leaderboards": "board.css", "jobs": "work.css", "submissions": "work.css"}
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_page_has_the_stylesheet_of_its_room(path):
+    html = path.read_text()
+    is_page = '{% extends "base.html" %}' in html
+    linked = re.findall(r"{% static '(\w+\.css)' %}", html)
+    assert linked == ([ROOMS[path.parent.name]] if is_page and path.parent.name in ROOMS else linked)
