@@ -285,7 +285,7 @@ class DrainWorker(WorkerAction):
     label = gettext_lazy("Drain: finish the job in hand, then stop")
 
     def suits(self, obj: Any) -> bool:
-        return obj.stopped_at is None
+        return obj.stopped_at is None and obj.drain_requested_at is None
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         longest = max(limits["wall_seconds"] for limits in settings.RESOURCE_CLASSES.values())
@@ -306,7 +306,7 @@ class StopWorker(WorkerAction):
     is_grave = True
 
     def suits(self, obj: Any) -> bool:
-        return obj.stopped_at is None
+        return obj.stopped_at is None and obj.stop_requested_at is None
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
         return [

@@ -18,6 +18,9 @@ import yaml
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from accounts.refusals import Conflict, InvalidInput
 from leaderboards import safe_yaml
@@ -30,13 +33,13 @@ LARGEST_BYTES = 1024 * 1024
 MOST_METRICS = 100
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}
-_KINDS: list[tuple[type[models.Field], tuple[type, ...], str]] = [
-    (models.BooleanField, (bool,), "true or false"),
-    (models.DateTimeField, (datetime,), "a time with its zone, such as 2027-01-31T09:00:00+09:00"),
-    (models.FloatField, (float, int), "a number"),
-    (models.IntegerField, (int,), "a whole number"),
-    (models.CharField, (str,), "text"),
-    (models.TextField, (str,), "text"),
+_KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
+    (models.BooleanField, (bool,), gettext_lazy("true or false")),
+    (models.DateTimeField, (datetime,), gettext_lazy("a time with its zone, such as 2027-01-31T09:00:00+09:00")),
+    (models.FloatField, (float, int), gettext_lazy("a number")),
+    (models.IntegerField, (int,), gettext_lazy("a whole number")),
+    (models.CharField, (str,), gettext_lazy("text")),
+    (models.TextField, (str,), gettext_lazy("text")),
 ]
 
 
@@ -50,7 +53,7 @@ class WrongFile(InvalidInput):
 
 class AlreadyThere(Conflict):
     def __init__(self, slug: str) -> None:
-        sentence = "there is %(slug)s already: replace it, or import the file under another name."
+        sentence = gettext_lazy("there is %(slug)s already: replace it, or import the file under another name.")
         super().__init__("leaderboard_exists", sentence, field="slug", slug=slug)
 
 
@@ -103,13 +106,14 @@ class _Loader(safe_yaml.StrangersLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not taken")
+            raise yaml.YAMLError(_("aliases (*name) are not taken"))
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value]
         if double := next((name for name in names if names.count(name) > 1), None):
-            raise yaml.YAMLError(f"{double!r} stands twice (line {node.start_mark.line + 1} and below)")
+            said = {"name": double, "line": node.start_mark.line + 1}
+            raise yaml.YAMLError(_("%(name)r stands twice (line %(line)d and below)") % said)
         return super().construct_mapping(node, deep)
 
 
@@ -160,33 +164,47 @@ def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:
 def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(fields of the leaderboard, fields of each metric), of the right types. Raises WrongFile."""
     if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
-        raise WrongFile([f"file: at most {LARGEST_BYTES} bytes."])
+        raise WrongFile(["file: " + _("at most %(most)d bytes.") % {"most": LARGEST_BYTES}])
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except safe_yaml.WRONG_YAML as error:
-        raise WrongFile([f"file: not valid YAML: {' '.join(str(error).split())[:300]}."]) from error
+        raise WrongFile(
+            ["file: " + _("not valid YAML: %(why)s.") % {"why": " ".join(str(error).split())[:300]}]
+        ) from error
     if not isinstance(content, dict) or VERSION_KEY not in content:
-        raise WrongFile([f"file: must be a mapping that begins with `{VERSION_KEY}: {VERSION}`."])
+        raise WrongFile(
+            ["file: " + _("must be a mapping that begins with `%(line)s`.") % {"line": f"{VERSION_KEY}: {VERSION}"}]
+        )
     if content[VERSION_KEY] != VERSION:
         raise WrongFile(
-            [f"{VERSION_KEY}: must be {VERSION}, the version that this site reads, not {content[VERSION_KEY]!r}."]
+            [
+                f"{VERSION_KEY}: "
+                + _("must be %(version)d, the version that this site reads, not %(found)r.")
+                % {"version": VERSION, "found": content[VERSION_KEY]}
+            ]
         )
     problems: list[str] = []
     given = {name: value for name, value in content.items() if name not in (VERSION_KEY, "metrics")}
     values = _typed(Leaderboard, given, "", problems)
-    problems += [f"{name}: is missing." for name in ("slug", "title") if name not in content]
+    problems += [f"{name}: " + _("is missing.") for name in ("slug", "title") if name not in content]
     listed = content.get("metrics") or []
     if not isinstance(listed, list) or len(listed) > MOST_METRICS:
-        problems.append(f"metrics: must be a list of at most {MOST_METRICS}, not {_short(listed)}.")
+        said = {"most": MOST_METRICS, "found": _short(listed)}
+        problems.append("metrics: " + _("must be a list of at most %(most)d, not %(found)s.") % said)
         listed = []
     metrics = []
     for position, fields in enumerate(listed):
         if not isinstance(fields, dict) or "name" not in fields:
-            problems.append(f"metrics[{position}]: must be a mapping with a name, not {_short(fields)}.")
+            said = {"found": _short(fields)}
+            problems.append(f"metrics[{position}]: " + _("must be a mapping with a name, not %(found)s.") % said)
             continue
         metrics.append(_typed(Metric, fields, f"metrics[{position}].", problems))
     names = [str(fields.get("name")) for fields in metrics]
-    problems += [f"metrics: the name {name!r} stands twice." for name in sorted(set(names)) if names.count(name) > 1]
+    problems += [
+        "metrics: " + _("the name %(name)r stands twice.") % {"name": name}
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     if problems:
         raise WrongFile(problems)
     return values, metrics
@@ -197,16 +215,19 @@ def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, proble
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields:
-            problems.append(f"{prefix}{_short(name)}: is no field; known are {', '.join(fields)}.")
+            said = _("is no field; known are %(known)s.") % {"known": ", ".join(fields)}
+            problems.append(f"{prefix}{_short(name)}: {said}")
             continue
         field = fields[name]
         types, rule = next((types, rule) for kind, types, rule in _KINDS if isinstance(field, kind))
         if value is None and field.null:
             values[name] = None
         elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            problems.append(f"{prefix}{name}: must be {rule}, not {_short(value)}.")
+            said = _("must be %(rule)s, not %(found)s.") % {"rule": rule, "found": _short(value)}
+            problems.append(f"{prefix}{name}: {said}")
         elif isinstance(value, datetime) and timezone.is_naive(value):
-            problems.append(f"{prefix}{name}: must be {rule}, not {value.isoformat()} without a zone.")
+            said = _("must be %(rule)s, not %(found)s without a zone.") % {"rule": rule, "found": value.isoformat()}
+            problems.append(f"{prefix}{name}: {said}")
         else:
             values[name] = value
     return values
@@ -217,7 +238,9 @@ def _validate(leaderboard: Leaderboard, rows: list[Metric]) -> None:
     for position, row in enumerate(rows):
         problems += _broken_rules(row, f"metrics[{position}].", ["leaderboard"])
         if row.minimum is not None and row.maximum is not None and row.minimum > row.maximum:
-            problems.append(f"metrics[{position}].minimum: must not exceed maximum {row.maximum}, not {row.minimum}.")
+            said = _("must not exceed maximum %(maximum)s, not %(minimum)s.")
+            said %= {"maximum": row.maximum, "minimum": row.minimum}
+            problems.append(f"metrics[{position}].minimum: {said}")
     if problems:
         raise WrongFile(problems)
 
@@ -227,7 +250,7 @@ def _broken_rules(row: models.Model, prefix: str, excluded: list[str]) -> list[s
         row.full_clean(exclude=excluded, validate_unique=False)
     except ValidationError as error:
         return [
-            f"{prefix}{name}: {message} Not {_short(getattr(row, name, None))}."
+            f"{prefix}{name}: {message} " + _("Not %(found)s.") % {"found": _short(getattr(row, name, None))}
             if hasattr(row, name)
             else f"{prefix or 'file: '}{message}"
             for name, messages in error.message_dict.items()

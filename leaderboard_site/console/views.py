@@ -49,7 +49,7 @@ def _status_context(request: HttpRequest) -> dict[str, Any]:
 
 @require_safe
 def status(request: HttpRequest) -> HttpResponse:
-    return _page(request, "admin/console/status.html", _("Status"), _status_context(request))
+    return _page(request, "admin/console/status.html", _("Status of the site"), _status_context(request))
 
 
 @require_safe

@@ -203,6 +203,21 @@ def test_a_worker_is_told_to_end(operator, code):
     assert (worker.stop_requested_at is not None) == (code == "stop_worker")
 
 
+def test_a_worker_that_was_told_is_not_offered_to_be_told_again(operator):
+    client, _ = operator
+    worker = WorkerFactory()
+    page = reverse("admin:jobs_worker_change", args=[worker.pk])
+    offered = [{one.code for one in client.get(page).context["operations"]}]
+    for code in ("drain_worker", "stop_worker"):
+        carry_out(client, worker, code)
+        offered.append({one.code for one in client.get(page).context["operations"]})
+    assert offered == [
+        {"drain_worker", "stop_worker", "disable_worker"},
+        {"stop_worker", "disable_worker"},
+        {"disable_worker"},
+    ]
+
+
 # --- Leaderboards --------------------------------------------------------------------------------------------------
 def test_a_copy_measures_the_same_and_is_hidden(operator, board):
     client, _ = operator

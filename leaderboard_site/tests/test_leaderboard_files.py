@@ -73,6 +73,17 @@ def test_a_wrong_file_is_refused_in_words(operator, given, said):
     assert said in answer.content.decode()
 
 
+def test_a_wrong_file_is_refused_in_the_readers_words_and_the_files_names(operator):
+    client, _ = operator
+    for text, said in (
+        ("a: 1", "file: `leadersboard: 1` で始まる、名前と値の組にしてください。"),
+        ("leadersboard: 1\nslug: x\n", "title: 必須です。"),
+        ("leadersboard: 1\nslug: x\ntitle: 5\n", "title: 文字列にしてください（5 でした）。"),
+    ):
+        answer = client.post(TAKE_IN, {"text": text}, headers={"Accept-Language": "ja"})
+        assert said in answer.content.decode()
+
+
 def test_files_are_for_those_who_may(board):
     address = reverse("admin:leaderboard_export", args=[board.pk])
     text = export_leaderboard(board)
