@@ -79,7 +79,7 @@ class Drill(Site):
         )
         self.check("the site's first page by HTTPS", self.ask("https://localhost/")[0] == 200)
         self.check("ready, with all parts", json.loads(self.ask("https://localhost/readyz")[2])["status"] == "ok")
-        where = self.ask("https://localhost/mlflow/")[1]
+        where = self.ask("https://localhost/mlflow/app")[1]
         self.check("MLflow through the proxy asks who one is", "/login/" in where)
         self.check("metrics: not through the proxy", self.ask("https://localhost/metrics")[0] == 404)
         self.check("metrics: not without the token", self.ask("http://127.0.0.1:8010/metrics")[0] == 401)
