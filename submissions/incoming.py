@@ -1,11 +1,15 @@
 """An archive as it comes in: written, hashed and looked into at once, and on disk soon after its last byte.
 
-The thread that receives writes each piece; another hashes it meanwhile, and follows the members (archive/follow.py) or reads
-the tar. Every few megabytes the disk is told to begin. What is left for the end is the zip's directory and one sync.
+The thread that receives writes each piece, past the system's cache where the file system takes that; another hashes it
+meanwhile, and follows the members (archive/follow.py) or reads the tar. What is left for the end is the zip's directory and
+one sync.
 """
 
 import ctypes
+import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import tempfile
 import threading
@@ -20,6 +24,7 @@ from submissions.archive import (
     Budget,
     ManifestEntry,
     Seen,
+    WithHeads,
     follow_zip,
     inspect_passing,
     inspect_zip,
@@ -28,7 +33,11 @@ from submissions.storage import DurableFileSystemStorage
 
 # So much of an upload is in memory, however large it is.
 BUFFERS, BUFFER_BYTES = 4, 512 * 1024
-# After so many bytes the disk is told to begin; `os` has no sync_file_range, and where the system has none it begins later.
+# What is written past the cache begins and ends at whole pages, in memory and in the file.
+PAGE_BYTES = 4096
+_PAST_THE_CACHE = getattr(os, "O_DIRECT", 0)
+# Through the cache, the disk is told to begin after so many bytes; `os` has no sync_file_range, and where the system has none
+# it begins later.
 BEGIN_BYTES = 8 * 1024 * 1024
 _BEGIN_TO_WRITE = 2
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
@@ -39,10 +48,10 @@ if _sync_file_range is not None:
 class Passing:
     """The pieces as the second thread sees them; each buffer is free again when the next piece is asked for."""
 
-    def __init__(self, hand_back: "SimpleQueue[bytearray]", see: Callable[[memoryview], None]) -> None:
-        self.arrived: SimpleQueue[tuple[bytearray, int, int] | None] = SimpleQueue()
+    def __init__(self, hand_back: "SimpleQueue[mmap.mmap]", see: Callable[[memoryview], None]) -> None:
+        self.arrived: SimpleQueue[tuple[mmap.mmap, int, int] | None] = SimpleQueue()
         self._hand_back, self._see = hand_back, see
-        self._buffer: bytearray | None = None
+        self._buffer: mmap.mmap | None = None
         self._at = self._end = 0
         self._is_over = False
 
@@ -91,13 +100,15 @@ class IncomingArchive:
         self.is_kept = False
         self.descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
         self._path = Path(path)
-        self._free: SimpleQueue[bytearray] = SimpleQueue()
+        self._free: SimpleQueue[mmap.mmap] = SimpleQueue()
         for _ in range(BUFFERS):
-            self._free.put(bytearray(BUFFER_BYTES))
+            self._free.put(mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._is_past_the_cache = bool(_PAST_THE_CACHE) and self._set_flags(_PAST_THE_CACHE)
         self._hash = hashlib.sha256()
         self._begun_bytes = self._seen_bytes = 0
         self._passing = Passing(self._free, self._see)
         self._seen: dict[int, Seen] = {}
+        self._heads: dict[int, bytes] = {}
         self._manifest: list[ManifestEntry] | None = None
         # What went wrong in a thread, told to the one that waits for it.
         self._errors: dict[str, BaseException] = {}
@@ -108,23 +119,52 @@ class IncomingArchive:
 
     # --- The thread that receives --------------------------------------------------------------------------------------
 
-    def buffer(self) -> bytearray:
+    def buffer(self) -> mmap.mmap:
         """The next free one, of BUFFER_BYTES; to be given to `add`."""
         return self._free.get()
 
-    def add(self, buffer: bytearray, start: int, end: int) -> None:
-        """A piece of the file, which the caller touches no more. Raises OSError with `size` as far as it is written."""
-        view = memoryview(buffer)[start:end]
+    def add(self, buffer: mmap.mmap, end: int) -> None:
+        """A piece of the file, whole pages but for the last one, which the caller touches no more.
+
+        Raises OSError with `size` as far as it is written.
+        """
+        if end % PAGE_BYTES:
+            self._go_through_the_cache()
+        view = memoryview(buffer)[:end]
         while view:
-            count = os.write(self.descriptor, view)
+            count = self._write(view)
             self.size += count
             view = view[count:]
-        self._passing.arrived.put((buffer, start, end))
+        self._passing.arrived.put((buffer, 0, end))
 
     def end(self) -> None:
         if not self._is_ended:
             self._is_ended = True
+            self._go_through_the_cache()
             self._passing.arrived.put(None)
+
+    def _write(self, view: memoryview) -> int:
+        try:
+            return os.write(self.descriptor, view)
+        except OSError as error:
+            # What file systems say that want it otherwise.
+            if not self._is_past_the_cache or error.errno != errno.EINVAL:
+                raise
+        self._go_through_the_cache()
+        return os.write(self.descriptor, view)
+
+    def _go_through_the_cache(self) -> None:
+        """So that it can be read, too, in less than whole pages."""
+        if self._is_past_the_cache:
+            self._is_past_the_cache = False
+            self._set_flags(0)
+
+    def _set_flags(self, flags: int) -> bool:
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags)
+        except OSError:
+            return False
+        return True
 
     def keep_as(self, storage: DurableFileSystemStorage) -> None:
         """Give it its name in the storage and begin to sync it; the name is nobody's until a row has it."""
@@ -151,7 +191,7 @@ class IncomingArchive:
         if self._manifest is not None:
             return self._manifest
         with open(self.descriptor, "rb", closefd=False) as file:
-            return inspect_zip(cast(BinaryIO, file), seen=self._seen)
+            return inspect_zip(cast(BinaryIO, WithHeads(cast(BinaryIO, file), self._heads)), seen=self._seen)
 
     def wait_until_kept(self) -> None:
         """Return when file and name are on disk. Raises OSError."""
@@ -177,7 +217,7 @@ class IncomingArchive:
     def _look(self) -> None:
         try:
             if self.kind == "zip":
-                self._seen = follow_zip(self._passing, Budget(DEFAULT_LIMITS))
+                self._seen = follow_zip(self._passing, Budget(DEFAULT_LIMITS), self._heads)
             else:
                 self._manifest = inspect_passing(cast(BinaryIO, self._passing))
         except BaseException as error:
@@ -188,8 +228,9 @@ class IncomingArchive:
     def _see(self, piece: memoryview) -> None:
         self._hash.update(piece)
         self._seen_bytes += len(piece)
-        if self._seen_bytes - self._begun_bytes >= BEGIN_BYTES and _sync_file_range is not None:
-            _sync_file_range(self.descriptor, self._begun_bytes, self._seen_bytes - self._begun_bytes, _BEGIN_TO_WRITE)
+        length = self._seen_bytes - self._begun_bytes
+        if length >= BEGIN_BYTES and not self._is_past_the_cache and _sync_file_range is not None:
+            _sync_file_range(self.descriptor, self._begun_bytes, length, _BEGIN_TO_WRITE)
             self._begun_bytes = self._seen_bytes
 
     def _keep(self) -> None:

@@ -6,6 +6,7 @@ together again from what was read and what has not come yet, and the site reads 
 
 import io
 import logging
+import mmap
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from django.conf import settings
 from leaderboard_site.lane.form import MOST_PARTS, SmallForm, file_name, read_form
 from leaderboard_site.lane.search import find
 from submissions.archive import archive_kind
-from submissions.incoming import BUFFER_BYTES, IncomingArchive
+from submissions.incoming import BUFFER_BYTES, PAGE_BYTES, IncomingArchive
 
 logger = logging.getLogger(__name__)
 
@@ -96,29 +97,29 @@ class LargeForm:
         line = b"\r\n" + self._edge
         while True:
             at = find(buffer, line, end)
-            # What may be the beginning of the line comes again before what follows.
-            left_over = end - at if at >= 0 else min(end, len(line) - 1)
-            self._after = bytes(memoryview(buffer)[end - left_over : end])
-            self._add(archive, buffer, end - left_over)
+            # What may be the beginning of the line comes again before what follows, with the rest of its page.
+            content = at if at >= 0 else max(0, end - len(line) + 1) // PAGE_BYTES * PAGE_BYTES
+            self._after = buffer[content:end]
+            self._add(archive, buffer, content)
             if at >= 0:
                 break
             if not self._left or self._error or archive.size > settings.UPLOAD_MAX_BYTES:
                 return False
             buffer = archive.buffer()
-            buffer[:left_over] = self._after
-            came = self._fill(buffer, left_over)
+            buffer[: len(self._after)] = self._after
+            came = self._fill(buffer, len(self._after))
             if not came:
                 return False
-            end = left_over + came
+            end = len(self._after) + came
         archive.end()
         return archive.size <= settings.UPLOAD_MAX_BYTES
 
-    def _add(self, archive: IncomingArchive, buffer: bytearray, end: int) -> None:
+    def _add(self, archive: IncomingArchive, buffer: mmap.mmap, end: int) -> None:
         before = archive.size
         try:
-            archive.add(buffer, 0, end)
+            archive.add(buffer, end)
         except OSError:
-            self._after = bytes(memoryview(buffer)[archive.size - before : end]) + self._after
+            self._after = buffer[archive.size - before : end] + self._after
             raise
 
     def _read_rest(self, fields: SmallForm, name: str, archive: IncomingArchive) -> bool:
@@ -140,7 +141,7 @@ class LargeForm:
         self.form = fields
         return True
 
-    def _fill(self, buffer: bytearray, start: int) -> int:
+    def _fill(self, buffer: bytearray | mmap.mmap, start: int) -> int:
         """Fill the buffer from there on, as far as the body goes; how much came, which is less where it breaks off."""
         view = memoryview(buffer)[start : start + self._left]
         count = 0
@@ -161,6 +162,8 @@ class LargeForm:
 
     def body_again(self) -> Any:
         """The whole body, from its first byte."""
+        if self.archive is not None:
+            self.archive.end()
         rest = _Rest(self._stream, self._left, self._error)
         return io.BufferedReader(_Again(self._before, self.archive, self._after, rest))
 

@@ -1,6 +1,7 @@
 """Bytes looked for in a buffer: by the C library, which is faster than the interpreter and lets other threads run."""
 
 import ctypes
+import mmap
 
 _memmem = getattr(ctypes.CDLL(None), "memmem", None)
 if _memmem is not None:
@@ -8,7 +9,7 @@ if _memmem is not None:
     _memmem.restype = ctypes.c_void_p
 
 
-def find(buffer: bytearray, wanted: bytes, end: int) -> int:
+def find(buffer: bytearray | mmap.mmap, wanted: bytes, end: int) -> int:
     """Where the bytes first stand before `end`, -1 for nowhere: `buffer.find(wanted, 0, end)`. The buffer keeps its size."""
     if _memmem is None or not 0 < end <= len(buffer):
         return buffer.find(wanted, 0, end)

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 from django.utils.translation import gettext_lazy
 
-from submissions.archive.follow import follow_zip
+from submissions.archive.follow import WithHeads, follow_zip
 from submissions.archive.limits import (
     DEFAULT_LIMITS,
     ArchiveLimits,
@@ -39,6 +39,7 @@ __all__ = [
     "Budget",
     "ManifestEntry",
     "Seen",
+    "WithHeads",
     "archive_kind",
     "check_path",
     "extract_archive",

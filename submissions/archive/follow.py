@@ -1,13 +1,15 @@
 """What a zip's members hold, told while the zip passes by, so that they need not be read a second time.
 
 It decides nothing: for a range of bytes it says what they unpack to. The reader (zip_reader.py) looks at the whole layout
-as ever, and takes the word of this pass only for a member that lies exactly there with exactly these sizes.
+as ever, and takes the word of this pass only for a member that lies exactly there with exactly these sizes. What it reads
+of that layout among the members comes from memory (`WithHeads`): written past the system's cache, it would come from the disk.
 """
 
+import os
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO, Protocol
 
 from isal.isal_zlib import crc32
 
@@ -19,6 +21,8 @@ _STORED, _DEFLATED = 0, 8
 _DESCRIPTOR_FLAG = 1 << 3
 _STRANGE_FLAGS = 1 << 0 | 1 << 5 | 1 << 6 | 1 << 13
 _MAX32 = 0xFFFFFFFF
+# Of what a member has before its data, so much is kept; as many members as an archive may have are 2 MB.
+HEAD_BYTES = 1024
 
 
 class Passing(Protocol):
@@ -34,18 +38,40 @@ class Passing(Protocol):
         """Have the last bytes of what was taken last again."""
 
 
-def follow_zip(stream: Passing, budget: Budget) -> dict[int, Seen]:
-    """By where a member's data begins, what it is; as far as the members follow each other in the plainest way."""
+class WithHeads:
+    """A file of which what lies between the members is known by where it begins; the rest is read."""
+
+    def __init__(self, file: BinaryIO, heads: Mapping[int, bytes]) -> None:
+        self._file, self._heads, self._at = file, heads, 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = self._file.seek(offset, whence) if whence else offset
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        data = self._heads.get(self._at)
+        if data is None or len(data) != size:
+            self._file.seek(self._at)
+            data = self._file.read(size)
+        self._at += len(data)
+        return data
+
+
+def follow_zip(stream: Passing, budget: Budget, heads: dict[int, bytes] | None = None) -> dict[int, Seen]:
+    """By where a member's data begins, what it is; as far as the members follow each other in the plainest way.
+
+    `heads` is given what lies between their data, in the pieces in which the reader asks for it.
+    """
     found: dict[int, Seen] = {}
     try:
-        for offset, seen in _members(stream, budget):
+        for offset, seen in _members(stream, budget, {} if heads is None else heads):
             found[offset] = seen
     except (ArchiveRefused, zlib.error):
         pass  # the reader meets the same, and says what it is
     return found
 
 
-def _members(stream: Passing, budget: Budget) -> Iterator[tuple[int, Seen]]:
+def _members(stream: Passing, budget: Budget, heads: dict[int, bytes]) -> Iterator[tuple[int, Seen]]:
     position = 0
     while len(fixed := stream.read(_LOCAL.size)) == _LOCAL.size:
         signature, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes = _LOCAL.unpack(fixed)
@@ -53,7 +79,9 @@ def _members(stream: Passing, budget: Budget) -> Iterator[tuple[int, Seen]]:
         if signature != b"PK\3\4" or flags & _STRANGE_FLAGS or _MAX32 in (packed, size):
             return
         budget.add_member()
-        stream.read(name_bytes + extra_bytes)
+        named = stream.read(name_bytes + extra_bytes)
+        if len(named) <= HEAD_BYTES:
+            heads[position], heads[position + _LOCAL.size] = fixed, named
         position += _LOCAL.size + name_bytes + extra_bytes
         if method == _STORED and not has_descriptor:
             seen = _stored(stream, packed, budget)
@@ -61,10 +89,15 @@ def _members(stream: Passing, budget: Budget) -> Iterator[tuple[int, Seen]]:
             seen = _deflated(stream, None if has_descriptor else packed, budget)
         else:
             return
-        if seen is None or (has_descriptor and not _is_descriptor(stream.read(_DESCRIPTOR.size), seen)):
+        if seen is None:
             return
-        yield position, seen
-        position += seen.packed_bytes + has_descriptor * _DESCRIPTOR.size
+        at, position = position, position + seen.packed_bytes
+        if has_descriptor:
+            heads[position] = descriptor = stream.read(_DESCRIPTOR.size)
+            position += _DESCRIPTOR.size
+            if not _is_descriptor(descriptor, seen):
+                return
+        yield at, seen
 
 
 def _is_descriptor(found: bytes, seen: Seen) -> bool:

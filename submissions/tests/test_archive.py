@@ -24,6 +24,7 @@ from submissions.archive import (
     ArchiveRefused,
     Budget,
     ManifestEntry,
+    WithHeads,
     archive_kind,
     check_path,
     extract_archive,
@@ -170,7 +171,9 @@ def inspect_as_it_comes(
     passing.arrived.put(None)
     if kind == "tar.gz":
         return inspect_passing(cast(BinaryIO, passing), limits=limits)
-    return inspect_zip(io.BytesIO(data), seen=follow_zip(passing, Budget(limits)), limits=limits)
+    heads: dict[int, bytes] = {}
+    seen = follow_zip(passing, Budget(limits), heads)
+    return inspect_zip(cast(BinaryIO, WithHeads(io.BytesIO(data), heads)), seen=seen, limits=limits)
 
 
 def assert_refused(

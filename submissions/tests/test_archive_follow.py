@@ -5,22 +5,34 @@ import struct
 import zipfile
 import zlib
 from queue import SimpleQueue
+from typing import BinaryIO, cast
 
 import pytest
 
-from submissions.archive import ArchiveLimits, ArchiveRefused, Budget, Seen, follow_zip, inspect_archive, inspect_zip
+from submissions.archive import (
+    ArchiveLimits,
+    ArchiveRefused,
+    Budget,
+    Seen,
+    WithHeads,
+    follow_zip,
+    inspect_archive,
+    inspect_zip,
+)
 from submissions.incoming import Passing
 from submissions.tests.test_archive import FILES, streamed_zip_of, zip_of
 
 CONTENT = bytes(range(256)) * 1000
 
 
-def follow(data: bytes, piece_bytes: int = 700, limits: ArchiveLimits | None = None) -> dict[int, Seen]:
+def follow(
+    data: bytes, piece_bytes: int = 700, limits: ArchiveLimits | None = None, heads: dict[int, bytes] | None = None
+) -> dict[int, Seen]:
     passing = Passing(SimpleQueue(), lambda _: None)
     for start in range(0, len(data), piece_bytes):
         passing.arrived.put((bytearray(data), start, min(len(data), start + piece_bytes)))
     passing.arrived.put(None)
-    return follow_zip(passing, Budget(limits or ArchiveLimits()))
+    return follow_zip(passing, Budget(limits or ArchiveLimits()), heads)
 
 
 @pytest.mark.parametrize("pack", [lambda f: zip_of(f, zipfile.ZIP_STORED), zip_of, streamed_zip_of])
@@ -40,6 +52,24 @@ def test_what_was_seen_is_not_read_again(pack):
     with pytest.raises(ArchiveRefused):
         inspect_zip(io.BytesIO(emptied), seen={})
     assert [entry.bytes for entry in inspect_zip(io.BytesIO(emptied), seen=seen)] == [len(CONTENT)]
+
+
+@pytest.mark.parametrize("pack", [lambda f: zip_of(f, zipfile.ZIP_STORED), zip_of, streamed_zip_of])
+def test_between_the_members_the_file_is_not_read_again(pack):
+    data = pack(FILES)
+    heads: dict[int, bytes] = {}
+    seen = follow(data, heads=heads)
+    directory_at = data.index(b"PK\1\2")
+    emptied = io.BytesIO(bytes(directory_at) + data[directory_at:])
+    with pytest.raises(ArchiveRefused):
+        inspect_zip(emptied, seen=seen)
+    assert inspect_zip(cast(BinaryIO, WithHeads(emptied, heads)), seen=seen) == inspect_zip(io.BytesIO(data), seen=seen)
+
+
+def test_of_long_heads_nothing_is_kept():
+    heads: dict[int, bytes] = {}
+    follow(zip_of({"n" * 60_000: b"", "main.py": CONTENT}, zipfile.ZIP_STORED), heads=heads)
+    assert sum(map(len, heads.values())) < 100
 
 
 @pytest.mark.parametrize("pack", [lambda f: zip_of(f, zipfile.ZIP_STORED), zip_of])

@@ -1,5 +1,6 @@
 """Large submissions, read as they come: the row, the file and every refusal are the site's, and nothing is left."""
 
+import fcntl
 import hashlib
 import io
 import os
@@ -172,7 +173,7 @@ def test_a_disk_that_fails_the_lane_is_the_sites_to_tell(api, monkeypatch, where
     def write(descriptor, data):
         written.append(len(data))
         if len(written) == 3:
-            real_write(descriptor, data[:1000])
+            real_write(descriptor, data[:4096])
             raise OSError(28, "No space left on device")
         return real_write(descriptor, data)
 
@@ -193,6 +194,49 @@ def test_a_disk_that_fails_the_lane_is_the_sites_to_tell(api, monkeypatch, where
     made = Submission.objects.get()
     assert storages["submissions"].open(made.object_name).read() == STORED
     assert len(left_files()) == len(before) + 1
+
+
+@pytest.fixture
+def archive(monkeypatch):
+    """One that comes in pieces of two pages, and the flags of its file at each write."""
+    monkeypatch.setattr(incoming, "BUFFER_BYTES", 8192)
+    archive = incoming.IncomingArchive("zip", site_settings.FILE_UPLOAD_TEMP_DIR)
+    real_write, archive.flags, archive.refuses = os.write, [], False
+
+    def write(descriptor, data):
+        archive.flags.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
+        if archive.refuses and archive.flags[-1]:
+            raise OSError(22, "Invalid argument")
+        return real_write(descriptor, data)
+
+    monkeypatch.setattr(incoming.os, "write", write)
+    yield archive
+    archive.close()
+    os.close(archive.descriptor)
+
+
+def fill(archive, content):
+    for start in range(0, len(content), 8192):
+        buffer, piece = archive.buffer(), content[start : start + 8192]
+        buffer[: len(piece)] = piece
+        archive.add(buffer, len(piece))
+    archive.end()
+    assert (archive.size, archive.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert os.pread(archive.descriptor, len(content) + 1, 0) == content
+
+
+@pytest.mark.parametrize(("size", "through"), [(5 * 8192, 0), (5 * 8192 + 4096, 0), (5 * 8192 + 1, 1), (100, 1)])
+def test_whole_pages_are_written_past_the_cache(archive, size, through):
+    if not archive._is_past_the_cache:
+        pytest.skip("this file system does not take that")
+    fill(archive, NOISE[:size])
+    assert archive.flags == [os.O_DIRECT] * (-(-size // 8192) - through) + [0] * through
+
+
+def test_a_file_system_that_takes_no_such_write_is_written_through_the_cache(archive):
+    archive.refuses = True
+    fill(archive, NOISE[: 5 * 8192 + 1])
+    assert archive.flags[-6:] == [0] * 6
 
 
 class Dripping:
@@ -221,10 +265,12 @@ def small_body(seed):
     return first + file + b"\r\n" + last + b"--edge--\r\n", content
 
 
-@pytest.fixture
-def small_buffers(monkeypatch):
+@pytest.fixture(params=["through the cache", "past it"])
+def small_buffers(request, monkeypatch):
+    """Two pages each; or so small that what begins past the cache is refused, and goes through it."""
     for module in (incoming, large_form):
-        monkeypatch.setattr(module, "BUFFER_BYTES", 400)
+        monkeypatch.setattr(module, "BUFFER_BYTES", 400 if request.param == "through the cache" else 8192)
+        monkeypatch.setattr(module, "PAGE_BYTES", 16 if request.param == "through the cache" else 4096)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -276,7 +322,7 @@ def test_a_body_whose_file_passes_the_cap_is_given_up_there(small_buffers, setti
     large = LargeForm(stream, len(body), b"edge")
     try:
         assert not large.read()
-        assert large.archive.size < 12_000
+        assert large.archive.size < 12_000 + 2 * incoming.BUFFER_BYTES
         assert large.body_again().read() == body
     finally:
         large.close()
