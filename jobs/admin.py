@@ -14,7 +14,7 @@ from accounts.refusals import Unavailable
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
-from leaderboards.admin import LeaderboardFilter, job_id
+from leaderboards.admin import LeaderboardFilter, job_id, score
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -29,13 +29,13 @@ class JobAdmin(MachineMadeAdmin):
     list_display = [
         "id",
         "status",
+        "error_code",
         "user",
         "leaderboard",
-        "resource_class",
-        "score",
-        "error_code",
-        "attempt",
         "created_at",
+        score,
+        "resource_class",
+        "attempt",
     ]
     list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
     list_select_related = ["user", "leaderboard"]

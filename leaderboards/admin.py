@@ -17,6 +17,12 @@ def job_id(row: Any) -> str:
     return str(row.job_id)
 
 
+@admin.display(description=_("score"), empty_value="-")
+def score(row: Any) -> str | None:
+    """As many digits as tell people apart; the row's own page has all of them."""
+    return None if row.score is None else f"{row.score:.6g}"
+
+
 class MetricInline(TableInline):
     model = Metric
     extra = 0
@@ -71,7 +77,7 @@ class LeaderboardAdmin(OperatedAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(MachineMadeAdmin):
-    list_display = ["leaderboard", "user", "score", job_id, "submitted_at"]
+    list_display = ["leaderboard", "user", score, job_id, "submitted_at"]
     list_filter = [LeaderboardFilter]
     list_select_related = ["leaderboard", "user"]
     search_fields = ["user"]

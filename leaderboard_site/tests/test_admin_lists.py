@@ -174,3 +174,10 @@ def test_no_field_of_the_machines_can_be_edited(rf, operator, model):
         assert not shown.has_delete_permission(request)
         assert label == "accounts.invitation" or not shown.has_add_permission(request)
         assert [inline for inline in shown.inlines if inline.can_delete or inline.extra] == []
+
+
+@pytest.mark.parametrize("name", ["jobs_job", "leaderboards_entry"])
+def test_a_list_shows_a_score_without_the_noise_of_floats(client, operator, name):
+    EntryFactory(score=0.9 - 0.03 - 0.03)
+    html = client.get(reverse(f"admin:{name}_changelist")).content.decode()
+    assert '<td class="field-score">0.84</td>' in html
