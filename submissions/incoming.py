@@ -1,7 +1,7 @@
-"""An archive as it comes in: written, hashed and looked into at once, and on disk soon after its last byte.
+"""An archive as it comes in: hashed, looked into and written at once, and on disk soon after its last byte.
 
-The thread that receives writes each piece, past the system's cache where the file system takes that; another hashes it
-meanwhile, and follows the members (archive/follow.py) or reads the tar. What is left for the end is the zip's directory and
+What is received passes through two threads: one hashes it, and follows the members (archive/follow.py) or reads the tar; the
+other writes it, past the system's cache where the file system takes that. What is left for the end is the zip's directory and
 one sync.
 """
 
@@ -13,6 +13,7 @@ import mmap
 import os
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
@@ -46,23 +47,24 @@ if _sync_file_range is not None:
 
 
 class Passing:
-    """The pieces as the second thread sees them; each buffer is free again when the next piece is asked for."""
+    """The pieces for what looks into them; each is handed on when the next one is asked for."""
 
-    def __init__(self, hand_back: "SimpleQueue[mmap.mmap]", see: Callable[[memoryview], None]) -> None:
-        self.arrived: SimpleQueue[tuple[mmap.mmap, int, int] | None] = SimpleQueue()
-        self._hand_back, self._see = hand_back, see
-        self._buffer: mmap.mmap | None = None
-        self._at = self._end = 0
-        self._is_over = False
+    def __init__(self, hand_on: "SimpleQueue[memoryview | None]", see: Callable[[memoryview], object]) -> None:
+        self.arrived: SimpleQueue[memoryview | None] = SimpleQueue()
+        self._hand_on, self._see = hand_on, see
+        self._piece: memoryview | None = memoryview(b"")
+        self._at = 0
 
     def seekable(self) -> bool:
         return False
 
     def take(self, most: int) -> memoryview:
-        if self._at == self._end:
+        if self._piece is not None and self._at == len(self._piece):
             self._next()
-        start, self._at = self._at, min(self._end, self._at + most)
-        return memoryview(self._buffer or b"")[start : self._at]
+        if self._piece is None:
+            return memoryview(b"")
+        start, self._at = self._at, min(len(self._piece), self._at + most)
+        return self._piece[start : self._at]
 
     def put_back(self, count: int) -> None:
         self._at -= count
@@ -74,20 +76,15 @@ class Passing:
         return found
 
     def drain(self) -> None:
-        while not self._is_over:
+        while self._piece is not None:
             self._next()
 
     def _next(self) -> None:
-        if self._buffer is not None:
-            self._hand_back.put(self._buffer)
-            self._buffer = None
-        self._at = self._end = 0
-        piece = None if self._is_over else self.arrived.get()
-        if piece is None:
-            self._is_over = True
-            return
-        self._buffer, self._at, self._end = piece
-        self._see(memoryview(self._buffer)[self._at : self._end])
+        if self._piece:
+            self._hand_on.put(self._piece)
+        self._piece, self._at = self.arrived.get(), 0
+        if self._piece is not None:
+            self._see(self._piece)
 
 
 class IncomingArchive:
@@ -100,13 +97,17 @@ class IncomingArchive:
         self.is_kept = False
         self.descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
         self._path = Path(path)
-        self._free: SimpleQueue[mmap.mmap] = SimpleQueue()
+        # None: there will be no more, because writing has failed.
+        self._free: SimpleQueue[mmap.mmap | None] = SimpleQueue()
         for _ in range(BUFFERS):
             self._free.put(mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._to_write: SimpleQueue[memoryview | None] = SimpleQueue()
+        # What has come and is not in the file yet, in its order.
+        self._unwritten: deque[memoryview] = deque()
+        self._written_bytes = self._begun_bytes = 0
         self._is_past_the_cache = bool(_PAST_THE_CACHE) and self._set_flags(_PAST_THE_CACHE)
         self._hash = hashlib.sha256()
-        self._begun_bytes = self._seen_bytes = 0
-        self._passing = Passing(self._free, self._see)
+        self._passing = Passing(self._to_write, self._hash.update)
         self._seen: dict[int, Seen] = {}
         self._heads: dict[int, bytes] = {}
         self._manifest: list[ManifestEntry] | None = None
@@ -114,57 +115,39 @@ class IncomingArchive:
         self._errors: dict[str, BaseException] = {}
         self._is_ended = False
         self._looking = threading.Thread(target=self._look, name="incoming", daemon=True)
+        self._writing = threading.Thread(target=self._write, name="writing", daemon=True)
         self._keeping: threading.Thread | None = None
         self._looking.start()
+        self._writing.start()
 
     # --- The thread that receives --------------------------------------------------------------------------------------
 
     def buffer(self) -> mmap.mmap:
-        """The next free one, of BUFFER_BYTES; to be given to `add`."""
-        return self._free.get()
+        """The next free one, of BUFFER_BYTES; to be given to `add`. Raises OSError where those before cannot be written."""
+        buffer = self._free.get()
+        if buffer is None:
+            self._wait_for(self._writing)
+        return cast(mmap.mmap, buffer)
 
     def add(self, buffer: mmap.mmap, end: int) -> None:
-        """A piece of the file, whole pages but for the last one, which the caller touches no more.
-
-        Raises OSError with `size` as far as it is written.
-        """
-        if end % PAGE_BYTES:
-            self._go_through_the_cache()
-        view = memoryview(buffer)[:end]
-        while view:
-            count = self._write(view)
-            self.size += count
-            view = view[count:]
-        self._passing.arrived.put((buffer, 0, end))
+        """A piece of the file, whole pages but for the last one, which the caller touches no more."""
+        piece = memoryview(buffer)[:end]
+        self.size += end
+        if piece:
+            self._unwritten.append(piece)
+            self._passing.arrived.put(piece)
+        else:
+            self._free.put(buffer)
 
     def end(self) -> None:
-        if not self._is_ended:
-            self._is_ended = True
-            self._go_through_the_cache()
-            self._passing.arrived.put(None)
+        """Return when all of it is written. Raises OSError."""
+        self._stop()
+        self._wait_for(self._writing)
 
-    def _write(self, view: memoryview) -> int:
-        try:
-            return os.write(self.descriptor, view)
-        except OSError as error:
-            # What file systems say that want it otherwise.
-            if not self._is_past_the_cache or error.errno != errno.EINVAL:
-                raise
-        self._go_through_the_cache()
-        return os.write(self.descriptor, view)
-
-    def _go_through_the_cache(self) -> None:
-        """So that it can be read, too, in less than whole pages."""
-        if self._is_past_the_cache:
-            self._is_past_the_cache = False
-            self._set_flags(0)
-
-    def _set_flags(self, flags: int) -> bool:
-        try:
-            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags)
-        except OSError:
-            return False
-        return True
+    def content_again(self) -> tuple[int, int, bytes]:
+        """For who reads it all again: a descriptor of their own, how much is in that file, and what has come after that."""
+        self._stop()
+        return os.dup(self.descriptor), self._written_bytes, b"".join(self._unwritten)
 
     def keep_as(self, storage: DurableFileSystemStorage) -> None:
         """Give it its name in the storage and begin to sync it; the name is nobody's until a row has it."""
@@ -200,12 +183,18 @@ class IncomingArchive:
 
     def close(self) -> None:
         """Remove the file, unless it is kept; it can still be read through the descriptor, which is the caller's to close."""
-        self.end()
-        self._looking.join()
+        self._stop()
         if self._keeping is not None:
             self._keeping.join()
         if not self.is_kept:
             self._path.unlink(missing_ok=True)
+
+    def _stop(self) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self._passing.arrived.put(None)
+        self._looking.join()
+        self._writing.join()
 
     def _wait_for(self, thread: threading.Thread) -> None:
         thread.join()
@@ -224,14 +213,51 @@ class IncomingArchive:
             self._errors["incoming"] = error
         finally:
             self._passing.drain()
+            self._to_write.put(None)
 
-    def _see(self, piece: memoryview) -> None:
-        self._hash.update(piece)
-        self._seen_bytes += len(piece)
-        length = self._seen_bytes - self._begun_bytes
+    def _write(self) -> None:
+        try:
+            while (piece := self._to_write.get()) is not None:
+                if len(piece) % PAGE_BYTES:
+                    self._go_through_the_cache()
+                while left := self._unwritten[0]:
+                    self._unwritten[0] = left[self._write_some(left) :]
+                self._unwritten.popleft()
+                self._free.put(cast(mmap.mmap, piece.obj))
+        except BaseException as error:
+            self._errors["writing"] = error
+            self._free.put(None)
+        finally:
+            self._go_through_the_cache()
+
+    def _write_some(self, piece: memoryview) -> int:
+        try:
+            count = os.write(self.descriptor, piece)
+        except OSError as error:
+            # What file systems say that want it otherwise.
+            if not self._is_past_the_cache or error.errno != errno.EINVAL:
+                raise
+            self._go_through_the_cache()
+            count = os.write(self.descriptor, piece)
+        self._written_bytes += count
+        length = self._written_bytes - self._begun_bytes
         if length >= BEGIN_BYTES and not self._is_past_the_cache and _sync_file_range is not None:
             _sync_file_range(self.descriptor, self._begun_bytes, length, _BEGIN_TO_WRITE)
-            self._begun_bytes = self._seen_bytes
+            self._begun_bytes = self._written_bytes
+        return count
+
+    def _go_through_the_cache(self) -> None:
+        """So that it can be read, too, in less than whole pages."""
+        if self._is_past_the_cache:
+            self._is_past_the_cache = False
+            self._set_flags(0)
+
+    def _set_flags(self, flags: int) -> bool:
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags)
+        except OSError:
+            return False
+        return True
 
     def _keep(self) -> None:
         try:

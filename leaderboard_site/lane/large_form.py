@@ -100,7 +100,7 @@ class LargeForm:
             # What may be the beginning of the line comes again before what follows, with the rest of its page.
             content = at if at >= 0 else max(0, end - len(line) + 1) // PAGE_BYTES * PAGE_BYTES
             self._after = buffer[content:end]
-            self._add(archive, buffer, content)
+            archive.add(buffer, content)
             if at >= 0:
                 break
             if not self._left or self._error or archive.size > settings.UPLOAD_MAX_BYTES:
@@ -113,14 +113,6 @@ class LargeForm:
             end = len(self._after) + came
         archive.end()
         return archive.size <= settings.UPLOAD_MAX_BYTES
-
-    def _add(self, archive: IncomingArchive, buffer: mmap.mmap, end: int) -> None:
-        before = archive.size
-        try:
-            archive.add(buffer, end)
-        except OSError:
-            self._after = buffer[archive.size - before : end] + self._after
-            raise
 
     def _read_rest(self, fields: SmallForm, name: str, archive: IncomingArchive) -> bool:
         """The parts after the file, which must be fields."""
@@ -162,10 +154,9 @@ class LargeForm:
 
     def body_again(self) -> Any:
         """The whole body, from its first byte."""
-        if self.archive is not None:
-            self.archive.end()
+        descriptor, size, unwritten = self.archive.content_again() if self.archive else (-1, 0, b"")
         rest = _Rest(self._stream, self._left, self._error)
-        return io.BufferedReader(_Again(self._before, self.archive, self._after, rest))
+        return io.BufferedReader(_Again(self._before, descriptor, size, unwritten + self._after, rest))
 
     def close(self) -> None:
         """Nothing is left of it but what is kept; a body that is read again has its own descriptor."""
@@ -194,10 +185,9 @@ class _Rest:
 class _Again(io.RawIOBase):
     """What was read, in memory and in a file that has no name any more, and then the rest."""
 
-    def __init__(self, before: bytes, archive: IncomingArchive | None, after: bytes, rest: _Rest) -> None:
+    def __init__(self, before: bytes, descriptor: int, size: int, after: bytes, rest: _Rest) -> None:
         self._before, self._after, self._rest = io.BytesIO(before), io.BytesIO(after), rest
-        self._descriptor = -1 if archive is None else os.dup(archive.descriptor)
-        self._at, self._size = 0, 0 if archive is None else archive.size
+        self._descriptor, self._size, self._at = descriptor, size, 0
 
     def readable(self) -> bool:
         return True

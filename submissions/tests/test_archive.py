@@ -167,7 +167,7 @@ def inspect_as_it_comes(
         return [ManifestEntry(e.path, e.bytes, "") for e in inspect_archive(io.BytesIO(data), kind=kind, limits=limits)]
     passing = Passing(SimpleQueue(), lambda _: None)
     for start in range(0, len(data), piece_bytes):
-        passing.arrived.put((bytearray(data), start, min(len(data), start + piece_bytes)))
+        passing.arrived.put(memoryview(data)[start : start + piece_bytes])
     passing.arrived.put(None)
     if kind == "tar.gz":
         return inspect_passing(cast(BinaryIO, passing), limits=limits)

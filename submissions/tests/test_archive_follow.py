@@ -30,7 +30,7 @@ def follow(
 ) -> dict[int, Seen]:
     passing = Passing(SimpleQueue(), lambda _: None)
     for start in range(0, len(data), piece_bytes):
-        passing.arrived.put((bytearray(data), start, min(len(data), start + piece_bytes)))
+        passing.arrived.put(memoryview(data)[start : start + piece_bytes])
     passing.arrived.put(None)
     return follow_zip(passing, Budget(limits or ArchiveLimits()), heads)
 

@@ -315,6 +315,30 @@ def test_a_body_that_ends_early_comes_again_as_far_as_it_came(small_buffers, see
         assert bytes(found) == body[:cut]
 
 
+@pytest.mark.parametrize("call", [0, 1, 2, 5, -1])
+def test_a_body_that_cannot_be_written_comes_again_whole(small_buffers, monkeypatch, call):
+    """Whatever was in the file, half written, on its way to be looked into or written, or had not come."""
+    body = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="a.zip"\r\n\r\n' + NOISE[:60_000]
+    body += b"\r\n--edge--\r\n"
+    real_write, calls = os.write, []
+
+    def write(descriptor, data):
+        calls.append(len(data))
+        is_last = len(data) % incoming.PAGE_BYTES > 0
+        if len(calls) == call + 2 or (is_last and call == -1):
+            raise OSError(28, "No space left on device")
+        return real_write(descriptor, data[: incoming.PAGE_BYTES] if len(calls) == call + 1 else data)
+
+    monkeypatch.setattr(incoming.os, "write", write)
+    large = LargeForm(Dripping(body, 1), len(body), b"edge")
+    try:
+        assert not large.read()
+        again = large.body_again()
+    finally:
+        large.close()
+    assert again.read() == body
+
+
 def test_a_body_whose_file_passes_the_cap_is_given_up_there(small_buffers, settings):
     settings.UPLOAD_MAX_BYTES = 10_000
     body = small_body(0)[0][:-10] + bytes(100_000)
