@@ -3,14 +3,14 @@
 import functools
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Exists, F, Field, Model, OuterRef, Q
+from django.db.models import Exists, F, Model, OuterRef, Q
 from django.db.models.functions import Now
 
 from jobs.models import Job, JobAttempt, Status, Worker
@@ -106,17 +106,21 @@ def _read(row: Sequence[Any]) -> Job:
 
 def _made(model: type[Model], values: Iterator[Any]) -> Any:
     """An instance from the next values; the model's own converters are applied, as for any query."""
+    names, converters = _fields_of(model)
+    read = list(itertools.islice(values, len(names)))
+    for place, convert in converters:
+        read[place] = convert(read[place], None, connection)
+    return model.from_db(connection.alias, names, read)
+
+
+@functools.cache
+def _fields_of(model: type[Model]) -> tuple[list[str], list[tuple[int, Callable[..., Any]]]]:
+    """The fields' names, and at which places which conversions are called for."""
     fields = model._meta.concrete_fields
-    read = [
-        _converted(field, value) for field, value in zip(fields, itertools.islice(values, len(fields)), strict=True)
+    converters = [
+        (place, convert) for place, field in enumerate(fields) for convert in field.get_db_converters(connection)
     ]
-    return model.from_db(connection.alias, [field.attname for field in fields], read)
-
-
-def _converted(field: Field, value: Any) -> Any:
-    for convert in field.get_db_converters(connection):
-        value = convert(value, None, connection)
-    return value
+    return [field.attname for field in fields], converters
 
 
 @transaction.atomic

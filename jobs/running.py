@@ -1,5 +1,6 @@
 """One claimed job from its files to its end: unpack, run under a supervisor, read what it left, write the result."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -8,8 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from django.conf import settings
-from django.core.files.base import File
-from django.core.files.storage import storages
 from django.db import DatabaseError, DataError, close_old_connections, transaction
 
 from jobs import transitions
@@ -24,18 +23,19 @@ from jobs.pulse import DATABASE_ERRORS, Held, Pulse
 from jobs.sandbox import Images, ImageUnusable
 from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
 from jobs.staging import Staging, limits_of, usual_spec
+from jobs.storing import Storing
 from jobs.tidying import Tidying
 from jobs.transitions import Cost, Evidence, Scored
 from jobs.verdict import Failure, Success, judge
 from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
-from submissions.storage import STORAGE_ERRORS
+from leaderboards.models import Leaderboard
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHIP_SECONDS = 0.5
-# What a run left is worth waiting for; the deadline allows for it.
-STORE_SECONDS = 300.0
+# So long the end's transaction, which holds rows, waits for a log that is being stored meanwhile.
+LOCKED_SECONDS = 0.05
 # Until a job is tried again whose files could not be reached, by how often that was so: over an hour in all, then it fails.
 STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 
@@ -55,6 +55,7 @@ class Runner:
         self._images = Images()
         self._staging = Staging(usual_spec(self._executor, self._gpus))
         self._tidying = Tidying()
+        self._storing = Storing(self._is_pointless)
         self._held: Held | None = None
         self._claim = nothing
         self._next: Job | None = None
@@ -68,6 +69,7 @@ class Runner:
     def close(self) -> None:
         self._staging.close()
         self._tidying.close()
+        self._storing.close()
 
     def stop_now(self) -> None:
         """Give the job in hand back instead of waiting for its end."""
@@ -76,6 +78,10 @@ class Runner:
         supervisor = self._held.supervisor if self._held is not None else None
         if supervisor is not None:
             supervisor.kill("released")
+
+    def _is_pointless(self) -> bool:
+        """Whether what the run left is not wanted any more: the job is given back, or another's."""
+        return self.is_stopping_now or (self._held is not None and self._held.is_lost)
 
     def run(self, job: Job, claim: Callable[[], Job | None] = nothing) -> Job | None:
         """Run the claimed job to one of its ends. Never raises for what a job does; the job always leaves `running`,
@@ -124,15 +130,26 @@ class Runner:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
         progress = ProgressShipper(place.run / "reports", job_id=job.pk, attempt=job.attempt)
-        result = self._supervise(self._spec(place, job), held, shipper, progress)
+        spec = self._spec(place, job)
+        result = self._supervise(spec, held, shipper, progress, when_ending=lambda: _read_metrics_of(job.leaderboard))
         shipper.collect(is_last=True)
         if _was_ended_by_us(job, held, result):
             return
         progress.collect(is_last=True)
         persist(lambda: progress.ship(is_last=True))
-        self._write_end(place, job, held, result, shipper, scoring)
+        self._storing.begin(f"{_prefix(job)}/log.txt", shipper.cleaned)
+        try:
+            self._write_end(place, job, held, result, shipper, scoring)
+        finally:
+            self._storing.settle()
 
-    def _supervise(self, spec: RunSpec, held: Held, *shippers: LogShipper | ProgressShipper) -> Result:
+    def _supervise(
+        self,
+        spec: RunSpec,
+        held: Held,
+        *shippers: LogShipper | ProgressShipper,
+        when_ending: Callable[[], object] = lambda: None,
+    ) -> Result:
         """Start the run and follow it to its end, its log and progress going to the database meanwhile."""
         with self._staging.take(spec) as supervisor:
             supervisor.run(spec)
@@ -141,7 +158,7 @@ class Runner:
             if self.is_stopping_now:
                 supervisor.kill("released")
             try:
-                result = _follow(supervisor, *shippers)
+                result = _follow(supervisor, *shippers, when_ending=when_ending)
             finally:
                 held.end()
         self.has_leftovers = self.has_leftovers or result.leftovers
@@ -169,13 +186,14 @@ class Runner:
     def _write_end(
         self, place: Workspace, job: Job, held: Held, result: Result, shipper: LogShipper, scoring: Scoring | None
     ) -> None:
+        """The log is being stored meanwhile: every write of an end waits for it."""
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
-        prefix = f"results/{job.pk}/{job.attempt}"
-        log_name = self._store(f"{prefix}/log.txt", shipper.cleaned)
+        log_name = f"{_prefix(job)}/log.txt"
         evidence = Evidence(
             cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
         )
         if result.reason == "cancelled":
+            self._storing.wait()
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
             return
         # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
@@ -186,6 +204,7 @@ class Runner:
         )
         scored = Scored()
         if isinstance(verdict, Success) and scoring is not None:
+            self._storing.wait()
             scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
         if isinstance(verdict, Failure):
@@ -217,7 +236,7 @@ class Runner:
             return None, evidence
         log = place.folder / "scorer-log.txt"
         log.write_bytes(LogCleaner().clean(Path(spec.run_dir, "log").read_bytes(), is_last=True))
-        name = self._store(f"results/{job.pk}/{job.attempt}/scorer-log.txt", log)
+        name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
         evidence = replace(evidence, scorer_log_name=name)
         try:
             metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
@@ -233,10 +252,9 @@ class Runner:
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored
     ) -> None:
-        prefix = f"results/{job.pk}/{job.attempt}"
+        store, prefix, left = self._storing.store, f"{_prefix(job)}/artifacts", place.run / "artifacts"
         artifacts = [
-            {**item, "name": self._store(f"{prefix}/artifacts/{item['path']}", place.run / "artifacts" / item["path"])}
-            for item in result.artifacts
+            {**item, "name": store(f"{prefix}/{item['path']}", left / item["path"])} for item in result.artifacts
         ]
         try:
             won = self._end(
@@ -264,34 +282,31 @@ class Runner:
     def _end(self, write: Callable[[], bool]) -> bool:
         """Write the end, and claim the next job in the same transaction: one commit, and at no moment two jobs in hand."""
         try:
-            with transaction.atomic():
-                won = write()
-                following = self._claim() if won else None
+            try:
+                return self._end_and_claim(write)
+            except TimeoutError:
+                self._storing.wait()
+                return self._end_and_claim(write)
         except (DatabaseError, *DATABASE_ERRORS):
             # Whatever is wrong with the claim, the end must be written. Was it, and only the answer lost, then this finds
             # nothing to write, and the job that was claimed along with it is lost as with a worker that dies.
             logger.warning("the end of a job and the next one's claim could not be written at once", exc_info=True)
+            self._storing.wait()
             return persist(write)
+
+    def _end_and_claim(self, write: Callable[[], bool]) -> bool:
+        """TimeoutError, and nothing of it stands, when the log is not stored in so short a time."""
+        with transaction.atomic():
+            won = write()
+            following = self._claim() if won else None
+            self._storing.wait(LOCKED_SECONDS)
         self._next = following
         return won
 
-    def _store(self, name: str, source: Path) -> str:
-        """Store a file under the attempt's own name; what an earlier try left there is replaced."""
-        storage = storages["artifacts"]
-        deadline, delay = time.monotonic() + STORE_SECONDS, 1.0
-        while True:
-            try:
-                storage.delete(name)
-                with source.open("rb") as content:
-                    return str(storage.save(name, File(content, name=source.name)))
-            except STORAGE_ERRORS as error:
-                logger.warning("storing %s: %s", name, error)
-                is_lost = self._held is not None and self._held.is_lost
-                if self.is_stopping_now or is_lost or time.monotonic() + delay > deadline:
-                    reason = _("The run's files cannot be stored just now: %(error)s.", error=type(error).__name__)
-                    raise StorageDown(reason) from error
-            time.sleep(delay)
-            delay = min(delay * 2, 15.0)
+
+def _prefix(job: Job) -> str:
+    """Below it, in the storage, is what this attempt leaves."""
+    return f"results/{job.pk}/{job.attempt}"
 
 
 def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
@@ -309,11 +324,16 @@ def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
     return True
 
 
-def _follow(supervisor: Supervisor, *shippers: LogShipper | ProgressShipper) -> Result:
-    """Poll until the end, log and progress going to the database meanwhile."""
+def _follow(
+    supervisor: Supervisor, *shippers: LogShipper | ProgressShipper, when_ending: Callable[[], object]
+) -> Result:
+    """Poll until the end, log and progress going to the database meanwhile; `when_ending` is called before the supervisor
+    has collected what the run left."""
     shipped = time.monotonic()
     while supervisor.result is None:
-        supervisor.poll(SHIP_SECONDS)
+        for event in supervisor.poll(SHIP_SECONDS):
+            if event["event"] == "ending":
+                when_ending()
         if time.monotonic() - shipped >= SHIP_SECONDS:
             for shipper in shippers:
                 _ship(shipper)
@@ -352,6 +372,12 @@ def _ship(shipper: LogShipper | ProgressShipper) -> None:
         shipper.ship()
     except DATABASE_ERRORS:
         close_old_connections()  # the same part goes with the next call
+
+
+def _read_metrics_of(leaderboard: Leaderboard) -> None:
+    """Ahead of the verdict, which reads them itself where the database is away just now."""
+    with contextlib.suppress(*DATABASE_ERRORS):
+        leaderboard.read_metrics()
 
 
 def _dataset(name: str) -> str | None:

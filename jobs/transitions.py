@@ -24,6 +24,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Now
+from psycopg.types.json import Jsonb
 
 from accounts.models import User
 from jobs.execution.told import Told as _
@@ -31,15 +32,22 @@ from jobs.execution.told import kept
 from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status
 from leaderboards.services import record_score
 
-# What stays of the attempt when its job has a result: one statement in the transaction that completes the job.
-_COMPLETED = """
-WITH ended AS (
+# A job gets its result, as one statement: its row, its attempt's, and the outbox's; the parts of its log go.
+_COMPLETE = """
+WITH won AS (
+    UPDATE jobs_job SET status = 'completed', lease_until = NULL, finished_at = statement_timestamp(),
+        updated_at = statement_timestamp(), {assignments}
+    WHERE id = %(job)s AND status = 'running' AND attempt = %(attempt)s AND cancel_requested_at IS NULL
+    RETURNING id
+), ended AS (
     UPDATE jobs_jobattempt SET outcome = 'completed', ended_at = statement_timestamp()
-    WHERE job_id = %(job)s AND number = %(attempt)s AND outcome = 'running'
+    WHERE job_id IN (SELECT id FROM won) AND number = %(attempt)s AND outcome = 'running'
 ), noted AS (
-    INSERT INTO jobs_trackingoutbox (job_id, tries, last_error) VALUES (%(job)s, 0, '')
+    INSERT INTO jobs_trackingoutbox (job_id, tries, last_error) SELECT id, 0, '' FROM won
+), shipped AS (
+    DELETE FROM jobs_joblogchunk WHERE job_id IN (SELECT id FROM won)
 )
-DELETE FROM jobs_joblogchunk WHERE job_id = %(job)s
+SELECT id FROM won
 """
 
 
@@ -151,28 +159,26 @@ def complete(
     scored: Scored = Scored(),
 ) -> bool:
     """running -> completed, with the result, the entry and the outbox row; False when the job is no longer ours."""
-    won = (
-        _held(job.pk, attempt)
-        .filter(cancel_requested_at=None)
-        .update(
-            **_final(Status.COMPLETED),
-            params=params,
-            metrics=metrics,
-            score=score,
-            artifacts=artifacts,
-            self_reported=scored.self_reported,
-            scorer=scored.scorer,
-            ground_truth=scored.ground_truth,
-            **evidence.fields(),
-        )
-    )
-    if not won:
-        return False
-    if score is not None:
-        record_score(job.pk)
+    values = {
+        "params": params,
+        "metrics": metrics,
+        "score": score,
+        "artifacts": artifacts,
+        "self_reported": scored.self_reported,
+        "scorer": scored.scorer,
+        "ground_truth": scored.ground_truth,
+        **evidence.fields(),
+    }
+    statement = _COMPLETE.format(assignments=", ".join(f"{name} = %({name})s" for name in values))
+    adapted: dict[str, Any] = {
+        name: Jsonb(value) if isinstance(value, dict | list) else value for name, value in values.items()
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_COMPLETED, {"job": job.pk, "attempt": attempt})
-    return True
+        cursor.execute(statement, {**adapted, "job": job.pk, "attempt": attempt})
+        won = cursor.fetchone() is not None
+    if won and score is not None:
+        record_score(job.pk)
+    return won
 
 
 @transaction.atomic(savepoint=False)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -50,12 +51,16 @@ class Workspace:
 
 def make_folder(name: str) -> Path:
     """A scratch folder for one run: code/, run/ and an empty config.yaml."""
-    settings.WORK_ROOT.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=settings.WORK_ROOT))
+    try:
+        made = tempfile.mkdtemp(prefix=f"{name}-", dir=settings.WORK_ROOT)
+    except FileNotFoundError:
+        settings.WORK_ROOT.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=f"{name}-", dir=settings.WORK_ROOT)
+    folder = Path(made)
     janitor.mark_as_ours(folder)  # so that another worker's start does not take it for left over
     for inner in ("code", "run"):
         (folder / inner).mkdir(mode=0o700)
-    (folder / "config.yaml").touch()
+    os.close(os.open(f"{made}/config.yaml", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     return folder
 
 
@@ -84,7 +89,7 @@ def _unpack(submission: Submission, target: Path) -> None:
     """The submission's files into `target`, without the folder that wraps them in their archive."""
     unpacked = target.with_name("unpacked") if submission.root_folder else target
     unpacked.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent) as archive:
+    with tempfile.SpooledTemporaryFile(CHUNK, mode="w+b", dir=str(target.parent)) as archive:
         _fetch(submission, cast(BinaryIO, archive))
         try:
             extract_archive(cast(BinaryIO, archive), kind=cast(ArchiveKind, submission.kind), destination=unpacked)

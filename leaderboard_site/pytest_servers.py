@@ -71,6 +71,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         ask_for_mlflow(os.environ[FOLDER])
 
 
+@pytest.fixture(autouse=True)
+def no_language_left_over() -> None:
+    """A request leaves its language active in the thread; the next test must not speak it."""
+    from django.utils import translation
+
+    translation.deactivate()
+
+
 @pytest.fixture(scope="session")
 def mlflow_url() -> str:
     """The address of a real MLflow server; waits until it is up."""

@@ -96,6 +96,8 @@ DATABASES["default"].update(
         },
     }
 )
+# Whether a worker's statements are planned once a connection; not behind a pooler that hands connections around.
+PREPARED_STATEMENTS = env.bool("PREPARED_STATEMENTS", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = secret("REDIS_URL", "") or _LOCATIONS.redis_url()

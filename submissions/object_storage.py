@@ -8,6 +8,7 @@ import functools
 import io
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import urllib3.exceptions
@@ -69,6 +70,12 @@ class ObjectStorage(S3Storage):
             multipart_threshold=16 * MIB, multipart_chunksize=8 * MIB, max_concurrency=2
         )
         self.transfer_config.max_in_memory_upload_chunks = 2  # of s3transfer's own; boto3 does not pass it on
+
+    def replace(self, name: str, source: Path) -> str:
+        """An object made of a file, in the place of what has its name, which is returned."""
+        self.delete(name)
+        with source.open("rb") as content:
+            return str(self.save(name, File(content, name=source.name)))
 
     @_translated
     def _open(self, name: str, mode: str = "rb") -> File:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
@@ -21,13 +22,22 @@ class DurableFileSystemStorage(FileSystemStorage):
     def _save(self, name: str, content: File) -> str:
         saved = super()._save(name, content)  # type: ignore[misc]
         path = Path(self.path(saved))
-        for place, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-            descriptor = os.open(place, flags)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        _sync_folder(path.parent)
         return str(saved)
+
+    def replace(self, name: str, source: Path) -> str:
+        """A copy of a file under a name of ours, in the place of what is there; on disk when this returns the name."""
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb", buffering=0) as content, path.open("wb", buffering=0) as target:
+            shutil.copyfileobj(content, target, CHUNK)
+            if self.file_permissions_mode is not None:
+                os.fchmod(target.fileno(), self.file_permissions_mode)
+            os.fsync(target.fileno())
+        _sync_folder(path.parent)
+        return name
 
     def save_bytes(self, name: str, content: bytes) -> None:
         """A small file under a new name of ours: written where it stays, and on disk when this returns."""
@@ -41,14 +51,18 @@ class DurableFileSystemStorage(FileSystemStorage):
                 if self.file_permissions_mode is not None:
                     os.fchmod(file.fileno(), self.file_permissions_mode)
                 os.fsync(file.fileno())
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            _sync_folder(path.parent)
         except OSError:
             path.unlink(missing_ok=True)
             raise
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class StoredContent(File):

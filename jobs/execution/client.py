@@ -98,7 +98,8 @@ class Supervisor:
         self._send(json.dumps({"command": "kill", "reason": reason}))
 
     def poll(self, timeout: float = 0.0) -> list[Event]:
-        """Events that came within `timeout` seconds; the last one of a run is "ended", also when the supervisor died."""
+        """Events that came within `timeout` seconds: "ending" when the program is over, and at last "ended", also when the
+        supervisor died."""
         if self.result is not None:
             return []
         readable, _, _ = select.select([self], [], [], timeout)

@@ -69,6 +69,8 @@ def collect(output: int, run_folder: int, max_bytes: int, *, takes_predictions: 
         _copy(output, METRICS_NAME, run_folder, METRICS_NAME, METRICS_BYTES)
     except Refused as refusal:
         found.metrics_error = refusal.args[0]
+    if not takes_predictions and os.listdir(output) in ([], [METRICS_NAME]):
+        return found
     os.mkdir("artifacts", 0o700, dir_fd=run_folder)
     target = os.open("artifacts", _OPEN_FOLDER, dir_fd=run_folder)
     try:

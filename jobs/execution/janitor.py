@@ -1,5 +1,6 @@
 """Clearing up after workers and supervisors that were killed. To be called when a worker starts."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,8 +16,12 @@ _UNOWNED_SECONDS = 3600.0
 
 def mark_as_ours(run_dir: Path) -> None:
     """Write down which process reads this run folder, so that nobody else clears it away."""
-    owner = {"pid": os.getpid(), "started": linux.process_started(os.getpid())}
-    (run_dir / _OWNER).write_text(json.dumps(owner))
+    (run_dir / _OWNER).write_text(_owner(os.getpid()))
+
+
+@functools.lru_cache(maxsize=1)
+def _owner(pid: int) -> str:
+    return json.dumps({"pid": pid, "started": linux.process_started(pid)})
 
 
 def clear_stale(runs_root: Path | None = None, container: Container | None = None) -> list[str]:

@@ -34,23 +34,28 @@ class LogFile:
     """Raw bytes of the run's standard output and error. The first `kept` bytes are written as they come, so that people can
     watch; of the rest only the last 64 KiB stay in memory and are appended by `finish` after a line that says what is missing.
 
-    Lines that report progress or a metric are written to a second file, `reports`, also those beyond `kept`."""
+    Lines that report progress or a metric are written to a second file, `reports`, also those beyond `kept`; it is made when
+    the first one comes."""
 
     def __init__(self, folder: int, kept: int) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open("log", flags, 0o600, dir_fd=folder)
-        self._reports = os.open("reports", flags, 0o600, dir_fd=folder)
+        self._folder = folder
+        self._descriptor = self._make("log")
+        self._reports = -1
         self._report_lines = ReportLines()
         self._kept = kept
         self._tail = bytearray()
         self._newest = b""
         self.total = 0
 
+    def _make(self, name: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self._folder)
+
     def add(self, chunk: bytes) -> None:
         room = max(0, self._kept - self.total)
         self.total += len(chunk)
         self._newest = chunk or self._newest
-        self._write(self._report_lines.among(chunk), self._reports)
+        self._report(self._report_lines.among(chunk))
         if room:
             self._write(chunk[:room])
         self._tail += chunk[room:]
@@ -70,14 +75,23 @@ class LogFile:
             self._write(b"\n[... %d bytes of the log were left out here ...]\n" % self.left_out)
         self._write(bytes(self._tail[-TAIL_BYTES:]))
         os.close(self._descriptor)
-        self._write(self._report_lines.last(), self._reports)
-        os.close(self._reports)
+        self._report(self._report_lines.last())
+        if self._reports >= 0:
+            os.close(self._reports)
 
-    def _write(self, data: bytes, descriptor: int | None = None) -> None:
-        view = memoryview(data)
-        target = self._descriptor if descriptor is None else descriptor
-        while view:
-            try:
-                view = view[os.write(target, view) :]
-            except OSError:
-                return  # the worker's disk is full: the run goes on, its log has a gap
+    def _report(self, lines: bytes) -> None:
+        if lines and self._reports < 0:
+            self._reports = self._make("reports")
+        _write(lines, self._reports)
+
+    def _write(self, data: bytes) -> None:
+        _write(data, self._descriptor)
+
+
+def _write(data: bytes, descriptor: int) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except OSError:
+            return  # the worker's disk is full: the run goes on, its log has a gap

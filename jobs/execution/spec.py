@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from jobs.execution.told import kept, retold
@@ -94,7 +94,8 @@ class RunSpec:
     container: Container | None = None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self))
+        # Not `asdict`, which copies everything: a dataclass in it becomes an object by itself.
+        return json.dumps(vars(self), default=vars)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunSpec":

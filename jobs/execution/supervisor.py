@@ -139,16 +139,11 @@ class Run:
 
     def execute(self) -> Result:
         """Follow what was made to its end."""
-        emit(
-            {
-                "event": "started",
-                "run_id": self.spec.run_id,
-                "isolation": self.prepared.isolation,
-                "limits_applied": self.applied,
-            }
-        )
         self._follow(self.commands.waiting())
         self._watch(self.pid, self.output_pipe, self.prepared)
+        emit(
+            {"event": "ending"}
+        )  # the worker can look up what it needs for the end, while the rest is killed and collected
         result = self._conclude(self.pid, self.output_pipe, self.prepared)
         result.isolation, result.limits_applied = self.prepared.isolation, self.applied
         return result

@@ -1,5 +1,7 @@
 """Storing what a run left, and trying again what could not be read, while the storage is away."""
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -7,10 +9,10 @@ from threading import Thread
 
 import pytest
 from django.core.files.storage import storages
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
-from jobs import claiming, running, transitions
+from jobs import claiming, running, storing, transitions
 from jobs.models import ErrorCode, Job
 from jobs.pulse import Held, Pulse
 from jobs.running import STORAGE_DELAYS, Runner
@@ -34,8 +36,8 @@ def runner():
 def clock(monkeypatch):
     """A clock that only sleeping moves."""
     now = [0.0]
-    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(running.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setattr(storing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(storing.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     return now
 
 
@@ -44,14 +46,14 @@ def away(monkeypatch, clock, settings, tmp_path):
     """The storage is away until the clock says so."""
     until = [0.0]
     artifacts = storages["artifacts"]
-    save = type(artifacts).save
+    replace = type(artifacts).replace
 
-    def refuse(self, name, content):
+    def refuse(self, name, source):
         if clock[0] < until[0]:
             raise OSError("storage is away")
-        return save(self, name, content)
+        return replace(self, name, source)
 
-    monkeypatch.setattr(type(artifacts), "save", refuse)
+    monkeypatch.setattr(type(artifacts), "replace", refuse)
     return until
 
 
@@ -59,9 +61,9 @@ def away(monkeypatch, clock, settings, tmp_path):
 def test_store_waits_for_a_storage_that_comes_back(runner, away, clock, tmp_path, seconds):
     away[0] = seconds
     (tmp_path / "log.txt").write_text("hello")
-    name = runner._store("results/x/1/log.txt", tmp_path / "log.txt")
+    name = runner._storing.store("results/x/1/log.txt", tmp_path / "log.txt")
     assert Path(storages["artifacts"].path(name)).read_text() == "hello"
-    assert runner._store("results/x/1/log.txt", tmp_path / "log.txt") == name  # replaced, not beside it
+    assert runner._storing.store("results/x/1/log.txt", tmp_path / "log.txt") == name  # replaced, not beside it
     assert clock[0] <= seconds + 15
 
 
@@ -69,14 +71,14 @@ def test_store_gives_up_in_the_end_and_at_once_when_told_to_stop(runner, away, c
     away[0] = 10_000
     (tmp_path / "log.txt").write_text("hello")
     with pytest.raises(StorageDown):
-        runner._store("results/x/1/log.txt", tmp_path / "log.txt")
-    assert running.STORE_SECONDS - 20 < clock[0] <= running.STORE_SECONDS
+        runner._storing.store("results/x/1/log.txt", tmp_path / "log.txt")
+    assert storing.STORE_SECONDS - 20 < clock[0] <= storing.STORE_SECONDS
     for stop in ("stopping", "lost"):
         began = clock[0]
         runner.is_stopping_now = stop == "stopping"
         runner._held = Held(None, 1, is_lost=stop == "lost")
         with pytest.raises(StorageDown):
-            runner._store("results/x/1/log.txt", tmp_path / "log.txt")
+            runner._storing.store("results/x/1/log.txt", tmp_path / "log.txt")
         assert clock[0] == began
 
 
@@ -184,6 +186,62 @@ def test_no_moment_shows_two_jobs_in_hand_or_none(ending):
     assert runner._end(write)
     assert seen == [["running", "pending"]]
     assert statuses(job, waiting) == ["failed", "running"]
+
+
+@pytest.fixture
+def slow_storage(monkeypatch, tmp_path):
+    """A log to be stored, and the word for the storage to take it, or the error that it answers."""
+    (tmp_path / "log.txt").write_text("hello")
+    word = Future()
+    artifacts = type(storages["artifacts"])
+    replace = artifacts.replace
+
+    def wait_and_replace(self, name, source):
+        word.result(20)
+        return replace(self, name, source)
+
+    monkeypatch.setattr(artifacts, "replace", wait_and_replace)
+    return word
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_end_stands_before_its_log_is_stored_and_no_row_is_locked_meanwhile(ending, slow_storage, tmp_path):
+    runner, job, waiting, write = ending
+    name = f"results/{job.pk}/1/log.txt"
+    runner._storing.begin(name, tmp_path / "log.txt")
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(_look_and_let_go, job, waiting, slow_storage)
+        assert runner._end(write)
+    assert found.result() == ["running", "pending"]
+    assert (runner._next, statuses(job, waiting)) == (waiting, ["failed", "running"])
+    assert Path(storages["artifacts"].path(name)).read_text() == "hello"
+
+
+def _look_and_let_go(job, waiting, word):
+    """Once the end's first try has been given up: the statuses that are committed, both rows taken by us."""
+    try:
+        time.sleep(4 * running.LOCKED_SECONDS)
+        with transaction.atomic():
+            return list(
+                Job.objects.select_for_update(nowait=True)
+                .filter(pk__in=[job.pk, waiting.pk])
+                .order_by("created_at")
+                .values_list("status", flat=True)
+            )
+    finally:
+        connection.close()
+        word.set_result(None)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_end_whose_log_cannot_be_stored_is_not_written(ending, slow_storage, tmp_path):
+    runner, job, waiting, write = ending
+    runner.is_stopping_now = True  # so that it is not tried again for minutes
+    runner._storing.begin(f"results/{job.pk}/1/log.txt", tmp_path / "log.txt")
+    slow_storage.set_exception(OSError("away"))
+    with pytest.raises(StorageDown):
+        runner._end(write)
+    assert (runner._next, statuses(job, waiting)) == (None, ["running", "pending"])
 
 
 @pytest.mark.django_db

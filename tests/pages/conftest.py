@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 from django.db import connection
-from django.utils import translation
 from playwright.sync_api import expect, sync_playwright
 
 from accounts.tests.factories import PASSWORD
@@ -27,12 +26,6 @@ SWITCHES = [
 
 def launch(playwright):
     return playwright.chromium.launch(executable_path=CHROMIUM, args=[f"--{switch}" for switch in SWITCHES])
-
-
-@pytest.fixture(autouse=True)
-def no_language_left_over():
-    """A request leaves its language active in the thread; the next test must not speak it."""
-    translation.deactivate()
 
 
 @pytest.fixture(scope="module")

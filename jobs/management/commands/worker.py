@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError
+from django.db import connections
 
 from accounts.commands import TaughtCommand
 from jobs.draining import drain
@@ -83,6 +84,8 @@ class Command(TaughtCommand):
             gpus = HeldGpus.take(tuple(options["gpu"]))
         except GpuError as error:
             raise CommandError(str(error))
+        if settings.PREPARED_STATEMENTS:
+            prepare_statements()
         worker = make_worker(classes, gpus=gpus)
         worker.sandbox_report = [dataclasses.asdict(found) for found in report]
         logger.info("worker %s serves %s", worker.name, ", ".join(classes))
@@ -103,6 +106,14 @@ class Command(TaughtCommand):
             raise CommandError(f"Still running: {', '.join(f'{worker.name} (pid {worker.pid})' for worker in left)}.")
         if not stopped:
             self.stdout.write("No worker runs on this machine.")
+
+
+def prepare_statements() -> None:
+    """Have the server bind and plan what is asked again and again once a connection, from the next connection on. A worker asks
+    by primary keys and by literals of its own, so that a plan made for any values is right for all."""
+    connections.settings["default"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
+    connections.close_all()
+    del connections["default"]
 
 
 def refuse_executor() -> None:

@@ -1,0 +1,62 @@
+"""Putting what a run left into the storage, the log beside what the end of the job needs otherwise."""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from pathlib import Path
+
+from django.core.files.storage import storages
+
+from jobs.execution.told import Told as _
+from jobs.workspace import StorageDown
+from submissions.storage import STORAGE_ERRORS
+
+logger = logging.getLogger(__name__)
+
+# What a run left is worth waiting for; the deadline allows for it.
+STORE_SECONDS = 300.0
+
+
+class Storing:
+    """For one worker. `is_pointless` says when trying again is: the job is given back, or no longer ours."""
+
+    def __init__(self, is_pointless: Callable[[], bool]) -> None:
+        self._is_pointless = is_pointless
+        self._thread = ThreadPoolExecutor(1, "storing")
+        self._begun: Future[str] | None = None
+
+    def store(self, name: str, source: Path) -> str:
+        """Store a file under the attempt's own name, which is returned; what an earlier try left there is replaced.
+        Raises StorageDown."""
+        storage = storages["artifacts"]
+        deadline, delay = time.monotonic() + STORE_SECONDS, 1.0
+        while True:
+            try:
+                return str(storage.replace(name, source))  # type: ignore[attr-defined]
+            except STORAGE_ERRORS as error:
+                logger.warning("storing %s: %s", name, error)
+                if self._is_pointless() or time.monotonic() + delay > deadline:
+                    reason = _("The run's files cannot be stored just now: %(error)s.", error=type(error).__name__)
+                    raise StorageDown(reason) from error
+            time.sleep(delay)
+            delay = min(delay * 2, 15.0)
+
+    def begin(self, name: str, source: Path) -> None:
+        """Store it on a thread; one file at a time, whose end `wait` must have told before the next is begun."""
+        self._begun = self._thread.submit(self.store, name, source)
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until what was begun is stored. Raises StorageDown; TimeoutError when `seconds` were not enough."""
+        if self._begun is not None:
+            self._begun.result(seconds)
+
+    def settle(self) -> None:
+        """Until nothing reads the file any more, whatever came of it."""
+        if self._begun is not None:
+            wait_for([self._begun])
+            self._begun = None
+
+    def close(self) -> None:
+        self._thread.shutdown()
