@@ -158,8 +158,15 @@ class Job(models.Model):
         db_default="",
         help_text=_("The request that made it: its log lines, the worker's and the MLflow run carry it."),
     )
+    # Empty as a rule, like `worker` and `cancel_requested_by`: their indexes (below) have only what is not.
     rerun_of = models.ForeignKey(
-        "self", verbose_name=_("rerun of"), on_delete=models.SET_NULL, null=True, blank=True, related_name="reruns"
+        "self",
+        verbose_name=_("rerun of"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="reruns",
+        db_index=False,
     )
     priority = models.PositiveSmallIntegerField(
         _("priority"), default=0, help_text=_("Smaller runs first; re-runs stand at 1.")
@@ -170,7 +177,13 @@ class Job(models.Model):
         _("attempt"), default=0, help_text=_("The fencing token: rises at each claim, never falls.")
     )
     worker = models.ForeignKey(
-        Worker, verbose_name=_("worker"), on_delete=models.SET_NULL, null=True, blank=True, related_name="jobs"
+        Worker,
+        verbose_name=_("worker"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        db_index=False,
     )
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
     heartbeat_at = models.DateTimeField(_("heartbeat at"), null=True, blank=True)
@@ -187,6 +200,7 @@ class Job(models.Model):
         null=True,
         blank=True,
         related_name="+",
+        db_index=False,
     )
 
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
@@ -298,6 +312,12 @@ class Job(models.Model):
             # The status page: how many wait of a class, and since when; which were not called for.
             models.Index("resource_class", "created_at", condition=Q(status="pending"), name="job_waiting"),
             models.Index("pushed_at", condition=Q(status="pending"), name="job_uncalled"),
+            # What a foreign key looks for when a job, a worker or a person is deleted.
+            models.Index("rerun_of", condition=Q(rerun_of__isnull=False), name="job_reruns"),
+            models.Index("worker", condition=Q(worker__isnull=False), name="job_by_worker"),
+            models.Index(
+                "cancel_requested_by", condition=Q(cancel_requested_by__isnull=False), name="job_by_canceller"
+            ),
             # The ends of an hour, counted by status.
             models.Index("finished_at", "status", condition=Q(finished_at__isnull=False), name="job_ends"),
             # Recent run times of a class, for the expected start.

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import redis.exceptions
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.db.models.functions import Now
 from redis import Redis
 from rq import Queue, SimpleWorker
@@ -37,6 +37,8 @@ from jobs.running import Runner, persist
 logger = logging.getLogger(__name__)
 
 REGISTER_SECONDS = 30.0
+# As in the lane (leaderboard_site/lane/database.py): the plans of the first jobs are those for an empty table.
+PLANS_KEPT_FOR = 100
 
 
 class WakeUpWorker(SimpleWorker):
@@ -55,6 +57,7 @@ class WakeUpWorker(SimpleWorker):
         # Claimed with the end of the one before, and about to be run.
         self._claimed: Job | None = None
         self._done, self._max_jobs = 0, math.inf
+        self._claims = 0
         self.row: Worker
         self.pulse: Pulse
         self.runner: Runner
@@ -160,6 +163,10 @@ class WakeUpWorker(SimpleWorker):
         return True
 
     def _claim(self) -> Job | None:
+        self._claims += 1
+        if self._claims % PLANS_KEPT_FOR == 0:
+            with connection.cursor() as cursor:
+                cursor.execute("DISCARD PLANS")
         return claiming.claim_next(
             worker_id=self.row.pk,
             worker_name=self.name,

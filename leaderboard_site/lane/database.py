@@ -12,6 +12,9 @@ from django.db.models import Model
 from psycopg import Cursor, sql
 
 _TOO_SLOW = "57014"
+# A plan is kept as it was made after a few uses, maybe for an empty table, until the table's statistics change. So long after
+# a start, or a burst, the table has a size: then plans are made anew.
+PLANS_KEPT_FOR = 100
 _thread = threading.local()
 
 
@@ -34,6 +37,9 @@ def cursor() -> Iterator[Cursor[Any]]:
             if getattr(_thread, "is_limited", False):
                 most = str(int(settings.LANE_STATEMENT_SECONDS * 1000))
                 found.execute("SELECT set_config('statement_timeout', %s, false)", [most])
+        _thread.uses = getattr(_thread, "uses", 0) + 1
+        if _thread.uses % PLANS_KEPT_FOR == 0:
+            found.execute("DISCARD PLANS", prepare=False)
         yield found
 
 

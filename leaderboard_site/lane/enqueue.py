@@ -46,7 +46,7 @@ JOIN accounts_user person ON person.id = token.user_id AND person.is_active
 ORDER BY person.id
 FOR UPDATE OF person SKIP LOCKED
 """
-# The same conditions as jobs/services.py; a test holds both to the same limits. Each count is one of an index.
+# The same conditions as jobs/services.py; a test holds both to the same limits. Each count is one of an index, up to the quota.
 _INSERT = """
 INSERT INTO jobs_job ({columns})
 SELECT {values}
@@ -64,11 +64,15 @@ CROSS JOIN LATERAL (
 WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = submission.leaderboard_id)
     AND (asked.idempotency_key IS NULL OR NOT EXISTS (
         SELECT FROM jobs_job WHERE user_id = asked.user_id AND idempotency_key = asked.idempotency_key))
-    AND (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND rerun_of_id IS NULL)
+    AND (SELECT count(*) FROM (
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND rerun_of_id IS NULL
+            ORDER BY priority, created_at, id LIMIT asked.at_once) waiting)
         + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND rerun_of_id IS NULL)
         < asked.at_once
-    AND (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND rerun_of_id IS NULL
-         AND created_at > statement_timestamp() - interval '1 hour' AND error_code <> ALL (%s::text[])) < asked.an_hour
+    AND (SELECT count(*) FROM (
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND rerun_of_id IS NULL
+            AND created_at > statement_timestamp() - interval '1 hour' AND error_code <> ALL (%s::text[])
+            ORDER BY created_at DESC, id DESC LIMIT asked.an_hour) recent) < asked.an_hour
 RETURNING id, created_at
 """
 _ASKED = {
