@@ -39,7 +39,7 @@ class DurableFileSystemStorage(FileSystemStorage):
         _sync_folder(path.parent)
         return name
 
-    def save_bytes(self, name: str, content: bytes) -> None:
+    def save_bytes(self, name: str, content: bytes | memoryview) -> None:
         """A small file under a new name of ours: written where it stays, and on disk when this returns."""
         path = Path(self.path(name))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

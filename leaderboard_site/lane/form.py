@@ -6,11 +6,14 @@ names, encodings, preambles) is left to Django's parser.
 
 import re
 from dataclasses import dataclass, field
-from io import BytesIO
-from typing import Any
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, BytesIO, RawIOBase
+from typing import Any, BinaryIO
+
+from leaderboard_site.lane.search import find
 
 MOST_PARTS = 100
 MOST_FIELD_BYTES = 64 * 1024
+COPIED_BYTES = 64 * 1024
 _TYPE = re.compile(r'multipart/form-data; ?boundary="?([A-Za-z0-9_-]{1,70})"?')
 _DISPOSITION = re.compile(rb'form-data; name="([a-z_]{1,32})"(?:; filename="([A-Za-z0-9_][A-Za-z0-9_.-]{0,99})")?')
 _MEDIA_TYPE = re.compile(rb"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}(; ?charset=(utf-8|UTF-8))?")
@@ -18,18 +21,41 @@ _MEDIA_TYPE = re.compile(rb"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}(; ?charset=(utf-
 
 @dataclass
 class Part:
-    """An uploaded file as the services look at it."""
+    """An uploaded file as the services look at it; its content is a part of the body, which is not copied."""
 
     name: str
-    content: bytes
+    content: memoryview
 
     @property
     def size(self) -> int:
         return len(self.content)
 
     @property
-    def file(self) -> BytesIO:
-        return BytesIO(self.content)
+    def file(self) -> BinaryIO:
+        return BytesIO(self.content) if self.size <= COPIED_BYTES else BufferedReader(_View(self.content), COPIED_BYTES)
+
+
+class _View(RawIOBase):
+    """Memory as a file, where BytesIO would copy all of it."""
+
+    def __init__(self, content: memoryview) -> None:
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._at = max(0, offset + {SEEK_SET: 0, SEEK_CUR: self._at, SEEK_END: len(self._content)}[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        came = self._content[self._at : self._at + len(buffer)]
+        buffer[: len(came)] = came
+        self._at += len(came)
+        return len(came)
 
 
 @dataclass
@@ -53,10 +79,10 @@ def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | N
     at, line = len(edge) + 2, b"\r\n" + edge
     for _ in range(MOST_PARTS):
         head_end = body.find(b"\r\n\r\n", at, at + 1000)
-        end = body.find(line, head_end + 4)
+        end = find(body, line, len(body), start=head_end + 4)
         if head_end < 0 or end < 0 or body.startswith(edge, head_end + 4):
             return None
-        if not _take(form, body[at:head_end], body[head_end + 4 : end], file_field):
+        if not _take(form, body[at:head_end], memoryview(body)[head_end + 4 : end], file_field):
             return None
         at = end + len(line)
         following = body[at : at + 4]
@@ -90,7 +116,7 @@ def _read_head(head: bytes, file_field: str) -> tuple[str, str | None] | None:
     return name, None if file is None else file.decode()
 
 
-def _take(form: SmallForm, head: bytes, content: bytes, file_field: str) -> bool:
+def _take(form: SmallForm, head: bytes, content: memoryview, file_field: str) -> bool:
     """Add the part; False when it is not plain."""
     read = _read_head(head, file_field)
     if read is None:
@@ -102,7 +128,7 @@ def _take(form: SmallForm, head: bytes, content: bytes, file_field: str) -> bool
     if name in form.fields or len(content) > MOST_FIELD_BYTES:
         return False
     try:
-        form.fields[name] = content.decode()
+        form.fields[name] = bytes(content).decode()
     except UnicodeDecodeError:
         return False
     return "\0" not in form.fields[name]

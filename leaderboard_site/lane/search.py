@@ -9,11 +9,15 @@ if _memmem is not None:
     _memmem.restype = ctypes.c_void_p
 
 
-def find(buffer: bytearray | mmap.mmap, wanted: bytes, end: int) -> int:
-    """Where the bytes first stand before `end`, -1 for nowhere: `buffer.find(wanted, 0, end)`. The buffer keeps its size."""
-    if _memmem is None or not 0 < end <= len(buffer):
-        return buffer.find(wanted, 0, end)
-    first = ctypes.c_char.from_buffer(buffer)
-    begin = ctypes.addressof(first)
-    found: int | None = _memmem(begin, end, wanted, len(wanted))
+def find(buffer: bytes | bytearray | mmap.mmap, wanted: bytes, end: int, *, start: int = 0) -> int:
+    """Where the bytes first stand from `start` on and before `end`, -1 for nowhere: `buffer.find(wanted, start, end)`. The
+    buffer keeps its size."""
+    if _memmem is None or not 0 <= start < end <= len(buffer):
+        return buffer.find(wanted, start, end)
+    if isinstance(buffer, bytes):
+        begin = ctypes.cast(ctypes.c_char_p(buffer), ctypes.c_void_p).value or 0
+    else:
+        first = ctypes.c_char.from_buffer(buffer)
+        begin = ctypes.addressof(first)
+    found: int | None = _memmem(begin + start, end - start, wanted, len(wanted))
     return -1 if found is None else found - begin

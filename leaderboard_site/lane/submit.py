@@ -79,7 +79,7 @@ _GIVEN = (
 class Packed:
     """One object to store, and what is in it."""
 
-    content: bytes | IncomingArchive
+    content: bytes | memoryview | IncomingArchive
     manifest: list[ManifestEntry]
     root: str
 
@@ -168,7 +168,7 @@ def _checked(sent: SmallForm) -> Form:
 
 
 def _packed(sent: SmallForm, form: Form) -> Packed | None:
-    content: bytes | IncomingArchive
+    content: bytes | memoryview | IncomingArchive
     if isinstance(sent.files[0], IncomingFile):
         content = sent.files[0].archive
         if content.kind != form.kind.value:  # `paths` gives it another name

@@ -41,5 +41,11 @@ def test_among_what_looks_like_it_the_same_is_found(find, seed):
         assert find(buffer, LINE, end) == buffer.find(LINE, 0, end)
 
 
+def test_bytes_are_searched_from_where_it_is_wanted(find):
+    content = LINE + NOISE + LINE
+    for start in (0, 1, 50_000, len(NOISE) + len(LINE), len(content) - len(LINE) + 1, len(content), len(content) + 9):
+        assert find(content, LINE, len(content), start=start) == content.find(LINE, start)
+
+
 def test_the_c_library_is_what_looks_on_linux():
     assert search._memmem is not None
