@@ -14,52 +14,29 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
+from jobs.counts import Dependency, EndingTally, HourlyEnds
 from jobs.wording import in_words
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
 
-
-class Status(models.TextChoices):
-    PENDING = "pending", _("pending")
-    RUNNING = "running", _("running")
-    COMPLETED = "completed", _("completed")
-    FAILED = "failed", _("failed")
-    CANCELLED = "cancelled", _("cancelled")
-
-
-FINAL = (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
-ACTIVE = (Status.PENDING, Status.RUNNING)
-
-
-class ErrorCode(models.TextChoices):
-    """Why a job did not complete. `PLATFORM_FAULTS` says whose fault it is; docs/errors.md what to do."""
-
-    BAD_ARCHIVE = "bad_archive", _("The stored files could not be unpacked.")
-    MISSING_METRICS = "missing_metrics", _("The run left no metrics.json in the output folder.")
-    BAD_METRICS = "bad_metrics", _("metrics.json is not what it must be.")
-    BAD_PREDICTIONS = "bad_predictions", _("The predictions are not what the leaderboard’s scorer needs.")
-    EXIT_NONZERO = "exit_nonzero", _("The program ended with an error.")
-    OUT_OF_MEMORY = "out_of_memory", _("The run used more memory than its class allows.")
-    TIMEOUT = "timeout", _("The run took longer than its class allows.")
-    LOG_LIMIT = "log_limit", _("The run wrote more log than its class allows.")
-    DISK_LIMIT = "disk_limit", _("The run wrote more files than its class allows.")
-    CANCELLED = "cancelled", _("Cancelled.")
-    WORKER_LOST = "worker_lost", _("The machine that ran it was lost, three times.")
-    STORAGE_UNAVAILABLE = "storage_unavailable", _("Stored files could not be reached.")
-    IMAGE_UNUSABLE = "image_unusable", _("The leaderboard’s container image could not be used.")
-    SCORING_UNAVAILABLE = "scoring_unavailable", _("The leaderboard’s scorer or its labels could not be reached.")
-    SCORER_FAILED = "scorer_failed", _("The leaderboard’s scorer broke.")
-    INTERNAL = "internal", _("The platform broke.")
-
-
-PLATFORM_FAULTS = (
-    ErrorCode.WORKER_LOST,
-    ErrorCode.STORAGE_UNAVAILABLE,
-    ErrorCode.IMAGE_UNUSABLE,
-    ErrorCode.SCORING_UNAVAILABLE,
-    ErrorCode.SCORER_FAILED,
-    ErrorCode.INTERNAL,
-)
+__all__ = [
+    "ACTIVE",
+    "FINAL",
+    "PLATFORM_FAULTS",
+    "Dependency",
+    "EndingTally",
+    "ErrorCode",
+    "HourlyEnds",
+    "Job",
+    "JobAttempt",
+    "JobLogChunk",
+    "JobProgress",
+    "JobQuerySet",
+    "Status",
+    "TrackingOutbox",
+    "Worker",
+]
 
 
 class Worker(models.Model):
@@ -464,57 +441,3 @@ class TrackingOutbox(models.Model):
 
     def __str__(self) -> str:
         return str(self.job_id)
-
-
-class EndingTally(models.Model):
-    """How the jobs of a class have ended so far, as jobs/tally.py counts them for metrics; retention takes nothing away."""
-
-    resource_class = models.CharField(max_length=32, primary_key=True)
-    # The last job that was counted.
-    until = models.DateTimeField(null=True)
-    last_id = models.UUIDField(null=True)
-    endings = models.JSONField(default=list)  # [{"status": ..., "error_code": ..., "jobs": 12}]
-    run = models.JSONField(default=dict)  # {"completed": {"sum": seconds, "counts": [one a bucket]}}
-    delay = models.JSONField(default=dict)  # {"sum": ..., "counts": [...]}
-
-    class Meta:
-        verbose_name = _("tally of ends")
-        verbose_name_plural = _("tallies of ends")
-
-    def __str__(self) -> str:
-        return self.resource_class
-
-
-class Dependency(models.Model):
-    """Whether a part that the site needs is up, and since when: written by the reconciler, read by the status page."""
-
-    name = models.CharField(max_length=32, primary_key=True)
-    is_up = models.BooleanField()
-    since = models.DateTimeField(help_text=_("When it last changed between up and down."))
-    checked_at = models.DateTimeField(db_default=Now())
-    detail = models.JSONField(default=dict, help_text=_("What the last check found."))
-    changes = models.JSONField(default=list, help_text=_("The latest changes, newest first."))
-
-    class Meta:
-        verbose_name = _("dependency")
-        verbose_name_plural = _("dependencies")
-        ordering = ["name"]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class HourlyEnds(models.Model):
-    """How many jobs ended in an hour, by status: counted by the reconciler, so that the chart never counts jobs."""
-
-    hour = models.DateTimeField()
-    status = models.CharField(max_length=16, choices=Status)
-    count = models.PositiveIntegerField()
-
-    class Meta:
-        verbose_name = _("ends of an hour")
-        verbose_name_plural = _("ends by the hour")
-        constraints = [models.UniqueConstraint(fields=["hour", "status"], name="hourly_ends_once")]
-
-    def __str__(self) -> str:
-        return f"{self.hour:%Y-%m-%d %H} {self.status}: {self.count}"
