@@ -158,8 +158,10 @@ def _drain(ours: OurSite, client: Client, submission: str, jobs: int) -> float:
     """Jobs a second, by the database's clock, from the first start to the last end. They are queued while the queue is paused:
     what asking for them costs is another row's."""
     ours.sql("INSERT INTO leaderboards_pause (reason) VALUES ('queueing')")
-    ids = [client.json("POST", "/api/jobs", {"submission_id": submission})["job_id"] for _ in range(jobs)]
-    ours.sql("DELETE FROM leaderboards_pause")
+    try:
+        ids = [client.json("POST", "/api/jobs", {"submission_id": submission})["job_id"] for _ in range(jobs)]
+    finally:
+        ours.sql("DELETE FROM leaderboards_pause")
     while ours.sql("SELECT 1 FROM jobs_job WHERE finished_at IS NULL LIMIT 1"):
         time.sleep(0.1)
     ((seconds, done),) = ours.sql(

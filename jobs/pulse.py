@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import InterfaceError, NotSupportedError, OperationalError, connection
 from django.db.models.functions import Now
 
 from accounts import log_context
@@ -22,7 +22,14 @@ from jobs.machine import machine_state
 from jobs.models import Worker
 
 logger = logging.getLogger(__name__)
-DATABASE_ERRORS = (OperationalError, InterfaceError)
+# The database is away, or a migration beside us has changed what a prepared statement answers; a new connection knows.
+DATABASE_ERRORS = (OperationalError, InterfaceError, NotSupportedError)
+
+
+def forget_connection() -> None:
+    """After one of these errors: whatever state the connection is in, the next statement gets another."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 @dataclass
@@ -88,10 +95,11 @@ class Pulse(threading.Thread):
                     self._beat()
             except DATABASE_ERRORS as error:
                 logger.warning("heartbeat failed, trying again: %s", str(error).strip())
-                close_old_connections()
+                forget_connection()
                 wait = min(1.0, wait)
             except Exception:  # the thread's outermost edge: a pulse that stopped would cost every later job its lease
                 logger.exception("heartbeat")
+                forget_connection()
             self._nudge.wait(wait)
             self._nudge.clear()
         connection.close()

@@ -1,6 +1,5 @@
 """One claimed job from its files to its end: unpack, run under a supervisor, read what it left, write the result."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DatabaseError, DataError, close_old_connections, transaction
+from django.db import DatabaseError, DataError, transaction
 
 from jobs import transitions
 from jobs.execution.client import Supervisor
@@ -19,11 +18,11 @@ from jobs.gpus import HeldGpus
 from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
-from jobs.pulse import DATABASE_ERRORS, Held, Pulse
+from jobs.pulse import DATABASE_ERRORS, Held, Pulse, forget_connection
 from jobs.sandbox import Images, ImageUnusable
 from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
 from jobs.staging import Staging, limits_of, usual_spec
-from jobs.storing import Storing
+from jobs.storing import LOCKED_SECONDS, Storing
 from jobs.tidying import Tidying
 from jobs.transitions import Cost, Evidence, Scored
 from jobs.verdict import Failure, Success, judge
@@ -34,8 +33,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SHIP_SECONDS = 0.5
-# So long the end's transaction, which holds rows, waits for a log that is being stored meanwhile.
-LOCKED_SECONDS = 0.05
 # Until a job is tried again whose files could not be reached, by how often that was so: over an hour in all, then it fails.
 STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 
@@ -281,6 +278,8 @@ class Runner:
 
     def _end(self, write: Callable[[], bool]) -> bool:
         """Write the end, and claim the next job in the same transaction: one commit, and at no moment two jobs in hand."""
+        if self._storing.is_slow:
+            self._storing.wait()
         try:
             try:
                 return self._end_and_claim(write)
@@ -349,7 +348,7 @@ def persist(write: Callable[[], T]) -> T:
             return write()
         except DATABASE_ERRORS as error:
             logger.warning("the database is away, trying again: %s", str(error).strip())
-            close_old_connections()
+            forget_connection()
             time.sleep(delay)
             delay = min(delay * 2, 5.0)
 
@@ -371,13 +370,15 @@ def _ship(shipper: LogShipper | ProgressShipper) -> None:
     try:
         shipper.ship()
     except DATABASE_ERRORS:
-        close_old_connections()  # the same part goes with the next call
+        forget_connection()  # the same part goes with the next call
 
 
 def _read_metrics_of(leaderboard: Leaderboard) -> None:
     """Ahead of the verdict, which reads them itself where the database is away just now."""
-    with contextlib.suppress(*DATABASE_ERRORS):
+    try:
         leaderboard.read_metrics()
+    except DATABASE_ERRORS:
+        forget_connection()
 
 
 def _dataset(name: str) -> str | None:

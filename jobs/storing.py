@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # What a run left is worth waiting for; the deadline allows for it.
 STORE_SECONDS = 300.0
+# So long the end's transaction, which holds rows, waits for a log that is being stored meanwhile.
+LOCKED_SECONDS = 0.05
 
 
 class Storing:
@@ -26,25 +28,29 @@ class Storing:
         self._is_pointless = is_pointless
         self._thread = ThreadPoolExecutor(1, "storing")
         self._begun: Future[str] | None = None
+        # Whether the last file took longer than rows may be kept locked for it: then the next will, too.
+        self.is_slow = False
 
     def store(self, name: str, source: Path) -> str:
         """Store a file under the attempt's own name, which is returned; what an earlier try left there is replaced.
         Raises StorageDown."""
         storage = storages["artifacts"]
-        deadline, delay = time.monotonic() + STORE_SECONDS, 1.0
+        began, delay = time.monotonic(), 1.0
         while True:
             try:
-                return str(storage.replace(name, source))  # type: ignore[attr-defined]
+                stored = str(storage.replace(name, source))  # type: ignore[attr-defined]
+                self.is_slow = time.monotonic() - began > LOCKED_SECONDS
+                return stored
             except STORAGE_ERRORS as error:
                 logger.warning("storing %s: %s", name, error)
-                if self._is_pointless() or time.monotonic() + delay > deadline:
+                if self._is_pointless() or time.monotonic() + delay > began + STORE_SECONDS:
                     reason = _("The run's files cannot be stored just now: %(error)s.", error=type(error).__name__)
                     raise StorageDown(reason) from error
             time.sleep(delay)
             delay = min(delay * 2, 15.0)
 
     def begin(self, name: str, source: Path) -> None:
-        """Store it on a thread; one file at a time, whose end `wait` must have told before the next is begun."""
+        """Store it on a thread; one file at a time, `settle` before the next."""
         self._begun = self._thread.submit(self.store, name, source)
 
     def wait(self, seconds: float | None = None) -> None:

@@ -24,8 +24,7 @@ urlpatterns = [
     path("compare/", compare.compare, name="compare"),
     path("compare/code/", compare.compare_code, name="compare_code"),
     path("mlflow/", work.runs, name="runs"),
-    path(
-        "mlflow/app", mlflow, {"path": ""}, name="mlflow"
-    ),  # beside its parts, which it asks for by relative addresses
+    # Beside its parts, which it asks for by relative addresses.
+    path("mlflow/app", mlflow, {"path": ""}, name="mlflow"),
     path("mlflow/<path:path>", mlflow, name="mlflow_part"),
 ]

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import redis.exceptions
 from django.conf import settings
-from django.db import close_old_connections, connection
+from django.db import connection
 from django.db.models.functions import Now
 from redis import Redis
 from rq import Queue, SimpleWorker
@@ -31,7 +31,7 @@ from jobs.draining import is_worker
 from jobs.gpus import HeldGpus
 from jobs.machine import machine_state
 from jobs.models import Job, Worker
-from jobs.pulse import DATABASE_ERRORS, Pulse
+from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection
 from jobs.running import Runner, persist
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,7 @@ class WakeUpWorker(SimpleWorker):
         try:
             Worker.objects.filter(pk=self.row.pk).update(gpus=[gpu.as_json() for gpu in self._gpus.gpus])
         except DATABASE_ERRORS:
-            close_old_connections()  # only shown
+            forget_connection()  # only shown
         return is_free
 
     def _run_next(self) -> bool:
@@ -148,7 +148,7 @@ class WakeUpWorker(SimpleWorker):
             job = self._claimed or self._claim()
         except DATABASE_ERRORS as error:
             logger.warning("the database is away: %s", str(error).strip())
-            close_old_connections()
+            forget_connection()
             return False
         if job is None:
             if not self._is_shown_idle:
@@ -185,7 +185,7 @@ class WakeUpWorker(SimpleWorker):
             Worker.objects.filter(pk=self.row.pk).update(state=state, heartbeat_at=Now())
             self._is_shown_idle = state == Worker.State.IDLE
         except DATABASE_ERRORS:
-            close_old_connections()  # only shown; the next change writes it again
+            forget_connection()  # only shown; the next change writes it again
 
     def _wait(self) -> None:
         """Sleep until a message comes, or POLL_SECONDS; whatever the message says, it is dropped unread."""

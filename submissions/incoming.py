@@ -95,12 +95,12 @@ class IncomingArchive:
         self.id = uuid4()
         self.size = 0
         self.is_kept = False
-        self.descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
-        self._path = Path(path)
         # None: there will be no more, because writing has failed.
         self._free: SimpleQueue[mmap.mmap | None] = SimpleQueue()
         for _ in range(BUFFERS):
             self._free.put(mmap.mmap(-1, BUFFER_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
+        self._path = Path(path)
         self._to_write: SimpleQueue[memoryview | None] = SimpleQueue()
         # What has come and is not in the file yet, in its order.
         self._unwritten: deque[memoryview] = deque()

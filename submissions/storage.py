@@ -31,8 +31,9 @@ class DurableFileSystemStorage(FileSystemStorage):
         """A copy of a file under a name of ours, in the place of what is there; on disk when this returns the name."""
         path = Path(self.path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb", buffering=0) as content, path.open("wb", buffering=0) as target:
+        with source.open("rb") as content, path.open("wb") as target:
             shutil.copyfileobj(content, target, CHUNK)
+            target.flush()
             if self.file_permissions_mode is not None:
                 os.fchmod(target.fileno(), self.file_permissions_mode)
             os.fsync(target.fileno())

@@ -81,7 +81,10 @@ class LogFile:
 
     def _report(self, lines: bytes) -> None:
         if lines and self._reports < 0:
-            self._reports = self._make("reports")
+            try:
+                self._reports = self._make("reports")
+            except OSError:
+                return  # as `_write`
         _write(lines, self._reports)
 
     def _write(self, data: bytes) -> None:

@@ -141,9 +141,8 @@ class Run:
         """Follow what was made to its end."""
         self._follow(self.commands.waiting())
         self._watch(self.pid, self.output_pipe, self.prepared)
-        emit(
-            {"event": "ending"}
-        )  # the worker can look up what it needs for the end, while the rest is killed and collected
+        # The worker can look up what it needs for the end, while the rest is killed and collected.
+        emit({"event": "ending"})
         result = self._conclude(self.pid, self.output_pipe, self.prepared)
         result.isolation, result.limits_applied = self.prepared.isolation, self.applied
         return result

@@ -239,3 +239,15 @@ def test_a_flood_is_read_in_bounded_parts(shipper):
     assert 0 < shipper._reports.curves["a"].count < 100_000
     shipper.collect(is_last=True)
     assert shipper._reports.curves["a"].count == 100_000
+
+
+def test_reports_that_cannot_be_written_do_not_end_the_run(tmp_path):
+    (tmp_path / "reports").mkdir()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        log = LogFile(folder, 1000)
+        log.add(b"::progress 0.5\nhello\n")
+        log.finish()
+    finally:
+        os.close(folder)
+    assert (tmp_path / "log").read_bytes() == b"::progress 0.5\nhello\n"

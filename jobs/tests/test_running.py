@@ -1,5 +1,6 @@
 """Storing what a run left, and trying again what could not be read, while the storage is away."""
 
+import resource
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -65,6 +66,19 @@ def test_store_waits_for_a_storage_that_comes_back(runner, away, clock, tmp_path
     assert Path(storages["artifacts"].path(name)).read_text() == "hello"
     assert runner._storing.store("results/x/1/log.txt", tmp_path / "log.txt") == name  # replaced, not beside it
     assert clock[0] <= seconds + 15
+
+
+def test_a_log_that_does_not_fit_is_not_called_stored(runner, tmp_path):
+    """The kernel takes what fits, and says so only of the next write."""
+    (tmp_path / "log.txt").write_bytes(b"x" * 10_000)
+    runner.is_stopping_now = True  # so that it is not tried again for minutes
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageDown):
+            runner._storing.store("results/full/1/log.txt", tmp_path / "log.txt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_store_gives_up_in_the_end_and_at_once_when_told_to_stop(runner, away, clock, tmp_path):
@@ -220,7 +234,7 @@ def test_no_end_stands_before_its_log_is_stored_and_no_row_is_locked_meanwhile(e
 def _look_and_let_go(job, waiting, word):
     """Once the end's first try has been given up: the statuses that are committed, both rows taken by us."""
     try:
-        time.sleep(4 * running.LOCKED_SECONDS)
+        time.sleep(4 * storing.LOCKED_SECONDS)
         with transaction.atomic():
             return list(
                 Job.objects.select_for_update(nowait=True)

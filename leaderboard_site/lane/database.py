@@ -12,8 +12,8 @@ from django.db.models import Model
 from psycopg import Cursor, sql
 
 _TOO_SLOW = "57014"
-# A plan is kept as it was made after a few uses, maybe for an empty table, until the table's statistics change. So long after
-# a start, or a burst, the table has a size: then plans are made anew.
+# A plan is kept as it was made at its first uses, maybe for an empty table, until the table's statistics change. After so many
+# uses of a thread's cursor all its plans are thrown away: by then the table has its size.
 PLANS_KEPT_FOR = 100
 _thread = threading.local()
 

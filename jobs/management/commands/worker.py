@@ -109,8 +109,8 @@ class Command(TaughtCommand):
 
 
 def prepare_statements() -> None:
-    """Have the server bind and plan what is asked again and again once a connection, from the next connection on. A worker asks
-    by primary keys and by literals of its own, so that a plan made for any values is right for all."""
+    """Have the server bind and plan what is asked again and again once a connection, from the next connection on. A worker's
+    guards stand beside a primary key, so that a plan for any values is good; `_claim` throws plans of small tables away."""
     connections.settings["default"]["OPTIONS"] |= {"server_side_binding": True, "prepare_threshold": 2}
     connections.close_all()
     del connections["default"]
