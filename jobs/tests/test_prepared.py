@@ -13,14 +13,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def prepared():
-    options = connections.settings["default"]["OPTIONS"]
+    usual, options = connections["default"], connections.settings["default"]["OPTIONS"]
     before = dict(options)
     prepare_statements()
     yield
     connection.close()
     options.clear()
     options.update(before)
-    del connections["default"]
+    connections["default"] = usual  # pytest keeps on it what the migrations made
 
 
 @pytest.fixture
