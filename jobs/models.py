@@ -135,7 +135,7 @@ class Job(models.Model):
         db_default="",
         help_text=_("The request that made it: its log lines, the worker's and the MLflow run carry it."),
     )
-    # Empty as a rule, like `worker` and `cancel_requested_by`: their indexes (below) have only what is not.
+    # Empty in a new job, like `worker` and `cancel_requested_by`: their indexes (below) have only what is not.
     rerun_of = models.ForeignKey(
         "self",
         verbose_name=_("rerun of"),

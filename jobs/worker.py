@@ -33,12 +33,11 @@ from jobs.machine import machine_state
 from jobs.models import Job, Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection
 from jobs.running import Runner, persist
+from leaderboard_site.lane.database import PLANS_KEPT_FOR
 
 logger = logging.getLogger(__name__)
 
 REGISTER_SECONDS = 30.0
-# As in the lane (leaderboard_site/lane/database.py): the plans of the first jobs are those for an empty table.
-PLANS_KEPT_FOR = 100
 
 
 class WakeUpWorker(SimpleWorker):

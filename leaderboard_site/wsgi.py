@@ -8,7 +8,7 @@ from django.urls import get_resolver
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
 _site = get_wsgi_application()
 # Every view and what it imports, now: the first visitor of each process would wait for it.
-assert get_resolver().url_patterns
+_routes = get_resolver().url_patterns
 
 from leaderboard_site.lane.application import LaneApplication  # noqa: E402 - needs the apps, which are ready only now
 

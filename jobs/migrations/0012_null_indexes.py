@@ -1,4 +1,4 @@
-"""Three foreign keys that are nearly always empty get indexes of what is not; the keys themselves stay as they are."""
+"""Three foreign keys that are empty in a new job get indexes of what is not; the keys themselves stay as they are."""
 
 import django.db.models.deletion
 from django.conf import settings

@@ -13,7 +13,7 @@ from psycopg import Cursor, sql
 
 _TOO_SLOW = "57014"
 # A plan is kept as it was made at its first uses, maybe for an empty table, until the table's statistics change. After so many
-# uses of a thread's cursor all its plans are thrown away: by then the table has its size.
+# uses of a thread's cursor, or claims of a worker, all its plans are thrown away: by then the table has its size.
 PLANS_KEPT_FOR = 100
 _thread = threading.local()
 
