@@ -33,7 +33,6 @@ from jobs.machine import machine_state
 from jobs.models import Job, Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection
 from jobs.running import Runner, persist
-from leaderboard_site.lane.database import PLANS_KEPT_FOR
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +162,7 @@ class WakeUpWorker(SimpleWorker):
 
     def _claim(self) -> Job | None:
         self._claims += 1
-        if self._claims % PLANS_KEPT_FOR == 0:
+        if self._claims % settings.PLANS_KEPT_FOR == 0:
             with connection.cursor() as cursor:
                 cursor.execute("DISCARD PLANS")
         return claiming.claim_next(

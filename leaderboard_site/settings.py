@@ -98,6 +98,9 @@ DATABASES["default"].update(
 )
 # Whether a worker's statements are planned once a connection; not behind a pooler that hands connections around.
 PREPARED_STATEMENTS = env.bool("PREPARED_STATEMENTS", True)
+# A plan is kept as it was made at its first uses, maybe for an empty table, until the table's statistics change. After so many
+# uses of a lane's cursor, or claims of a worker, all its plans are thrown away: by then the table has its size.
+PLANS_KEPT_FOR = 100
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = secret("REDIS_URL", "") or _LOCATIONS.redis_url()

@@ -12,9 +12,6 @@ from django.db.models import Model
 from psycopg import Cursor, sql
 
 _TOO_SLOW = "57014"
-# A plan is kept as it was made at its first uses, maybe for an empty table, until the table's statistics change. After so many
-# uses of a thread's cursor, or claims of a worker, all its plans are thrown away: by then the table has its size.
-PLANS_KEPT_FOR = 100
 _thread = threading.local()
 
 
@@ -38,7 +35,7 @@ def cursor() -> Iterator[Cursor[Any]]:
                 most = str(int(settings.LANE_STATEMENT_SECONDS * 1000))
                 found.execute("SELECT set_config('statement_timeout', %s, false)", [most])
         _thread.uses = getattr(_thread, "uses", 0) + 1
-        if _thread.uses % PLANS_KEPT_FOR == 0:
+        if _thread.uses % settings.PLANS_KEPT_FOR == 0:
             found.execute("DISCARD PLANS", prepare=False)
         yield found
 

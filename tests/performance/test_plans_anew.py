@@ -1,22 +1,22 @@
 """The lane's plans on a site that has just begun to fill: nobody has counted its tables yet."""
 
 import json
+from typing import Any
 
 import pytest
 from django.db import connection
 
 from accounts.tests.factories import UserFactory
 from jobs.models import Job
-from leaderboard_site.lane import database
 from submissions.tests.factories import SubmissionFactory
 from tests.performance.test_lane_plans import ask
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("kept_for", [10, 10**6])
-def test_a_plan_that_was_made_for_an_empty_table_does_not_stay(monkeypatch: pytest.MonkeyPatch, kept_for: int) -> None:
+def test_a_plan_that_was_made_for_an_empty_table_does_not_stay(settings: Any, kept_for: int) -> None:
     """By the rows of jobs that are read for five calls, beside two thousand of somebody else's."""
-    monkeypatch.setattr(database, "PLANS_KEPT_FOR", kept_for)
+    settings.PLANS_KEPT_FOR = kept_for
     submission = SubmissionFactory(user=UserFactory(submissions_per_hour=10**6, concurrent_jobs=10**6))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM jobs_job")
