@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, QueryDict
 
 from accounts.models import User
+from accounts.permissions import sees_all_jobs
 from jobs.models import Job
 
 BODY_BYTES = 256 * 1024
@@ -61,14 +61,9 @@ def allowed_request(user: User, request: HttpRequest, path: str) -> tuple[QueryD
         body = _json_body(request)
     elif not (_APPLICATION.fullmatch(path) or _READS.fullmatch(path)):
         raise PermissionDenied
-    if not _APPLICATION.fullmatch(path) and not reads_all(user):
+    if not _APPLICATION.fullmatch(path) and not sees_all_jobs(user):
         _check_own(user, path, request.GET, body)
     return request.GET, None if body is None else json.dumps(body).encode()
-
-
-def reads_all(user: AbstractUser | AnonymousUser) -> bool:
-    """Whether MLflow's lists and searches, which hold everybody's runs, are open to this person."""
-    return user.is_staff and user.has_perm("jobs.view_job")
 
 
 def _same_origin(request: HttpRequest) -> bool:

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from accounts.permissions import sees_all_jobs
 from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
 from jobs.wording import in_words
@@ -87,7 +88,7 @@ class Worker(models.Model):
 class JobQuerySet(models.QuerySet["Job"]):
     def visible_to(self, user: AbstractUser | AnonymousUser) -> "JobQuerySet":
         """A person's own; operators who were given that see all."""
-        if user.is_staff and user.has_perm("jobs.view_job"):
+        if sees_all_jobs(user):
             return self.all()
         return self.filter(user=user) if user.is_authenticated else self.none()
 

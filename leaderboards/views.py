@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from django.views.decorators.http import require_safe
 
+from accounts.permissions import sees_all_jobs
 from accounts.refusals import InvalidInput
 from leaderboards.badge import badge_svg, badge_text
 from leaderboards.changes import changes, records, steps_of
@@ -53,7 +54,7 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
     context: dict[str, Any] = {
         "board": board,
         "paused": getattr(board, "pause", None),
-        "sees_all": request.user.is_staff and request.user.has_perm("jobs.view_job"),
+        "sees_all": sees_all_jobs(request.user),
         "is_open": Leaderboard.objects.open().filter(pk=board.pk).exists(),
         "badge": settings.SITE_URL.rstrip("/") + reverse("leaderboard_badge", args=[board.slug]),
         "address": settings.SITE_URL.rstrip("/") + board.get_absolute_url(),

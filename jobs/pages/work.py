@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
-from jobs.mlflow_access import reads_all
+from accounts.permissions import sees_all_jobs
 from jobs.models import Job, Status
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
@@ -133,7 +133,7 @@ def runs(request: HttpRequest) -> HttpResponse:
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
     shown, older = filters.page(mine)
     is_ours = f"{settings.SITE_URL.rstrip('/')}/mlflow" == settings.MLFLOW_PUBLIC_URL
-    sees_all = reads_all(request.user)
+    sees_all = sees_all_jobs(request.user)
     whole = settings.MLFLOW_PUBLIC_URL
     if is_ours:
         whole = reverse("mlflow") if sees_all else ""
