@@ -7,9 +7,11 @@ from typing import Any
 from django.db import models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import ApiToken, OperatorAction, User, default_lifetime, new_secret, token_digest
+from accounts.refusals import Forbidden
 
 
 def create_token(user: User, *, name: str, lifetime: timedelta | None = None) -> tuple[ApiToken, str]:
@@ -68,6 +70,17 @@ def set_quota(user: User, *, submissions_per_hour: int | None, concurrent_jobs: 
     """Give the user a quota of their own; None is the site's."""
     User.objects.filter(pk=user.pk).update(submissions_per_hour=submissions_per_hour, concurrent_jobs=concurrent_jobs)
     user.submissions_per_hour, user.concurrent_jobs = submissions_per_hour, concurrent_jobs
+
+
+def lock_person(user: User) -> None:
+    """Lock the user's row until the transaction ends, so that what their quotas count comes one at a time.
+
+    An upload may have taken an hour: who was banned since it began is refused (Forbidden), and `user` gets the quotas of now.
+    """
+    rows = User.objects.select_for_update().values_list("is_active", "submissions_per_hour", "concurrent_jobs")
+    is_active, user.submissions_per_hour, user.concurrent_jobs = rows.get(pk=user.pk)
+    if not is_active:
+        raise Forbidden("forbidden", _("You may not do this."))
 
 
 def shut_out(user: User) -> None:

@@ -35,7 +35,7 @@ class JobsView(APIView):
     @extend_schema(
         parameters=[_KEY],
         request=JobRequest,
-        responses={202: JobReceipt, **refusals(400, 401, 404, 409, 413, 415, 429, 503)},
+        responses={202: JobReceipt, **refusals(400, 401, 403, 404, 409, 413, 415, 429, 503)},
         operation_id="create_job",
     )
     def post(self, request: Request) -> Response:

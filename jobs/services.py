@@ -15,7 +15,7 @@ from accounts import log_context
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
-from accounts.services import record_action
+from accounts.services import lock_person, record_action
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.services import refuse_closed
@@ -39,13 +39,14 @@ def enqueue_job(
     The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
     row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
 
-    Raises NotFound, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded.
+    Raises NotFound, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded, and Forbidden for
+    who was banned in this moment.
     """
     config = config or {}
     check_request(config, resource_class, idempotency_key)
     digest = request_digest(submission_id, config, resource_class) if idempotency_key else ""
     with transaction.atomic():
-        User.objects.select_for_update().only("pk").get(pk=user.pk)
+        lock_person(user)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
             if earlier.request_digest != digest:
                 raise Conflict("idempotency_conflict", _("Idempotency-Key was used before for another request."))

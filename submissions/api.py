@@ -45,7 +45,7 @@ class SubmissionsView(APIView):
 
     @extend_schema(
         request={"multipart/form-data": SubmissionUpload},
-        responses={201: SubmissionReceipt, **refusals(400, 401, 404, 409, 411, 413, 415, 429, 503)},
+        responses={201: SubmissionReceipt, **refusals(400, 401, 403, 404, 409, 411, 413, 415, 429, 503)},
         operation_id="create_submission",
     )
     def post(self, request: Request) -> Response:

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
+from accounts.services import lock_person
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
 from leaderboards.services import refuse_closed
 from submissions.archive import (
@@ -60,7 +61,7 @@ def create_submission(
 
     The record is committed only when the object is stored and its size and SHA-256 are known. A refusal stores nothing.
 
-    Raises InvalidInput, NotFound (leaderboard), Conflict (closed), TooLarge, QuotaExceeded.
+    Raises InvalidInput, NotFound (leaderboard), Conflict (closed), TooLarge, QuotaExceeded, Forbidden (banned meanwhile).
     """
     refuse_over_quota(user)  # before any work; decided again under the lock below
     board = _open_leaderboard(user, leaderboard)
@@ -114,7 +115,7 @@ def _store(submission: Submission, content: StoredContent) -> None:
         ) from error
     try:
         with transaction.atomic():
-            User.objects.select_for_update().only("pk").get(pk=submission.user_id)
+            lock_person(submission.user)
             refuse_over_quota(submission.user)
             submission.save(force_insert=True)
     except (OperationalError, InterfaceError):

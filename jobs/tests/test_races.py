@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from accounts.refusals import QuotaExceeded
+from accounts.refusals import Forbidden, QuotaExceeded
 from accounts.tests.factories import UserFactory
-from jobs import claiming, reconciler, services, transitions
+from jobs import claiming, reconciler, services, steering, transitions
 from jobs.models import FINAL, ErrorCode, Job, JobAttempt, Status, TrackingOutbox
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
@@ -31,7 +31,7 @@ def at_once(*calls):
             connection.ensure_connection()
             barrier.wait(30)
             return call()
-        except QuotaExceeded as refusal:
+        except (Forbidden, QuotaExceeded) as refusal:
             return refusal
         finally:
             connection.close()
@@ -50,6 +50,19 @@ def complete(job, score=0.5):
     return transitions.complete(
         job, attempt=1, params={}, metrics={"image_auc": score}, score=score, artifacts=[], evidence=Evidence()
     )
+
+
+def waiting_for_rows():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+        return cursor.fetchone()[0]
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def later(seconds, call):
@@ -202,6 +215,18 @@ def test_forty_posts_at_the_edge_of_the_quota(quota, accepted, settings):
     refused = [answer for answer in answers if isinstance(answer, QuotaExceeded)]
     assert len(refused) == 40 - accepted
     assert all(isinstance(answer.retry_after, int) and answer.retry_after > 0 for answer in refused)
+
+
+def test_who_asks_while_they_are_banned_gets_no_job():
+    """They were let in before, and wait for their own row, which the ban holds."""
+    submission = SubmissionFactory()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            steering.ban(submission.user, by=UserFactory(), reason="Mining coins.")
+            asked = pool.submit(at_once, *[post(submission)] * 4)
+            wait_until(lambda: waiting_for_rows() == 4)
+        assert [type(answer) for answer in asked.result(30)] == [Forbidden] * 4
+    assert not Job.objects.exists()
 
 
 def test_twenty_posts_with_one_key_are_one_job():

@@ -67,7 +67,7 @@ WHERE token.digest = %s AND token.revoked_at IS NULL
 _LOCK = "SELECT FROM accounts_user WHERE id = %s FOR UPDATE"
 _INSERT = f"""
 INSERT INTO submissions_submission ({{columns}}) SELECT {{values}} FROM accounts_user person
-WHERE person.id = %s AND ({_RECENT}) < coalesce(person.submissions_per_hour, %s) RETURNING created_at
+WHERE person.id = %s AND person.is_active AND ({_RECENT}) < coalesce(person.submissions_per_hour, %s) RETURNING created_at
 """  # noqa: S608 - of our own words
 _GIVEN = (
     "id", "user_id", "leaderboard_id", "entrypoint", "config_file", "metadata", "kind", "object_name", "size_bytes",

@@ -9,10 +9,12 @@ import pytest
 from django.core.files.storage import storages
 from django.utils import timezone
 
+from accounts.services import set_quota, shut_out
 from leaderboard_site.lane.form import boundary_of, read_form
 from leaderboards.services import pause
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
+from submissions.storage import DurableFileSystemStorage
 from submissions.tests.factories import SubmissionFactory
 from tests.api.conftest import CONFIG, MAIN, left_files
 from tests.api.test_lane import told
@@ -107,9 +109,37 @@ def test_the_quota_of_an_hour_holds(api, user, settings):
     assert (api.client.answered, left_files()) == (1, files)
 
 
-def test_a_disk_that_is_away_stores_nothing(api, site, settings, monkeypatch):
-    from submissions.storage import DurableFileSystemStorage
+@pytest.mark.parametrize(("way", "refused"), [("api", 401), ("site", 403)])
+def test_who_is_banned_while_it_is_stored_leaves_nothing(request, user, monkeypatch, way, refused):
+    """By whichever way: an upload may take an hour, and who sends it was asked for before."""
+    save_bytes, save = DurableFileSystemStorage.save_bytes, DurableFileSystemStorage._save
 
+    def banned_before(store):
+        def banned(*given):
+            shut_out(user)
+            return store(*given)
+
+        return banned
+
+    monkeypatch.setattr(DurableFileSystemStorage, "save_bytes", banned_before(save_bytes))
+    monkeypatch.setattr(DurableFileSystemStorage, "_save", banned_before(save))
+    before = left_files()
+    assert request.getfixturevalue(way).submit().status_code == refused
+    assert (Submission.objects.count(), left_files()) == (0, before)
+
+
+def test_a_quota_that_was_lowered_while_it_was_stored_holds(site, user, monkeypatch):
+    save = DurableFileSystemStorage._save
+
+    def lowered(*given):
+        set_quota(user, submissions_per_hour=0, concurrent_jobs=None)
+        return save(*given)
+
+    monkeypatch.setattr(DurableFileSystemStorage, "_save", lowered)
+    assert (site.submit().status_code, Submission.objects.count()) == (429, 0)
+
+
+def test_a_disk_that_is_away_stores_nothing(api, site, settings, monkeypatch):
     def away(*_):
         raise OSError("away")
 
@@ -163,8 +193,10 @@ def test_a_form_that_is_not_plain_is_not_read(case):
 
 def test_boundaries_are_plain_too():
     assert boundary_of("multipart/form-data; boundary=a-B_9") == b"a-B_9"
-    for other in ("multipart/form-data", "multipart/mixed; boundary=a", "multipart/form-data; boundary=a;b=c", "x"):
-        assert boundary_of(other) is None
+    assert boundary_of('multipart/form-data; boundary="a-B_9"') == b"a-B_9"
+    for other in ("", "; boundary=a;b=c", '; boundary="a', '; boundary=a"'):
+        assert boundary_of(f"multipart/form-data{other}") is None
+    assert boundary_of("multipart/mixed; boundary=a") is boundary_of("x") is None
 
 
 def test_other_storages_are_the_sites(api, settings, monkeypatch):
