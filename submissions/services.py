@@ -38,8 +38,10 @@ from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
 METADATA_MAX_BYTES = 16 * 1024
-# The codes of failures that give a submission back; jobs.models has them all.
-PLATFORM_FAULTS = ("worker_lost", "storage_unavailable", "internal")
+# The failures that give a submission back. They are jobs.codes.PLATFORM_FAULTS, which nothing here may import; a test compares.
+PLATFORM_FAULTS = (
+    "worker_lost", "storage_unavailable", "image_unusable", "scoring_unavailable", "scorer_failed", "internal",
+)  # fmt: skip
 DEFAULT_CONFIG_FILE = "config.yaml"
 BARE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 

@@ -14,7 +14,7 @@ from leaderboard_site.lane.search import find
 MOST_PARTS = 100
 MOST_FIELD_BYTES = 64 * 1024
 COPIED_BYTES = 64 * 1024
-_TYPE = re.compile(r'multipart/form-data; ?boundary="?([A-Za-z0-9_-]{1,70})"?')
+_TYPE = re.compile(r'multipart/form-data; ?boundary=("?)([A-Za-z0-9_-]{1,70})\1')
 _DISPOSITION = re.compile(rb'form-data; name="([a-z_]{1,32})"(?:; filename="([A-Za-z0-9_][A-Za-z0-9_.-]{0,99})")?')
 _MEDIA_TYPE = re.compile(rb"[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,60}(; ?charset=(utf-8|UTF-8))?")
 
@@ -67,7 +67,7 @@ class SmallForm:
 
 def boundary_of(content_type: str) -> bytes | None:
     matched = _TYPE.fullmatch(content_type)
-    return matched[1].encode() if matched else None
+    return matched[2].encode() if matched else None
 
 
 def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | None:

@@ -17,7 +17,7 @@ from rq.serializers import JSONSerializer
 
 from accounts.tests.factories import UserFactory
 from jobs import queue
-from jobs.models import Job, JobProgress, Status
+from jobs.models import PLATFORM_FAULTS, Job, JobProgress, Status
 from jobs.services import rerun_job
 from jobs.tests.factories import JobAttemptFactory, JobFactory, LogChunkFactory, WorkerFactory
 from leaderboards.tests.factories import LeaderboardFactory
@@ -154,7 +154,7 @@ def test_the_eleventh_job_within_an_hour_is_429(api, user, submission):
 
 @pytest.mark.parametrize(
     ("error_code", "status"),
-    [("worker_lost", 202), ("storage_unavailable", 202), ("internal", 202), ("timeout", 429), ("exit_nonzero", 429)],
+    [*((code, 202) for code in PLATFORM_FAULTS), ("timeout", 429), ("exit_nonzero", 429)],
 )
 def test_a_job_that_the_platform_failed_gives_its_quota_back(api, user, submission, error_code, status):
     for _ in range(9):

@@ -16,6 +16,7 @@ from django.test.client import ClientHandler
 from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
+from jobs.models import PLATFORM_FAULTS
 from jobs.tests.factories import JobFactory
 from leaderboards.models import DEFAULT_SLUG
 from leaderboards.tests.factories import LeaderboardFactory
@@ -355,7 +356,10 @@ def test_a_persons_own_quota_stands_above_the_sites(api, user):
     assert (refusal(answer), answer.headers["Retry-After"]) == ((429, "hourly_limit"), "3600")
 
 
-@pytest.mark.parametrize(("error_code", "status"), [("worker_lost", 201), ("internal", 201), ("exit_nonzero", 429)])
+@pytest.mark.parametrize(
+    ("error_code", "status"),
+    [*((code, 201) for code in PLATFORM_FAULTS), ("exit_nonzero", 429), ("bad_predictions", 429)],
+)
 def test_a_submission_that_the_platform_failed_costs_nothing(api, user, error_code, status):
     for _ in range(10):
         made = earlier(user, 1)
