@@ -42,7 +42,7 @@ def call(live_server, person, tmp_path):
     (tmp_path / "config.yaml").write_text("seed: 1\n")
 
     def run(*arguments, url=live_server.url, token=token):
-        out, err = io.StringIO(), io.StringIO()
+        out, err = run.out, run.err = io.StringIO(), io.StringIO()
         parser = submit.argparse.ArgumentParser()
         submit.add_arguments(parser)
         given = ["--url", url, "--token", token, *map(str, arguments)]
@@ -55,11 +55,14 @@ def call(live_server, person, tmp_path):
 
 
 class AWorker(threading.Thread):
-    """Claims the next job, says something in its log and ends it; as a worker does, without a sandbox."""
+    """Claims the next job, says something in its log and ends it; as a worker does, without a sandbox.
 
-    def __init__(self, *, score=None, losses=0):
+    It stores no log, so what it said is gone at its end: it waits until the command has shown it.
+    """
+
+    def __init__(self, call, *, score=None, losses=0):
         super().__init__(daemon=True)
-        self.score, self.losses = score, losses
+        self.call, self.score, self.losses = call, score, losses
 
     def run(self):
         try:
@@ -69,7 +72,7 @@ class AWorker(threading.Thread):
                 JobLogChunk.objects.create(
                     job=job, attempt=job.attempt, offset=0, content=f"\x1b[31mtry {job.attempt}\x1b[0m\n".encode()
                 )
-                time.sleep(0.7)
+                self._wait_until_shown(f"try {job.attempt}")
                 if number < self.losses:
                     transitions.give_back(job, attempt=job.attempt, code=ErrorCode.INTERNAL, reason="drain")
             if self.score is None:
@@ -91,9 +94,14 @@ class AWorker(threading.Thread):
                 return job
             time.sleep(0.05)
 
+    def _wait_until_shown(self, words):
+        deadline = time.monotonic() + 60
+        while words not in self.call.out.getvalue() + self.call.err.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
 
 def test_it_uploads_follows_and_tells_result_and_rank(call):
-    worker = AWorker(score=0.75)
+    worker = AWorker(call, score=0.75)
     worker.start()
     code, out, err = call(*call.files, "--name", "first try", "--config", '{"seed": 2}')
     worker.join(10)
@@ -108,7 +116,7 @@ def test_it_uploads_follows_and_tells_result_and_rank(call):
 
 
 def test_json_is_one_object_on_standard_output(call):
-    worker = AWorker(score=0.5)
+    worker = AWorker(call, score=0.5)
     worker.start()
     code, out, _ = call(*call.files, "--json", "--class", "medium")
     worker.join(10)
@@ -123,7 +131,7 @@ def test_json_is_one_object_on_standard_output(call):
 
 
 def test_a_run_that_fails_is_exit_code_1_and_says_why(call):
-    worker = AWorker()
+    worker = AWorker(call)
     worker.start()
     code, out, _ = call(*call.files)
     worker.join(10)
@@ -132,7 +140,7 @@ def test_a_run_that_fails_is_exit_code_1_and_says_why(call):
 
 
 def test_a_second_attempt_is_shown_from_its_beginning(call):
-    worker = AWorker(score=0.5, losses=1)
+    worker = AWorker(call, score=0.5, losses=1)
     worker.start()
     code, out, err = call(*call.files)
     worker.join(10)
@@ -142,7 +150,7 @@ def test_a_second_attempt_is_shown_from_its_beginning(call):
 
 def test_a_worse_job_tells_the_standing_by_the_better_one(call):
     for score in (0.9, 0.1):
-        worker = AWorker(score=score)
+        worker = AWorker(call, score=score)
         worker.start()
         code, out, _ = call(*call.files)
         worker.join(10)
