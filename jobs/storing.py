@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
+from typing import Protocol, cast
 
 from django.core.files.storage import storages
 
@@ -21,6 +22,13 @@ STORE_SECONDS = 300.0
 LOCKED_SECONDS = 0.05
 
 
+class ReplacingStorage(Protocol):
+    """What both storages of ours can beyond Django's (submissions/storage.py, submissions/object_storage.py)."""
+
+    def replace(self, name: str, source: Path) -> str:
+        """Store the file under exactly this name, which is returned, in the place of what is there."""
+
+
 class Storing:
     """For one worker. `is_pointless` says when trying again is: the job is given back, or no longer ours."""
 
@@ -34,11 +42,11 @@ class Storing:
     def store(self, name: str, source: Path) -> str:
         """Store a file under the attempt's own name, which is returned; what an earlier try left there is replaced.
         Raises StorageDown."""
-        storage = storages["artifacts"]
+        storage = cast(ReplacingStorage, storages["artifacts"])
         began, delay = time.monotonic(), 1.0
         while True:
             try:
-                stored = str(storage.replace(name, source))  # type: ignore[attr-defined]
+                stored = storage.replace(name, source)
                 self.is_slow = time.monotonic() - began > LOCKED_SECONDS
                 return stored
             except STORAGE_ERRORS as error:
