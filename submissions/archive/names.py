@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import NoReturn
 
 from django.utils.translation import gettext_lazy
 
@@ -16,58 +17,71 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
     """The path as we keep it: relative, posix, NFC, without `.` and empty parts. Raises ArchiveRefused."""
-
-    def refuse_name(sentence: object, **parameters: object) -> None:
-        refuse(sentence, "bad_file_name", name=printable(path), **parameters)
-
     # Before anything that costs more than its length.
     if len(path) > limits.path_characters:
-        refuse_name(
+        _refuse_name(
+            path,
             gettext_lazy("The name %(name)s has %(count)d characters; a path may have at most %(most)d bytes."),
             count=len(path),
             most=limits.path_bytes,
         )
+    _check_spelling(path)
+    parts = [part for part in unicodedata.normalize("NFC", path).split("/") if part not in ("", ".")]
+    if not parts or path.endswith("/."):
+        _refuse_name(path, gettext_lazy("The name %(name)s ends without a file name."))
+    if ".." in parts:
+        _refuse_name(path, gettext_lazy('The name %(name)s contains "..", which leads out of its folder.'))
+    normalised = "/".join(parts)
+    if _DRIVE.match(normalised):
+        _refuse_name(path, gettext_lazy("The name %(name)s begins with a drive letter."))
+    _check_size(path, parts, limits)
+    return normalised
+
+
+def _check_spelling(path: str) -> None:
     for character in path:
         if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
-            refuse_name(
+            _refuse_name(
+                path,
                 gettext_lazy("The name %(name)s contains the character %(character)s, which is not printable."),
                 character=f"U+{ord(character):04X}",
             )
     if "\\" in path:
-        refuse_name(gettext_lazy("The name %(name)s contains a backslash; folders are separated by /."))
+        _refuse_name(path, gettext_lazy("The name %(name)s contains a backslash; folders are separated by /."))
     if path.startswith("/"):
-        refuse_name(gettext_lazy("The name %(name)s is absolute; paths must be relative."))
+        _refuse_name(path, gettext_lazy("The name %(name)s is absolute; paths must be relative."))
     if path.endswith("/") or not path:
-        refuse_name(gettext_lazy("The name %(name)s ends without a file name."))
+        _refuse_name(path, gettext_lazy("The name %(name)s ends without a file name."))
 
-    parts = [part for part in unicodedata.normalize("NFC", path).split("/") if part not in ("", ".")]
-    normalised = "/".join(parts)
-    if not parts or path.endswith("/."):
-        refuse_name(gettext_lazy("The name %(name)s ends without a file name."))
-    if ".." in parts:
-        refuse_name(gettext_lazy('The name %(name)s contains "..", which leads out of its folder.'))
-    if _DRIVE.match(normalised):
-        refuse_name(gettext_lazy("The name %(name)s begins with a drive letter."))
+
+def _check_size(path: str, parts: list[str], limits: ArchiveLimits) -> None:
     if len(parts) > limits.depth:
-        refuse_name(
+        _refuse_name(
+            path,
             gettext_lazy("The name %(name)s is %(count)d levels deep; at most %(most)d are allowed."),
             count=len(parts),
             most=limits.depth,
         )
     for part in parts:
         if len(part.encode()) > limits.component_bytes:
-            refuse_name(
+            _refuse_name(
+                path,
                 gettext_lazy("The name %(name)s has a part of %(count)d bytes; at most %(most)d are allowed."),
                 count=len(part.encode()),
                 most=limits.component_bytes,
             )
-    if len(normalised.encode()) > limits.path_bytes:
-        refuse_name(
+    count = len("/".join(parts).encode())
+    if count > limits.path_bytes:
+        _refuse_name(
+            path,
             gettext_lazy("The name %(name)s has %(count)d bytes; at most %(most)d are allowed."),
-            count=len(normalised.encode()),
+            count=count,
             most=limits.path_bytes,
         )
-    return normalised
+
+
+def _refuse_name(path: str, sentence: object, **parameters: object) -> NoReturn:
+    refuse(sentence, "bad_file_name", name=printable(path), **parameters)
 
 
 def decode_name(raw: bytes) -> str:

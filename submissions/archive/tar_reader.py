@@ -75,21 +75,25 @@ def read_tar(stream: Stream, budget: Budget) -> Iterator[Member]:
             name = decode_name(pax[b"path"])
         _check_pax(name, pax, size)
         pax, long_name = {}, None
-
-        is_directory = kind == b"5" or (kind == b"\0" and name.endswith("/"))
-        if kind not in (b"0", b"\0", b"5"):
-            _refuse_kind(name, kind)
-        mode = _number(header[100:108], "mode")
-        _check_mode(name, mode, is_directory=is_directory)
-        if is_directory and size:
-            refuse(
-                gettext_lazy("%(name)s is a directory with %(size)s bytes of content."), name=printable(name), size=size
-            )
+        is_directory, is_executable = _kind_and_mode(name, header, size)
         budget.check_claim(name, size)
         chunks = _content(stream, name, size)
-        yield Member(name, is_directory, bool(mode & 0o100), chunks)
+        yield Member(name, is_directory, is_executable, chunks)
         for _ in chunks:
             pass
+
+
+def _kind_and_mode(name: str, header: bytes, size: int) -> tuple[bool, bool]:
+    """Whether it is a directory, and whether it is executable."""
+    kind = header[156:157]
+    if kind not in (b"0", b"\0", b"5"):
+        _refuse_kind(name, kind)
+    is_directory = kind == b"5" or (kind == b"\0" and name.endswith("/"))
+    mode = _number(header[100:108], "mode")
+    _check_mode(name, mode, is_directory=is_directory)
+    if is_directory and size:
+        refuse(gettext_lazy("%(name)s is a directory with %(size)s bytes of content."), name=printable(name), size=size)
+    return is_directory, bool(mode & 0o100)
 
 
 def _refuse_kind(name: str, kind: bytes) -> NoReturn:
