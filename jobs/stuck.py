@@ -20,7 +20,7 @@ from accounts.refusals import InvalidInput
 from accounts.services import record_action
 from jobs import queue, steering, transitions
 from jobs.models import Job, Status, TrackingOutbox
-from leaderboards.history import SCORED_AS_NOW
+from leaderboards.history import RANKING, SCORE, SCORED_AS_NOW
 from leaderboards.services import rebuild_entries
 
 SHOWN = 20
@@ -77,23 +77,22 @@ def _behind() -> QuerySet[Job]:
 
 _LOST = """
 SELECT job.id FROM (
-    SELECT id, leaderboard_id, user_id, score, run_id, scorer, ground_truth FROM jobs_job WHERE status = 'completed'
+    SELECT id, leaderboard_id, user_id, metrics, run_id, scorer, ground_truth FROM jobs_job WHERE status = 'completed'
     ORDER BY created_at DESC, id DESC LIMIT %(looked_at)s
-) job WHERE {condition} LIMIT %(shown)s
+) job {ranking} WHERE {condition} LIMIT %(shown)s
 """
 _WITHOUT_ENTRY = f"""
-job.score IS NOT NULL AND {SCORED_AS_NOW}
+{SCORE} IS NOT NULL AND {SCORED_AS_NOW}
 AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)
 AND NOT EXISTS (SELECT FROM leaderboards_entry entry
                 WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
-AND EXISTS (SELECT FROM leaderboards_metric metric WHERE metric.leaderboard_id = job.leaderboard_id)
 """  # noqa: S608 - constants
 _WITHOUT_RUN = "job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)"
 
 
-def _newest_completed(condition: str) -> QuerySet[Job]:
+def _newest_completed(condition: str, ranking: str = "") -> QuerySet[Job]:
     with connection.cursor() as cursor:
-        cursor.execute(_LOST.format(condition=condition), {"looked_at": LOOKED_AT, "shown": SHOWN})
+        cursor.execute(_LOST.format(condition=condition, ranking=ranking), {"looked_at": LOOKED_AT, "shown": SHOWN})
         return Job.objects.filter(pk__in=[row[0] for row in cursor.fetchall()]).order_by("finished_at")
 
 
@@ -134,7 +133,7 @@ KINDS = {
         ),
         Kind(
             "without_entry", _("completed, and its person stands nowhere"), _("Rebuild the entry"),
-            lambda: _newest_completed(_WITHOUT_ENTRY), "finished_at", _rebuild,
+            lambda: _newest_completed(_WITHOUT_ENTRY, RANKING), "finished_at", _rebuild,
         ),
         Kind(
             "without_run", _("completed, and nobody sends it to MLflow"), _("Send it"),

@@ -32,13 +32,14 @@ from jobs.execution.told import kept
 from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status
 from leaderboards.services import record_score
 
-# A job gets its result, as one statement: its row, its attempt's, and the outbox's; the parts of its log go.
+# A job gets its result, as one statement: its row, its attempt's, and the outbox's; the parts of its log go. What follows waits
+# for who computes the board's entries again (rebuild_entries), and sees the board as it is then.
 _COMPLETE = """
 WITH won AS (
     UPDATE jobs_job SET status = 'completed', lease_until = NULL, finished_at = statement_timestamp(),
         updated_at = statement_timestamp(), {assignments}
     WHERE id = %(job)s AND status = 'running' AND attempt = %(attempt)s AND cancel_requested_at IS NULL
-    RETURNING id
+    RETURNING id, leaderboard_id
 ), ended AS (
     UPDATE jobs_jobattempt SET outcome = 'completed', ended_at = statement_timestamp()
     WHERE job_id IN (SELECT id FROM won) AND number = %(attempt)s AND outcome = 'running'
@@ -47,7 +48,7 @@ WITH won AS (
 ), shipped AS (
     DELETE FROM jobs_joblogchunk WHERE job_id IN (SELECT id FROM won)
 )
-SELECT id FROM won
+SELECT won.id, pg_advisory_xact_lock_shared(hashtextextended('entries', leaderboard_id)) FROM won
 """
 
 

@@ -8,7 +8,7 @@ from django.utils.translation import ngettext
 import leaderboards.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, TableInline, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
-from leaderboards.services import rebuild_entries
+from leaderboards.services import ranking_rule, rebuild_entries
 
 
 @admin.display(description=_("job"))
@@ -56,9 +56,13 @@ class LeaderboardAdmin(OperatedAdmin):
     ordering = ["title", "id"]
     inlines = [MetricInline, BaselineInline]
 
+    def save_model(self, request, obj, form, change):
+        form.rule_before = ranking_rule(obj) if change else None
+        super().save_model(request, obj, form, change)
+
     def save_related(self, request, form, formsets, change):
         super().save_related(request, form, formsets, change)
-        if change and {"scorer", "ground_truth"} & set(form.changed_data):
+        if change and ranking_rule(form.instance) != form.rule_before:
             count = rebuild_entries(form.instance)
             told = ngettext(
                 "Runs are scored in another way now: %(count)d entry counts, those that were scored so already.",

@@ -16,9 +16,15 @@ SCORED_AS_NOW = (
     "(job.scorer, job.ground_truth) = (SELECT board.scorer, board.ground_truth FROM leaderboards_leaderboard board "
     "WHERE board.id = job.leaderboard_id)"
 )
-# Which jobs count for the board, of a row named `job`: for entries and their history alike.
+# What ranks on the board of a row named `job`. `job.score` is what ranked when the job completed: another metric may since.
+RANKING = (
+    "CROSS JOIN LATERAL (SELECT name, direction FROM leaderboards_metric metric "
+    "WHERE metric.leaderboard_id = job.leaderboard_id ORDER BY position, id LIMIT 1) ranking"
+)
+SCORE = "(job.metrics ->> ranking.name)::float8"
+# Which jobs count for the board, of rows named `job` and `ranking`: for entries and their history alike.
 COUNTS = (
-    f"job.status = 'completed' AND job.score IS NOT NULL AND {SCORED_AS_NOW} "
+    f"job.status = 'completed' AND {SCORE} IS NOT NULL AND {SCORED_AS_NOW} "
     "AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)"
 )
 _COLUMNS = (
@@ -46,13 +52,13 @@ WITH deleted AS (
     DELETE FROM leaderboards_standing
     WHERE leaderboard_id = %(leaderboard)s AND (%(user)s::bigint IS NULL OR user_id = %(user)s) RETURNING *
 ), candidate AS (
-    SELECT job.user_id, job.id AS job_id, job.score, submission.created_at AS submitted_at, job.metrics,
+    SELECT job.user_id, job.id AS job_id, {score} AS score, submission.created_at AS submitted_at, job.metrics,
            job.wall_seconds, job.peak_memory_bytes, job.finished_at AS began_at
-    FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
+    FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {ranking}
     WHERE job.leaderboard_id = %(leaderboard)s AND {counts} AND (%(user)s::bigint IS NULL OR job.user_id = %(user)s)
     UNION ALL
-    SELECT user_id, job_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at
-    FROM deleted WHERE job_id IS NULL
+    SELECT user_id, job_id, (metrics ->> %(metric)s)::float8, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at
+    FROM deleted WHERE job_id IS NULL AND (metrics ->> %(metric)s) IS NOT NULL
 ), compared AS (
     SELECT *, {best}(score) OVER (PARTITION BY user_id ORDER BY began_at, submitted_at, job_id
                                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
@@ -103,8 +109,16 @@ def rebuild_standings(leaderboard: Leaderboard, metric: Metric | None, *, user_i
         (standings if user_id is None else standings.filter(user_id=user_id)).delete()
         return
     best, as_good = ("max", ">=") if metric.higher_is_better else ("min", "<=")
-    scope = {"leaderboard": leaderboard.pk, "user": user_id}
+    scope = {"leaderboard": leaderboard.pk, "user": user_id, "metric": metric.name}
+    words = {
+        "best": best,
+        "as_good": as_good,
+        "counts": COUNTS,
+        "columns": _COLUMNS,
+        "ranking": RANKING,
+        "score": SCORE,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_REBUILD.format(best=best, as_good=as_good, counts=COUNTS, columns=_COLUMNS), scope)
+        cursor.execute(_REBUILD.format(**words), scope)
         cursor.execute(_CLOSE, scope)
         cursor.execute(_OPEN, scope)

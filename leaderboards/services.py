@@ -9,16 +9,15 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput
-from leaderboards.history import COUNTS, SCORED_AS_NOW, rebuild_standings, record_standing
+from leaderboards.history import COUNTS, RANKING, SCORE, SCORED_AS_NOW, rebuild_standings, record_standing
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 
 # As the board is now: what ranks on it, which way, and whether a job that was scored in this way counts on it at all.
 _UPSERT = f"""
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
-SELECT job.leaderboard_id, job.user_id, job.id, job.score, submission.created_at, statement_timestamp()
-FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
-WHERE job.id = %(job)s AND job.score IS NOT NULL AND {SCORED_AS_NOW}
-  AND EXISTS (SELECT FROM leaderboards_metric metric WHERE metric.leaderboard_id = job.leaderboard_id)
+SELECT job.leaderboard_id, job.user_id, job.id, {SCORE}, submission.created_at, statement_timestamp()
+FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {RANKING}
+WHERE job.id = %(job)s AND {SCORE} IS NOT NULL AND {SCORED_AS_NOW}
 ON CONFLICT (leaderboard_id, user_id) DO UPDATE
 SET job_id = excluded.job_id, score = excluded.score, submitted_at = excluded.submitted_at, updated_at = excluded.updated_at
 WHERE CASE (
@@ -48,11 +47,13 @@ def record_score(job_id: UUID) -> bool:
 def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> int:
     """Compute entries and their history again from the completed jobs (all, or one person's).
 
-    For when jobs were deleted or metrics changed. Returns the number of entries that stand afterwards.
+    For when jobs were deleted or metrics changed. Returns the number of entries that stand afterwards. A job that completes
+    meanwhile waits, and is then ranked as the board is afterwards.
     """
-    metric = leaderboard.ranking_metric
+    metric = leaderboard.metrics.first()
     order = "DESC" if metric and metric.higher_is_better else "ASC"
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('entries', %s))", [leaderboard.pk])
         entries = Entry.objects.filter(leaderboard=leaderboard)
         if user_id is not None:
             entries = entries.filter(user_id=user_id)
@@ -63,17 +64,25 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
         cursor.execute(
             f"""
             INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
-            SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id, job.score, submission.created_at,
+            SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id, {SCORE}, submission.created_at,
                    statement_timestamp()
-            FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id
+            FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {RANKING}
             WHERE job.leaderboard_id = %s AND {COUNTS} AND (%s::bigint IS NULL OR job.user_id = %s)
-            ORDER BY job.user_id, job.score {order}, submission.created_at, job.finished_at, job.id
+            ORDER BY job.user_id, {SCORE} {order}, submission.created_at, job.finished_at, job.id
             """,  # noqa: S608 - order is one of two literals
             [leaderboard.pk, user_id, user_id],
         )
         count = cursor.rowcount
         rebuild_standings(leaderboard, metric, user_id=user_id)
         return count
+
+
+def ranking_rule(leaderboard: Leaderboard) -> tuple[str, ...]:
+    """What decides, now, which jobs count and how they rank: when it changes, the entries must be computed again."""
+    metric = leaderboard.metrics.first()
+    ranked = (metric.name, metric.direction) if metric else ()
+    scoring = Leaderboard.objects.values_list("scorer", "ground_truth").get(pk=leaderboard.pk)
+    return (*ranked, *scoring)
 
 
 @transaction.atomic

@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy
 from accounts.refusals import Conflict, InvalidInput
 from leaderboards import safe_yaml
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.services import rebuild_entries
+from leaderboards.services import ranking_rule, rebuild_entries
 
 VERSION = 1
 VERSION_KEY = "leadersboard"
@@ -131,7 +131,7 @@ def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> t
         if found is not None and not replace:
             raise AlreadyThere(values["slug"])
         leaderboard = found or Leaderboard()
-        before = _ranking(leaderboard) if found else None
+        before = ranking_rule(leaderboard) if found else None
         for field in file_fields(Leaderboard):
             # What the file does not say becomes what it is for a new one.
             setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
@@ -140,16 +140,9 @@ def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> t
         leaderboard.save()
         _save_metrics(leaderboard, rows)
         leaderboard = Leaderboard.objects.get(pk=leaderboard.pk)
-        if found and _ranking(leaderboard) != before:
+        if found and ranking_rule(leaderboard) != before:
             rebuild_entries(leaderboard)
     return leaderboard, found is None
-
-
-def _ranking(leaderboard: Leaderboard) -> tuple[str, ...]:
-    """What decides which jobs count, and how: when it changes, the entries are computed again."""
-    metric = leaderboard.metrics.first()
-    ranked = (metric.name, metric.direction) if metric else ()
-    return (*ranked, leaderboard.scorer, leaderboard.ground_truth)
 
 
 def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:

@@ -25,10 +25,17 @@ def _error(job) -> str:
     return {Status.FAILED: ErrorCode.EXIT_NONZERO, Status.CANCELLED: ErrorCode.CANCELLED}.get(job.status, "")
 
 
+def _metrics(job) -> dict[str, float]:
+    if job.score is None:
+        return {}
+    ranking = job.leaderboard.metrics.first()
+    return {"seconds": 10.0, (ranking.name if ranking else "image_auc"): job.score}
+
+
 class JobFactory(factory.django.DjangoModelFactory):
     """`JobFactory(status="completed", score=0.9)`. Its submission is the same user's, to the same board.
 
-    A completed job has the score as its `image_auc` but no entry: EntryFactory makes those.
+    A completed job has the score as what ranks on its board but no entry: EntryFactory makes those.
     """
 
     class Meta:
@@ -53,7 +60,7 @@ class JobFactory(factory.django.DjangoModelFactory):
     )
     error_code = factory.LazyAttribute(_error)
     score = factory.LazyAttribute(lambda job: 0.9 if job.status == Status.COMPLETED else None)
-    metrics = factory.LazyAttribute(lambda job: {} if job.score is None else {"image_auc": job.score, "seconds": 10.0})
+    metrics = factory.LazyAttribute(_metrics)
 
 
 class JobAttemptFactory(factory.django.DjangoModelFactory):

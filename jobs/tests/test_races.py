@@ -17,6 +17,7 @@ from jobs.models import FINAL, ErrorCode, Job, JobAttempt, Status, TrackingOutbo
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
 from leaderboards.models import Entry
+from leaderboards.services import rebuild_entries
 from submissions.tests.factories import SubmissionFactory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -172,6 +173,28 @@ def test_two_completions_of_one_person_leave_the_better_entry(direction):
         assert Entry.objects.get(user=user).score == (0.3 if direction == "higher" else 0.0)
 
 
+def test_a_job_that_completes_while_its_board_ranks_anew_stands_by_what_ranks_then():
+    job = running()
+    metrics = job.leaderboard.metrics
+    finish = lambda: transitions.complete(  # noqa: E731
+        job,
+        attempt=1,
+        params={},
+        metrics={"image_auc": 0.9, "seconds": 2.0},
+        score=0.9,
+        artifacts=[],
+        evidence=Evidence(),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            metrics.filter(name="image_auc").update(position=9)
+            rebuild_entries(job.leaderboard)
+            done = pool.submit(at_once, finish)
+            wait_until(lambda: done.done() or waiting_for_rows() == 1)
+        assert done.result(30) == [True]
+    assert Entry.objects.get().score == 2.0
+
+
 def test_give_back_and_cancel_at_once_end_cancelled():
     for _ in range(60):
         job = running()
@@ -252,7 +275,13 @@ def test_everybody_at_once_on_few_jobs_ends_each_once():
                 continue  # dies
             attempt = job.attempt
             transitions.complete(
-                job, attempt=attempt, params={}, metrics={}, score=0.5, artifacts=[], evidence=Evidence()
+                job,
+                attempt=attempt,
+                params={},
+                metrics={"image_auc": 0.5},
+                score=0.5,
+                artifacts=[],
+                evidence=Evidence(),
             ) or transitions.finish_cancelled(job.pk, attempt=attempt)
 
     def judge():

@@ -21,7 +21,7 @@ from leaderboard_site.tests.operating import (
 )
 from leaderboards.models import Disqualification, Entry, Leaderboard, Pause
 from leaderboards.services import rebuild_entries
-from leaderboards.tests.factories import EntryFactory
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -65,7 +65,7 @@ def test_a_later_better_job_still_counts(operator, board):
     waiting = JobFactory(user=person, leaderboard=board, submission__leaderboard=board, submission__user=person)
     held = claiming.claim(waiting.pk, worker_id=worker.pk, worker_name=worker.name)
     transitions.complete(
-        held, attempt=1, params={}, metrics={}, score=0.7, artifacts=[], evidence=transitions.Evidence()
+        held, attempt=1, params={}, metrics={"image_auc": 0.7}, score=0.7, artifacts=[], evidence=transitions.Evidence()
     )
     assert standing(board) == [(person.pk, waiting.pk, 0.7)]
 
@@ -241,6 +241,30 @@ def test_an_entrys_page_offers_the_baseline_that_fits(operator, board):
         offered.append([one.code for one in client.get(page).context["operations"]])
         carry_out(client, entry, code)
     assert offered == [["mark_baseline"], ["unmark_baseline"]]
+
+
+@pytest.mark.parametrize(
+    ("changed", "score"),
+    [({"metrics-0-direction": "lower"}, 0.1), ({"metrics-0-position": 5}, 2.0), ({"title": "New"}, 0.9)],
+)
+def test_entries_are_computed_again_when_the_form_ranks_in_another_way(operator, changed, score):
+    client, _ = operator
+    board = LeaderboardFactory()
+    entry = EntryFactory(leaderboard=board, score=0.9)
+    JobFactory(leaderboard=board, user=entry.user, status="completed", metrics={"image_auc": 0.1, "seconds": 2.0})
+    form = {"slug": board.slug, "title": board.title, "visibility": "public", "requires_score": "on"}
+    form |= {
+        "baselines-TOTAL_FORMS": 0,
+        "baselines-INITIAL_FORMS": 0,
+        "metrics-TOTAL_FORMS": 2,
+        "metrics-INITIAL_FORMS": 2,
+    }
+    for number, metric in enumerate(board.metrics.all()):
+        for name in ("id", "name", "direction", "position"):
+            form[f"metrics-{number}-{name}"] = getattr(metric, name)
+    page = reverse("admin:leaderboards_leaderboard_change", args=[board.pk])
+    assert client.post(page, form | changed).status_code == 302
+    assert Entry.objects.get().score == score
 
 
 def test_editing_a_leaderboard_is_recorded(operator):

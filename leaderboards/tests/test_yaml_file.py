@@ -7,7 +7,7 @@ import yaml
 from django.db import models
 
 from jobs.tests.factories import JobFactory
-from leaderboards.models import Entry, Leaderboard, Metric
+from leaderboards.models import Entry, Leaderboard, Metric, Standing
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from leaderboards.yaml_file import AlreadyThere, WrongFile, export_leaderboard, file_fields, import_leaderboard
 
@@ -107,6 +107,24 @@ def test_another_ranking_metric_ranks_again_and_metrics_keep_their_rows():
     import_leaderboard(text, replace=True)
     assert Entry.objects.get(user=best.user).score == 0.1
     assert dict(board.metrics.values_list("name", "pk")) == ids
+
+
+def test_by_another_metric_entries_are_what_it_measured():
+    board = LeaderboardFactory(slug="bottles")
+    entry = EntryFactory(leaderboard=board, score=0.9)
+    quick = JobFactory(
+        leaderboard=board, user=entry.user, status="completed", metrics={"image_auc": 0.1, "seconds": 2.0}
+    )
+    without = EntryFactory(leaderboard=board, job__metrics={"image_auc": 0.9})
+    board.metrics.filter(name="image_auc").update(position=9)
+    text = export_leaderboard(Leaderboard.objects.get(pk=board.pk))
+    board.metrics.filter(name="image_auc").update(position=0)
+    import_leaderboard(text, replace=True)
+    assert list(Entry.objects.values_list("user", "job", "score")) == [(entry.user.pk, quick.pk, 2.0)]
+    assert not Standing.objects.filter(user=without.user).exists()
+    assert list(Standing.objects.filter(user=entry.user, ended_at=None).values_list("job", "score")) == [
+        (quick.pk, 2.0)
+    ]
 
 
 @pytest.mark.parametrize(
