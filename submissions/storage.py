@@ -3,6 +3,10 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import cache
 from io import RawIOBase
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +16,7 @@ from django.core.files.storage import FileSystemStorage
 from django.core.files.uploadedfile import UploadedFile
 
 CHUNK = 1024 * 1024
+SYNCERS = 8
 # What a storage raises when it is away or has lost a file; an object storage too (see object_storage.py).
 STORAGE_ERRORS = (OSError,)
 
@@ -40,22 +45,48 @@ class DurableFileSystemStorage(FileSystemStorage):
         _sync_folder(path.parent)
         return name
 
-    def save_bytes(self, name: str, content: bytes | memoryview) -> None:
-        """A small file under a new name of ours: written where it stays, and on disk when this returns."""
-        path = Path(self.path(name))
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def save_all(self, files: Mapping[str, bytes | memoryview]) -> None:
+        """Small files under new names of ours: written where they stay, all on disk when this returns, none kept when it raises."""
+        opened: dict[Path, int] = {}
         try:
-            with os.fdopen(descriptor, "wb", buffering=0) as file:
+            for name, content in files.items():
+                path = Path(self.path(name))
+                opened[path] = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 view = memoryview(content)
                 while view:
-                    view = view[file.write(view) :]
+                    view = view[os.write(opened[path], view) :]
                 if self.file_permissions_mode is not None:
-                    os.fchmod(file.fileno(), self.file_permissions_mode)
-                os.fsync(file.fileno())
-            _sync_folder(path.parent)
+                    os.fchmod(opened[path], self.file_permissions_mode)
+            _sync_all(list(opened.values()))
+            for folder in {path.parent for path in opened}:
+                _sync_folder(folder)
         except OSError:
-            path.unlink(missing_ok=True)
+            for path in opened:
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             raise
+        finally:
+            for descriptor in opened.values():
+                os.close(descriptor)
+
+
+def _sync_all(descriptors: list[int]) -> None:
+    """Side by side: a disk syncs many files in hardly more time than one."""
+    if len(descriptors) == 1:
+        os.fsync(descriptors[0])
+        return
+    for descriptor in descriptors:
+        # Has the system begin to write, and drops nothing that is not written.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    syncs = [_syncers().submit(os.fsync, descriptor) for descriptor in descriptors]
+    wait(syncs)  # all, before any is closed
+    for sync in syncs:
+        sync.result()
+
+
+@cache
+def _syncers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(SYNCERS, thread_name_prefix="sync")
 
 
 def _sync_folder(path: Path) -> None:

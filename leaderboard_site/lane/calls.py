@@ -15,6 +15,7 @@ from django.http.request import split_domain_port, validate_host
 from accounts import log_context
 from accounts.models import token_digest
 
+# So large a body is read for anybody, before it is asked whose token comes with it.
 BODY_MOST_BYTES = 64 * 1024
 STATUS, ENQUEUE, SUBMIT = "/api/jobs/<uuid:job_id>/status", "/api/jobs", "/api/submissions"
 

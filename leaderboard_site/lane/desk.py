@@ -19,8 +19,8 @@ _ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {
     SUBMIT: submit.answer_all,
 }
 _ALLOW = {STATUS: status.ALLOW, ENQUEUE: enqueue.ALLOW, SUBMIT: submit.ALLOW}
-# What is small enough to be read by a server's main loop.
-AT_ONCE = (STATUS, ENQUEUE)
+# What a server's main loop reads by itself, with bodies of up to BODY_MOST_BYTES.
+AT_ONCE = (STATUS, ENQUEUE, SUBMIT)
 
 
 def may_read(call: Call, length: int) -> bool:

@@ -1,13 +1,14 @@
 """POST /api/submissions: checked by the same services, written once, recorded. A small one is read at once, a large archive
 as it comes (large_form.py). All others stream through Django's parser (submissions/uploads.py).
+
+Of all that have come in together the files are synced side by side, and the rows are one transaction (record.py).
 """
 
 import hashlib
 import io
-import json
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from uuid import UUID, uuid4
@@ -15,15 +16,15 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import UploadedFile
-from django.db import Error, transaction
 from django.utils import timezone
 
 from accounts.refusals import RequestRefused
 from leaderboard_site.lane.answers import Answer, answer, away
-from leaderboard_site.lane.calls import Call
-from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, rows
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call
+from leaderboard_site.lane.database import rows
 from leaderboard_site.lane.form import SmallForm, boundary_of, read_form
 from leaderboard_site.lane.large_form import IncomingFile
+from leaderboard_site.lane.record import RECENT, Stored, record_all
 from leaderboards.models import DEFAULT_SLUG
 from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, inspect_archive, write_archive
 from submissions.incoming import IncomingArchive
@@ -35,8 +36,6 @@ from submissions.uploads import ENVELOPE_BYTES
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2 * 1024 * 1024
-# Beyond, whose token it is is asked before the body is read.
-READ_FOR_ANYBODY_BYTES = 64 * 1024
 ALLOW = "GET, POST, HEAD, OPTIONS"
 FIELDS = frozenset(["entrypoint", "config_file", "metadata", "leaderboard", "paths"])
 
@@ -45,52 +44,42 @@ SELECT person.id FROM accounts_apitoken token JOIN accounts_user person ON perso
 WHERE token.digest = %s AND token.revoked_at IS NULL
     AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
 """
-# The submissions of the last hour, but those whose job the platform failed.
-_RECENT = """
-SELECT count(*) FROM submissions_submission made
-WHERE made.user_id = person.id AND made.created_at > statement_timestamp() - interval '1 hour'
-    AND NOT EXISTS (SELECT FROM jobs_job WHERE submission_id = made.id AND error_code = ANY (%s::text[]))
-"""
 # Who asks, and what lets them: the quota and an open leaderboard that they see. No row: the site says why.
 _ADMIT = f"""
-SELECT person.id, board.id
-FROM accounts_apitoken token
+SELECT asked.number, person.id, board.id
+FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(slug, digest, number)
+JOIN accounts_apitoken token ON token.digest = asked.digest AND token.revoked_at IS NULL
+    AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
 JOIN accounts_user person ON person.id = token.user_id AND person.is_active
-JOIN leaderboards_leaderboard board ON board.slug = %s AND board.visibility IN ('public', 'members')
+JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND board.visibility IN ('public', 'members')
     AND board.takes_submissions AND (board.opens_at IS NULL OR board.opens_at <= statement_timestamp())
     AND (board.closes_at IS NULL OR board.closes_at > statement_timestamp())
-WHERE token.digest = %s AND token.revoked_at IS NULL
-    AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
-    AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = board.id)
-    AND ({_RECENT}) < coalesce(person.submissions_per_hour, %s)
+WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = board.id)
+    AND ({RECENT}) < coalesce(person.submissions_per_hour, %s)
 """  # noqa: S608 - of our own words
-_LOCK = "SELECT FROM accounts_user WHERE id = %s FOR UPDATE"
-_INSERT = f"""
-INSERT INTO submissions_submission ({{columns}}) SELECT {{values}} FROM accounts_user person
-WHERE person.id = %s AND person.is_active AND ({_RECENT}) < coalesce(person.submissions_per_hour, %s) RETURNING created_at
-"""  # noqa: S608 - of our own words
-_GIVEN = (
-    "id", "user_id", "leaderboard_id", "entrypoint", "config_file", "metadata", "kind", "object_name", "size_bytes",
-    "sha256", "root_folder", "manifest",
-)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A call whose form is plain."""
+
+    number: int
+    call: Call
+    sent: SmallForm
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
-    """One object to store, and what is in it."""
+    """One object to store, what is in it, and whose it will be."""
 
+    wish: Wish
+    user_id: int
+    board_id: int
+    form: Form
     content: bytes | memoryview | IncomingArchive
     manifest: list[ManifestEntry]
     root: str
-
-    def store(self, storage: DurableFileSystemStorage, kind: str) -> tuple[UUID, int, str]:
-        """Return when it is on disk as `<id>.<kind>`: its id, size and SHA-256. Raises OSError."""
-        if isinstance(self.content, IncomingArchive):
-            self.content.wait_until_kept()
-            return self.content.id, self.content.size, self.content.sha256
-        submission_id = uuid4()
-        storage.save_bytes(f"{submission_id}.{kind}", self.content)
-        return submission_id, len(self.content), hashlib.sha256(self.content).hexdigest()
 
     def keep(self) -> None:
         """What was stored is a row's now."""
@@ -102,7 +91,7 @@ def may_read(call: Call, length: int) -> bool:
     """Whether so large a body is the lane's, and is read before anything is asked."""
     if length > min(MOST_BYTES, settings.UPLOAD_MAX_BYTES) or boundary_of(call.content_type) is None:
         return False
-    return length <= READ_FOR_ANYBODY_BYTES or bool(rows(_WHOSE, call.digest))
+    return length <= BODY_MOST_BYTES or bool(rows(_WHOSE, call.digest))
 
 
 def may_stream(call: Call, length: int) -> bool:
@@ -119,32 +108,32 @@ def may_stream(call: Call, length: int) -> bool:
 
 
 def answer_all(calls: list[Call]) -> list[Answer | None]:
-    return [_submit(call) for call in calls]
-
-
-def _submit(call: Call) -> Answer | None:
+    """An answer to each, None where the site must. All files are on disk before the first row is written."""
+    answers: list[Answer | None] = [None] * len(calls)
     storage = storages["submissions"]
-    boundary = boundary_of(call.content_type)
     # Other storages stream; their round trips are what an upload to them costs.
-    if boundary is None or not isinstance(storage, DurableFileSystemStorage):
+    if not isinstance(storage, DurableFileSystemStorage):
+        return answers
+    wishes = [wish for number, call in enumerate(calls) if (wish := _wish(number, call, storage)) is not None]
+    packed = [
+        one for wish, user_id, board_id in _admitted(wishes) if (one := _packed(wish, user_id, board_id)) is not None
+    ]
+    stored = _store(packed, storage)
+    if stored:
+        _record(stored, storage, answers)
+    return answers
+
+
+def _wish(number: int, call: Call, storage: DurableFileSystemStorage) -> Wish | None:
+    boundary = boundary_of(call.content_type)
+    if boundary is None:
         return None
     sent = call.form or read_form(call.body, boundary, file_field="files")
     if sent is None or not FIELDS.issuperset(sent.fields):
         return None
     if call.form is not None and not _begin_to_keep(sent, storage):
         return None
-    slug = sent.fields.get("leaderboard") or DEFAULT_SLUG
-    admitted = rows(_ADMIT, slug, call.digest, list(PLATFORM_FAULTS), settings.SUBMISSIONS_PER_HOUR)
-    if not admitted:
-        return None
-    try:
-        form = _checked(sent)
-        packed = _packed(sent, form)
-    except (RequestRefused, ArchiveRefused):
-        return None
-    if packed is None:
-        return None
-    return _stored(call, storage, slug, admitted[0], form, packed)
+    return Wish(number, call, sent, sent.fields.get("leaderboard") or DEFAULT_SLUG)
 
 
 def _begin_to_keep(sent: SmallForm, storage: DurableFileSystemStorage) -> bool:
@@ -157,6 +146,28 @@ def _begin_to_keep(sent: SmallForm, storage: DurableFileSystemStorage) -> bool:
     return True
 
 
+def _admitted(wishes: list[Wish]) -> list[tuple[Wish, int, int]]:
+    """With whose it is and which board's, in the order in which they came."""
+    if not wishes:
+        return []
+    slugs, digests = [wish.slug for wish in wishes], [wish.call.digest for wish in wishes]
+    quota = settings.SUBMISSIONS_PER_HOUR
+    found = rows(_ADMIT, slugs, digests, list(PLATFORM_FAULTS), quota, quota)
+    return [(wishes[place - 1], user_id, board_id) for place, user_id, board_id in sorted(found)]
+
+
+def _packed(wish: Wish, user_id: int, board_id: int) -> Packed | None:
+    """Checked as the services check it; None for what they refuse."""
+    try:
+        form = _checked(wish.sent)
+        content, manifest = _content(wish.sent, form)
+        if content is None:
+            return None
+        return Packed(wish, user_id, board_id, form, content, manifest, check_contents(manifest, form))
+    except (RequestRefused, ArchiveRefused):
+        return None
+
+
 def _checked(sent: SmallForm) -> Form:
     return check_form(
         cast(list[UploadedFile], sent.files),
@@ -167,60 +178,70 @@ def _checked(sent: SmallForm) -> Form:
     )
 
 
-def _packed(sent: SmallForm, form: Form) -> Packed | None:
-    content: bytes | memoryview | IncomingArchive
+def _content(sent: SmallForm, form: Form) -> tuple[bytes | memoryview | IncomingArchive | None, list[ManifestEntry]]:
+    """What is to be stored, and its manifest; None for an archive that `paths` gives another kind of name."""
     if isinstance(sent.files[0], IncomingFile):
-        content = sent.files[0].archive
-        if content.kind != form.kind.value:  # `paths` gives it another name
-            return None
-        manifest = content.manifest()
-    elif form.kind != Submission.Kind.TAR:
+        archive = sent.files[0].archive
+        return (archive, archive.manifest()) if archive.kind == form.kind.value else (None, [])
+    if form.kind != Submission.Kind.TAR:
         [file] = sent.files
-        manifest = inspect_archive(cast(BinaryIO, file.file), kind=cast(ArchiveKind, form.kind.value), hashes=False)
-        content = file.content
-    else:
-        target = io.BytesIO()
-        members = ((name, cast(BinaryIO, file.file)) for name, file in zip(form.names, sent.files, strict=True))
-        manifest = write_archive(target, members, hashes=False)
-        content = target.getvalue()
-    return Packed(content, manifest, check_contents(manifest, form))
+        kind = cast(ArchiveKind, form.kind.value)
+        return file.content, inspect_archive(cast(BinaryIO, file.file), kind=kind, hashes=False)
+    target = io.BytesIO()
+    members = ((name, cast(BinaryIO, file.file)) for name, file in zip(form.names, sent.files, strict=True))
+    manifest = write_archive(target, members, hashes=False)
+    return target.getvalue(), manifest
 
 
-def _stored(
-    call: Call, storage: DurableFileSystemStorage, slug: str, admitted: tuple[Any, ...], form: Form, packed: Packed
-) -> Answer | None:
-    user_id, board_id = admitted
+def _store(packed: list[Packed], storage: DurableFileSystemStorage) -> list[tuple[Packed, Stored]]:
+    """Each with its object, which is on disk when this returns. What the disk does not take is not among them."""
+    stored = []
+    small: dict[str, bytes | memoryview] = {}
+    for one in packed:
+        if isinstance(one.content, IncomingArchive):
+            try:
+                one.content.wait_until_kept()
+            except STORAGE_ERRORS:
+                logger.exception("storing a submission")
+                continue
+            there = _as_stored(one, one.content.id, one.content.size, one.content.sha256)
+        else:
+            there = _as_stored(one, uuid4(), len(one.content), hashlib.sha256(one.content).hexdigest())
+            small[there.name] = one.content
+        stored.append((one, there))
     try:
-        submission_id, size, sha256 = packed.store(storage, form.kind.value)
+        storage.save_all(small)
     except STORAGE_ERRORS:
-        logger.exception("storing a submission")
-        return None
-    name = f"{submission_id}.{form.kind.value}"
-    manifest = json.dumps([{"path": entry.path, "bytes": entry.bytes} for entry in packed.manifest])
-    values = (
-        submission_id, user_id, board_id, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
-        name, size, sha256, packed.root, manifest,
-    )  # fmt: skip
-    is_written, made = False, None
-    try:
-        with transaction.atomic(), cursor() as asked:
-            asked.execute(_LOCK, [user_id])
-            asked.execute(_statement(), [*values, user_id, list(PLATFORM_FAULTS), settings.SUBMISSIONS_PER_HOUR])
-            made = asked.fetchone()
-            is_written = True
-    except Error as error:
-        if is_written and is_answer_lost(error):
-            forget()
+        logger.exception("storing %d submissions", len(small))
+        return [(one, there) for one, there in stored if there.name not in small]
+    return stored
+
+
+def _as_stored(one: Packed, submission_id: UUID, size: int, sha256: str) -> Stored:
+    name = f"{submission_id}.{one.form.kind.value}"
+    return Stored(submission_id, one.user_id, one.board_id, one.form, name, size, sha256, one.root, one.manifest)
+
+
+def _record(
+    stored: list[tuple[Packed, Stored]], storage: DurableFileSystemStorage, answers: list[Answer | None]
+) -> None:
+    """Put in the answers of all whose row is made; a file that no row will name is removed."""
+    recorded = record_all([there for _, there in stored])
+    for one, there in stored:
+        call = one.wish.call
+        if there.id in recorded.made:
+            one.keep()
+            receipt = _receipt(there.id, one.form, one.wish.slug, there.sha256, recorded.made[there.id])
+            answers[one.wish.number] = answer(call, 201, receipt, allow=ALLOW)
+        elif there.id in recorded.uncertain:
             # The row may stand. A file that no row names goes in a day.
-            packed.keep()
-            return away(call, allow=ALLOW)
-        storage.delete(name)
-        raise
-    if made is None:
-        storage.delete(name)
-        return None
-    packed.keep()
-    return answer(call, 201, _receipt(submission_id, form, slug, sha256, made[0]), allow=ALLOW)
+            one.keep()
+            answers[one.wish.number] = away(call, allow=ALLOW)
+        else:
+            with suppress(*STORAGE_ERRORS):
+                storage.delete(there.name)
+            if there.id in recorded.too_slow:
+                answers[one.wish.number] = away(call, allow=ALLOW)
 
 
 def _receipt(submission_id: UUID, form: Form, slug: str, sha256: str, created_at: Any) -> dict[str, Any]:
@@ -232,10 +253,3 @@ def _receipt(submission_id: UUID, form: Form, slug: str, sha256: str, created_at
         "sha256": sha256,
         "created_at": timezone.localtime(created_at),
     }
-
-
-@cache
-def _statement() -> str:
-    given = {name: "%s::jsonb" if name in ("metadata", "manifest") else "%s" for name in _GIVEN}
-    columns, values = columns_and_values(Submission, given)
-    return _INSERT.format(columns=columns, values=values)

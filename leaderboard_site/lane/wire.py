@@ -4,6 +4,7 @@ Stricter than any HTTP parser has to be: whatever is not written in the one plai
 """
 
 import re
+from dataclasses import dataclass
 
 from django.conf import settings
 
@@ -15,8 +16,11 @@ WAITED_FOR_BYTES = 16 * 1024
 _BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
 
 
+@dataclass(frozen=True)
 class Incomplete:
-    """The request has begun, and is not all here."""
+    """The request has begun, and is not all here; there is no use in a look at fewer bytes than `wanted`."""
+
+    wanted: int = 0
 
 
 INCOMPLETE = Incomplete()
@@ -24,7 +28,7 @@ INCOMPLETE = Incomplete()
 
 def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | None:
     """The call with its headers and its request line; None for whatever the lane does not know."""
-    if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ")):
+    if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ", b"POST /api/submissions ")):
         return INCOMPLETE if _has_begun(data) else None
     end = data.find(b"\r\n\r\n", 0, HEAD_MOST_BYTES)
     if end < 0 and _has_begun(data):
@@ -46,7 +50,7 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
         if not length.isdigit() or len(length) > 6 or int(length) > BODY_MOST_BYTES or len(body) > int(length):
             return None
         if len(body) < int(length):
-            return INCOMPLETE
+            return Incomplete(end + 4 + int(length))
     elif body or "content-length" in headers:
         return None
     call = recognise(method, path, headers, body)

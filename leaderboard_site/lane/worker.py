@@ -1,7 +1,7 @@
 """A gunicorn worker for the lane: gthread, whose main loop reads the calls that the lane knows by itself.
 
-Two threads more answer them, one for what is only read and one for what is written, each with one database connection and
-as many calls at once as have come in meanwhile. All other requests go to gthread's pool, with every byte that was read.
+A thread for each kind of call answers them, with one database connection and as many calls at once as have come in
+meanwhile. All other requests go to gthread's pool, with every byte that was read.
 Set as gunicorn's `worker_class` by leaderboard_site/gunicorn_hooks.py. HTTP/2 and TLS in gunicorn are gthread's alone.
 """
 
@@ -39,6 +39,8 @@ class LaneConnection(TConn):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.received = b""
+        # How much there must be before it is looked at again.
+        self.wanted = 0
         # What more is read before it is closed; None while it is open.
         self.lingers: int | None = None
         # Whether a call of it is being answered; cleared and sent under the lock, so that answers keep their order.
@@ -159,11 +161,13 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             # From its first byte on, a request has as long as a wait for it: however slowly it comes.
             conn.set_timeout()
         conn.received += data
-        self._judge(conn)
+        if len(conn.received) >= conn.wanted:
+            self._judge(conn)
 
     def _judge(self, conn: LaneConnection) -> None:
         """What was read goes to the lane, to the pool, or waits for the rest of it."""
         found = self._read_call(conn.received)
+        conn.wanted = found.wanted if isinstance(found, self._incomplete) else 0
         if found is None:
             self._to_pool(conn)
             return

@@ -257,7 +257,7 @@ def test_a_body_that_stalls_gives_its_thread_back(tmp_path):
         "worker.STALL_SECONDS = 1\n"
     )
     heads = [
-        ["POST /api/submissions HTTP/1.1", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 900"],
+        ["POST /api/submissions HTTP/1.1", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 90000"],
         ["POST /api/submissions HTTP/1.1", "Content-Type: multipart/form-data; boundary=b", "Content-Length: 9000000"],
         ["POST /api/auth/login HTTP/1.1", "Content-Type: application/json", "Content-Length: 100"],
         ["POST /login/ HTTP/1.1", "Content-Type: application/x-www-form-urlencoded", "Content-Length: 100"],

@@ -143,7 +143,7 @@ def test_a_disk_that_is_away_stores_nothing(api, site, settings, monkeypatch):
     def away(*_):
         raise OSError("away")
 
-    monkeypatch.setattr(DurableFileSystemStorage, "save_bytes", away)
+    monkeypatch.setattr(DurableFileSystemStorage, "save_all", away)
     monkeypatch.setattr(DurableFileSystemStorage, "_save", away)
     assert told(api.submit()) == told(site.submit())
     assert api.submit().status_code == 503

@@ -13,7 +13,7 @@ from gunicorn.config import Config
 
 from leaderboard_site.lane import worker as lane
 from leaderboard_site.lane.answers import Answer
-from leaderboard_site.lane.calls import ENQUEUE, STATUS
+from leaderboard_site.lane.calls import ENQUEUE, STATUS, SUBMIT
 from leaderboard_site.lane.wire import Incomplete, read_call
 
 JOB = "6c4a3c9e-0000-4000-8000-000000000000"
@@ -24,7 +24,7 @@ ELSE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 class Desk:
     """Answers when it is let, what it is told to."""
 
-    AT_ONCE = (STATUS, ENQUEUE)
+    AT_ONCE = (STATUS, ENQUEUE, SUBMIT)
 
     def __init__(self):
         self.may_answer = threading.Event()
@@ -214,6 +214,28 @@ def test_a_head_in_pieces_holds_no_thread(whole):
             assert not server.worker.enqueue_req.called
         client.sendall(whole[40:])
         assert server.read(client).endswith(b"{}" if whole is PLAIN else b"site")
+
+
+def test_a_small_submission_in_pieces_holds_no_thread_and_is_read_once_it_is_whole():
+    content = b"--b\r\n" + b"\xe9" * 60_000 + b"\r\n--b--\r\n"
+    head = "POST /api/submissions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n"
+    head += f"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(content)}\r\n\r\n"
+    whole = head.encode() + content
+    with serving() as server:
+        read, seen = server.worker._read_call, []
+        server.worker._read_call = lambda data: (seen.append(len(data)), read(data))[1]
+        server.worker.enqueue_req = Mock(wraps=server.worker.enqueue_req)
+        client = server.connect(whole[: len(head) + 10])
+        conn = the_conn(server.worker)
+        server.until(lambda: conn.wanted == len(whole))
+        looks = len(seen)
+        for begin, end in ((len(head) + 10, 20_000), (20_000, 40_000), (40_000, len(whole) - 1)):
+            client.sendall(whole[begin:end])
+            server.until(lambda end=end: len(conn.received) == end)
+        assert len(seen) == looks
+        client.sendall(whole[-1:])
+        assert server.read(client).endswith(b"{}")
+        assert not server.worker.enqueue_req.called
 
 
 def test_a_request_that_never_ends_is_closed_with_its_time():

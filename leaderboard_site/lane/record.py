@@ -1,0 +1,141 @@
+"""The rows of submissions whose files are on disk, of many people in one transaction, each under its person's row lock.
+
+Two statements and a commit, however many: lock the people, then insert what their quotas let in. Whoever's row is locked by
+somebody else is passed over, and asked for once more. Who gets no row is the site's: it looks again, and says why.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error, transaction
+
+from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, is_too_slow
+from submissions.archive import ManifestEntry
+from submissions.models import Submission
+from submissions.services import PLATFORM_FAULTS, Form
+
+logger = logging.getLogger(__name__)
+
+# How long one statement waits for a lock: everybody else's rows wait with it.
+LOCK_TIMEOUT = "2s"
+LAST_LOCK_TIMEOUT = "200ms"
+
+# The submissions of the last hour, up to the quota, but those whose job the platform failed.
+RECENT = """
+SELECT count(*) FROM (
+    SELECT FROM submissions_submission made
+    WHERE made.user_id = person.id AND made.created_at > statement_timestamp() - interval '1 hour'
+        AND NOT EXISTS (SELECT FROM jobs_job WHERE submission_id = made.id AND error_code = ANY (%s::text[]))
+    LIMIT coalesce(person.submissions_per_hour, %s)) counted
+"""
+# In the order of the ids: two batches at once lock in one order.
+_LOCK = """
+SELECT id, set_config('lock_timeout', %s, true) FROM accounts_user WHERE id = ANY (%s::bigint[]) ORDER BY id FOR UPDATE
+"""
+# `before`: how many of the same person come before it in the batch. Where one of those got no row, it is counted too: what
+# is refused for that is looked at again by the site.
+_INSERT = f"""
+INSERT INTO submissions_submission ({{columns}}) SELECT {{values}}
+FROM unnest({{arrays}}) AS asked({{names}})
+JOIN accounts_user person ON person.id = asked.user_id
+WHERE person.is_active AND ({RECENT}) + asked.before < coalesce(person.submissions_per_hour, %s) RETURNING id, created_at
+"""  # noqa: S608 - of our own words
+_GIVEN = {
+    "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "entrypoint": "text", "config_file": "text",
+    "metadata": "jsonb", "kind": "text", "object_name": "text", "size_bytes": "bigint", "sha256": "text",
+    "root_folder": "text", "manifest": "jsonb",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What is on disk, and all that its row says."""
+
+    id: UUID
+    user_id: int
+    board_id: int
+    form: Form
+    name: str
+    size: int
+    sha256: str
+    root: str
+    manifest: list[ManifestEntry]
+
+
+@dataclass(slots=True)
+class Recorded:
+    """When each row was made; those that may have been (the answer to the commit was lost); those given up as too slow."""
+
+    made: dict[UUID, datetime]
+    uncertain: set[UUID]
+    too_slow: set[UUID]
+
+
+def record_all(stored: Sequence[Stored]) -> Recorded:
+    """Whatever goes wrong, what is committed is told. In none of the three: no row was made, and the site must look."""
+    result = Recorded({}, set(), set())
+    left = list(stored)
+    for is_last in (False, True):
+        if not left:
+            break
+        is_written = False
+        made: dict[UUID, datetime] = {}
+        try:
+            with transaction.atomic():
+                locked = _lock({one.user_id for one in left}, waits=is_last)
+                now = [one for one in left if one.user_id in locked]
+                made = _insert(now) if now else {}
+                is_written = True
+        except Exception as error:  # whatever it is, it must not take the answers along of those that are committed
+            logger.warning("the lane leaves %d submissions to the site: %r", len(left), error)
+            forget()
+            if is_written and isinstance(error, Error) and is_answer_lost(error):
+                result.uncertain.update(made)
+            elif is_too_slow(error):  # the site would wait as long
+                result.too_slow.update(one.id for one in left)
+            break
+        result.made.update(made)
+        left = [one for one in left if one.user_id not in locked]
+    return result
+
+
+def _lock(people: set[int], *, waits: bool) -> set[int]:
+    statement = _LOCK if waits else f"{_LOCK} SKIP LOCKED"
+    with cursor() as asked:
+        asked.execute(statement, [LAST_LOCK_TIMEOUT if waits else LOCK_TIMEOUT, sorted(people)])
+        return {person for person, _ in asked.fetchall()}
+
+
+def _insert(stored: list[Stored]) -> dict[UUID, datetime]:
+    before: dict[int, int] = {}
+    rows = []
+    for one in stored:
+        nth = before.get(one.user_id, 0)
+        before[one.user_id] = nth + 1
+        manifest = [{"path": entry.path, "bytes": entry.bytes} for entry in one.manifest]
+        form = one.form
+        rows.append(
+            (one.id, one.user_id, one.board_id, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
+             one.name, one.size, one.sha256, one.root, json.dumps(manifest), nth)
+        )  # fmt: skip
+    values = [list(column) for column in zip(*rows, strict=True)]
+    quota = settings.SUBMISSIONS_PER_HOUR
+    with cursor() as asked:
+        asked.execute(_statement(), [*values, list(PLATFORM_FAULTS), quota, quota])
+        return dict(asked.fetchall())
+
+
+@cache
+def _statement() -> str:
+    given = {name: f"asked.{name}::{kind}" for name, kind in _GIVEN.items()}
+    columns, values = columns_and_values(Submission, given)
+    # As text where the column is JSON: an array of JSON has no plain way in.
+    kinds = ["text" if kind == "jsonb" else kind for kind in _GIVEN.values()]
+    arrays = ", ".join(f"%s::{kind}[]" for kind in [*kinds, "int"])
+    return _INSERT.format(columns=columns, values=values, arrays=arrays, names=", ".join([*_GIVEN, "before"]))
