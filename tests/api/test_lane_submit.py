@@ -112,7 +112,7 @@ def test_the_quota_of_an_hour_holds(api, user, settings):
 @pytest.mark.parametrize(("way", "refused"), [("api", 401), ("site", 403)])
 def test_who_is_banned_while_it_is_stored_leaves_nothing(request, user, monkeypatch, way, refused):
     """By whichever way: an upload may take an hour, and who sends it was asked for before."""
-    save_bytes, save = DurableFileSystemStorage.save_bytes, DurableFileSystemStorage._save
+    save_all, save = DurableFileSystemStorage.save_all, DurableFileSystemStorage._save
 
     def banned_before(store):
         def banned(*given):
@@ -121,7 +121,7 @@ def test_who_is_banned_while_it_is_stored_leaves_nothing(request, user, monkeypa
 
         return banned
 
-    monkeypatch.setattr(DurableFileSystemStorage, "save_bytes", banned_before(save_bytes))
+    monkeypatch.setattr(DurableFileSystemStorage, "save_all", banned_before(save_all))
     monkeypatch.setattr(DurableFileSystemStorage, "_save", banned_before(save))
     before = left_files()
     assert request.getfixturevalue(way).submit().status_code == refused
