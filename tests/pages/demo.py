@@ -204,33 +204,45 @@ def make_machines() -> None:
 
 
 def make_demo() -> Demo:
-    rng = random.Random(7)
     board = LeaderboardFactory(
         slug="textures", title="Textures: brick, grass, gravel", description=ABOUT, metrics=METRICS
     )
     wood = LeaderboardFactory(slug="wood-ja", title="木目の欠陥検出チャレンジ 2026", metrics=METRICS[:2])
     LeaderboardFactory(slug="screws", title="Screws and bolts", metrics=METRICS[:1])
-    people = {name: UserFactory(username=name) for name in PEOPLE}
-    user = people["hanako"]
+    user, *others = (UserFactory(username=name) for name in PEOPLE)
     user.first_name, user.email = "山田 花子", "hanako@example.com"
     user.save(update_fields=["first_name", "email"])
-    for number, name in enumerate(PEOPLE[1:]):
+    rank(others, board, wood)
+    best, other = two_completed(user, board)
+    failed, running, pending = others_of_one_submission(user, board)
+    JobFactory(user=user, leaderboard=wood, status="cancelled", created_at=timezone.now() - timedelta(days=1))
+    ApiTokenFactory(user=user, name="laptop")
+    ApiTokenFactory(user=user, name="CI")
+    return Demo(user, board, best, other, running, failed, pending)
+
+
+def rank(people: list[User], board: Leaderboard, wood: Leaderboard) -> None:
+    """All of them on the first board, four on the second, one of whom runs something there."""
+    rng = random.Random(7)
+    for number, user in enumerate(people):
         job = completed(
-            people[name],
+            user,
             board,
             round(0.971 - 0.019 * number + rng.uniform(-0.004, 0.004), 4),
             0.4 + 1.7 * number,
             number,
-            isolation="unsafe-local" if name == "rin" else "bubblewrap",
+            isolation="unsafe-local" if user.username == "rin" else "bubblewrap",
         )
         EntryFactory(leaderboard=board, job=job, score=job.score)
+        if number == 0:
+            JobFactory(user=user, leaderboard=wood, status="running")
         if number < 4:
-            JobFactory(user=people[name], leaderboard=wood, status="running") if number == 0 else None
-            EntryFactory(
-                leaderboard=wood,
-                job=completed(people[name], wood, 0.9 - 0.03 * number, number, number),
-                score=0.9 - 0.03 * number,
-            )
+            score = 0.9 - 0.03 * number
+            EntryFactory(leaderboard=wood, job=completed(user, wood, score, number, number), score=score)
+
+
+def two_completed(user: User, board: Leaderboard) -> tuple[Job, Job]:
+    """The best, which stands on the board and left files, and one to compare it with."""
     other = completed(user, board, 0.9312, 3, 4)
     files = {f"maps/{kind}.png": picture(number) for number, kind in enumerate(["brick", "grass", "gravel"])}
     files["curve.csv"] = b"epoch,loss\n" + b"".join(b"%d,%f\n" % (n, math.exp(-n / 9)) for n in range(1, 40))
@@ -245,6 +257,11 @@ def make_demo() -> Demo:
         JobAttemptFactory(
             job=job, worker_name="gpu-1/0", outcome="completed", started_at=job.started_at, ended_at=job.finished_at
         )
+    return best, other
+
+
+def others_of_one_submission(user: User, board: Leaderboard) -> tuple[Job, Job, Job]:
+    """One failed, one running, one pending."""
     now = timezone.now()
     sent = submission(user, board, "model: padim\nbackbone: wide_resnet50\n", 0)
     too_much = Told("%(used)s of %(limit)s", used="4 GiB", limit="4 GiB")
@@ -263,7 +280,4 @@ def make_demo() -> Demo:
         fraction_at=now,
     )  # fmt: skip
     pending = JobFactory(user=user, leaderboard=board, submission=sent)
-    JobFactory(user=user, leaderboard=wood, status="cancelled", created_at=now - timedelta(days=1))
-    ApiTokenFactory(user=user, name="laptop")
-    ApiTokenFactory(user=user, name="CI")
-    return Demo(user, board, best, other, running, failed, pending)
+    return failed, running, pending

@@ -37,6 +37,17 @@ def test_from_a_refused_upload_to_a_result(open_page):
     user, board = UserFactory(), LeaderboardFactory(slug="bricks")
     page = open_page(user)
     page.goto("/submit/?leaderboard=bricks")
+    be_refused(page)
+    job = be_taken(page)
+    held, text = see_it_run(page, job)
+    scroll_away_from_the_logs_end(page, held, text)
+    see_it_complete(page, held, text)
+    page.goto(board.get_absolute_url())
+    expect(page.locator("tr.mine .medal")).to_have_text("1")
+
+
+def be_refused(page):
+    """First for the files, before they are sent; then for the config, and the files stay chosen."""
     choose(page, {"evil.exe": b"MZ", "other.py": b""})
     expect(page.locator("[data-files] .bad")).to_have_count(2)
     expect(page.locator("[data-send]")).to_be_disabled()
@@ -48,6 +59,9 @@ def test_from_a_refused_upload_to_a_result(open_page):
     assert page.input_value("[name=config]") == "epochs: ["
     assert page.locator("[name=files]").evaluate("input => input.files.length") == 2
 
+
+def be_taken(page):
+    """With a config file that is edited before it is sent; a double click makes one job."""
     page.fill("[name=config]", "epochs: 5")
     editor = page.locator("#config-text")
     expect(editor).to_have_value("epochs: 1\n")
@@ -60,16 +74,25 @@ def test_from_a_refused_upload_to_a_result(open_page):
     job = Job.objects.get()
     assert read_config_file(job.submission) == "epochs: 1\nlr: 0.1\n"
     expect(page.locator("#job-state .chip")).to_have_text("pending")
+    return job
 
+
+def see_it_run(page, job):
+    """The log comes by itself and is followed to its end."""
     worker = WorkerFactory(resource_classes=["small"])
     held = claiming.claim(job.pk, worker_id=worker.pk, worker_name=worker.name)
     text = b"".join(b"line %d\n" % number for number in range(100))
     LogChunkFactory(job=held, content=text)
-    expect(page.locator("#log")).to_contain_text("line 99")
-    expect(page.locator("#job-state .chip")).to_have_text("running")
     log = page.locator("#log")
+    expect(log).to_contain_text("line 99")
+    expect(page.locator("#job-state .chip")).to_have_text("running")
     assert log.evaluate("log => log.scrollHeight - log.scrollTop - log.clientHeight") < 24
+    return held, text
 
+
+def scroll_away_from_the_logs_end(page, held, text):
+    """What comes then moves neither the log nor the focus."""
+    log = page.locator("#log")
     page.focus("#cancel")
     log.evaluate("log => { log.scrollTop = 0 }")
     expect(page.locator("[data-follow]")).to_have_attribute("aria-pressed", "false")
@@ -78,6 +101,9 @@ def test_from_a_refused_upload_to_a_result(open_page):
     assert log.evaluate("log => log.scrollTop") == 0
     assert page.evaluate("document.activeElement.id") == "cancel"
 
+
+def see_it_complete(page, held, text):
+    """The result comes by itself, and then the page asks for nothing more."""
     name = storages["artifacts"].save(f"pages/{uuid4()}", ContentFile(text))
     evidence = transitions.Evidence(log_name=name)
     metrics = {"image_auc": 0.99}
@@ -91,9 +117,6 @@ def test_from_a_refused_upload_to_a_result(open_page):
     page.on("request", lambda request: sent.append(request.url))
     page.wait_for_timeout(4500)
     assert sent == []
-
-    page.goto(board.get_absolute_url())
-    expect(page.locator("tr.mine .medal")).to_have_text("1")
 
 
 # Drops a folder as a browser would hand it over: entries with readers that give their content in parts.
