@@ -91,6 +91,8 @@ answer["refusals"] = {
     "no picture": refusal(lambda path: path.write_bytes(b"\x80\x04c__builtin__\nexec")),
     "cut": refusal(lambda path: path.write_bytes(path.read_bytes()[:60])),
     "huge": refusal(lambda path: path.write_bytes(huge)),
+    "large for nothing": refusal(lambda path: cv2.imwrite(str(path), np.zeros((1, 1025), np.uint8))),
+    "as large as any": refusal(lambda path: cv2.imwrite(str(path), np.zeros((1024, 1024), np.uint8))),
     "another size": refusal(lambda path: cv2.imwrite(str(path), np.zeros((7, 300), np.uint8))),
 }
 print(json.dumps(answer))

@@ -41,7 +41,9 @@ def test_what_is_no_map_is_refused_before_it_is_decoded(answer):
         "colour": f"{place} must be a grey PNG of 8 or 16 bits",
         "no picture": f"{place} must be a grey PNG of 8 or 16 bits",
         "cut": answer["refusals"]["cut"],
-        "huge": f"{place} must have at most 8192 pixels a side",
+        "huge": f"{place} must have at most 1024 pixels a side",
+        "large for nothing": f"{place} must have at most 1024 pixels a side",
+        "as large as any": "none",
         "another size": "none",
     }
     # OpenCV shows as much of a cut picture as there is, or refuses it; either is an answer.
