@@ -20,7 +20,7 @@ from submissions.archive import (
     inspect_zip,
 )
 from submissions.incoming import Passing
-from submissions.tests.test_archive import FILES, streamed_zip_of, zip_of
+from submissions.tests.archives import FILES, streamed_zip_of, zip_of
 
 CONTENT = bytes(range(256)) * 1000
 

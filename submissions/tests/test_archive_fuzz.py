@@ -22,7 +22,7 @@ from submissions.archive import (
     inspect_archive,
     write_archive,
 )
-from submissions.tests.test_archive import GOOD_ARCHIVES, Playground, inspect_as_it_comes
+from submissions.tests.archives import GOOD_ARCHIVES, Playground, inspect_as_it_comes
 
 # A mutated size may ask for much; what is tested here does not depend on how much.
 LIMITS = ArchiveLimits(total_bytes=1_000_000, file_bytes=500_000, members=50)

@@ -5,12 +5,11 @@ import io
 import random
 import tarfile
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
 from submissions.archive import ArchiveLimits, ArchiveRefused, inspect_archive
-from submissions.tests.test_archive import (
+from submissions.tests.archives import (
     FILES,
     GOOD_ARCHIVES,
     MIB,
@@ -20,12 +19,6 @@ from submissions.tests.test_archive import (
     tar_of,
     zip_of,
 )
-
-
-@pytest.fixture
-def playground(tmp_path: Path) -> Playground:
-    return Playground(tmp_path)
-
 
 END = bytes(1024)
 

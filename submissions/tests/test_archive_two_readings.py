@@ -6,21 +6,15 @@ import struct
 import tracemalloc
 import zlib
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive, inspect_archive
 from submissions.tests import test_archive_tar as tars
 from submissions.tests import test_archive_zip as zips
-from submissions.tests.test_archive import MIB, Playground, assert_refused, zip_of
+from submissions.tests.archives import MIB, Playground, assert_refused, zip_of
 from submissions.tests.test_archive_tar import END, GOOD, header, member, pax, record
 from submissions.tests.test_archive_zip import A, Part, build, unicode_path
-
-
-@pytest.fixture
-def playground(tmp_path: Path) -> Playground:
-    return Playground(tmp_path)
 
 
 def zip64_field(*values: int) -> bytes:

@@ -8,13 +8,12 @@ import warnings
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from submissions.archive import ArchiveLimits, ArchiveRefused, inspect_archive
-from submissions.tests.test_archive import (
+from submissions.tests.archives import (
     FILES,
     MIB,
     Playground,
@@ -23,11 +22,6 @@ from submissions.tests.test_archive import (
     zip64_of,
     zip_of,
 )
-
-
-@pytest.fixture
-def playground(tmp_path: Path) -> Playground:
-    return Playground(tmp_path)
 
 
 @dataclass(frozen=True)

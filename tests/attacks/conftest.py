@@ -223,3 +223,11 @@ def artifact_names(outcome: Outcome) -> list[str]:
 def said(outcome: Outcome) -> Any:
     """The JSON that the program printed last."""
     return json.loads(outcome.log.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def play(sandbox: None, executor: str, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A board with a scorer; what uses it needs Django and its database."""
+    from tests.attacks.playing import Play
+
+    return Play(executor, settings, tmp_path, monkeypatch)

@@ -3,106 +3,22 @@ says how good a run was. In both executors; the runs are hostile where the test 
 
 import json
 import os
-import signal
-import threading
-import time
-from collections.abc import Callable
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.storage import storages
 
-from jobs import claiming, running, scoring, transitions
-from jobs.execution.client import Supervisor
+from jobs import running, scoring
 from jobs.models import Job
 from jobs.running import Runner
 from jobs.services import jobs_that_count
-from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.workspace import Workspace
 from leaderboards.models import Entry
-from leaderboards.tests.factories import LeaderboardFactory
+from tests.attacks.playing import GOOD, SECRET, Play, in_one_executor
 
-from .conftest import ATTACK, container, processes_with
+from .conftest import processes_with
 
 pytestmark = pytest.mark.django_db
-in_one_executor = pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
-
-LABELS = {"1": "cat", "2": "dog", "3": "cat", "4": "dog"}
-SECRET = "hidden-label-of-the-platform"
-GOOD = """
-from attack import *
-os.makedirs(OUTPUT + "/predictions")
-leave("predictions/predictions.csv", "id,label\\n1,cat\\n2,dog\\n3,cat\\n4,cat\\n")
-"""
-
-
-class NoPulse:
-    """Or one that hands the job in hand to the test."""
-
-    held: Any = None
-
-    def hold(self, held: object) -> None:
-        self.held = held or self.held
-
-
-class Play:
-    """A board with a scorer, and runs on it."""
-
-    def __init__(self, executor: str, settings: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.executor, self.pulse = folder, executor, NoPulse()
-        settings.EXECUTOR = executor
-        if executor == "container":
-            settings.CONTAINER_ENGINE, settings.CONTAINER_IMAGE = container().engine, container().image
-            settings.CONTAINER_ENGINE_OPTIONS = list(container().options)
-        self.truth, self.data, self.scorers = (folder / name for name in ("truth", "data", "scorers"))
-        settings.GROUND_TRUTH_ROOT, settings.DATASET_ROOT, settings.SCORER_ROOT = self.truth, self.data, self.scorers
-        for name in (self.truth / "pets", self.data / "pets", self.scorers):
-            name.mkdir(parents=True)
-        self.truth.chmod(0o700)
-        rows = [f"{name},{label}\n" for name, label in LABELS.items()]
-        (self.truth / "pets" / "labels.csv").write_text("id,label\n" + "".join(rows))
-        (self.truth / "pets" / "note").write_text(SECRET)
-        (self.data / "pets" / "images").write_text("what all may see")
-        self.code = ""
-        monkeypatch.setattr(running, "workspace", self._workspace)
-        self.board = LeaderboardFactory(
-            dataset="pets", scorer="classification", ground_truth="pets", metrics=[{"name": "accuracy"}]
-        )
-
-    @contextmanager
-    def _workspace(self, job: Job, made: Path | None, remove: Callable[[Path], object]):
-        folder = made or self.folder / f"work-{job.pk}-{job.attempt}"
-        for name in ("code", "run"):
-            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / "code" / "main.py").write_text(self.code)
-        (folder / "code" / "attack.py").write_text(ATTACK)
-        (folder / "config.yaml").write_text("")
-        yield Workspace(folder, folder / "code", folder / "config.yaml")
-
-    def own_scorer(self, code: str) -> None:
-        (self.scorers / "ours").mkdir()
-        (self.scorers / "ours" / "main.py").write_text("from own import *\n" + code)
-        (self.scorers / "ours" / "own.py").write_text(ATTACK)
-        self.board.scorer = "own/ours"
-        self.board.save(update_fields=["scorer"])
-
-    def run(self, code: str, *, job: Job | None = None, runner: Runner | None = None) -> Job:
-        self.code = code
-        job = job or JobFactory(leaderboard=self.board, config={"from": "the submission"})
-        runner = runner or Runner(self.pulse)
-        try:
-            runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
-        finally:
-            runner.close()
-        job.refresh_from_db()
-        return job
-
-
-@pytest.fixture
-def play(sandbox: None, executor: str, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
-    return Play(executor, settings, tmp_path, monkeypatch)
 
 
 def stored(name: str) -> str:
@@ -368,85 +284,3 @@ def test_runs_of_a_board_without_a_scorer_are_as_before(play: Play) -> None:
     assert (job.status, job.metrics, job.score) == ("completed", {"accuracy": 0.9}, 0.9)
     assert (job.scorer, job.self_reported, job.scoring_started_at, job.scorer_log_name) == ("", {}, None, "")
     assert [item["path"] for item in job.artifacts] == ["predictions/predictions.csv"]
-
-
-SLOW = "print('scoring', flush=True)\nimport time\ntime.sleep(60)"
-
-
-def when_scoring(play: Play, action: Callable[[Supervisor], None]) -> tuple[threading.Thread, list[str]]:
-    """Do it as soon as the scorer itself runs."""
-    done: list[str] = []
-
-    def wait() -> None:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            logs = list(play.folder.glob("work-*/scoring/log"))
-            held = play.pulse.held
-            if logs and "scoring" in logs[0].read_text() and held is not None and held.supervisor is not None:
-                action(held.supervisor)
-                done.append("done")
-                return
-            time.sleep(0.02)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread, done
-
-
-@pytest.mark.parametrize(
-    ("how", "status", "outcome"),
-    [("cancelled", "cancelled", "cancelled"), ("released", "pending", "released")],
-)
-def test_job_is_cancelled_or_given_back_while_it_is_scored(play: Play, how: str, status: str, outcome: str) -> None:
-    play.own_scorer(SLOW)
-    job = JobFactory(leaderboard=play.board)
-    begin = transitions.begin_scoring
-
-    def begin_and_cancel(job_id: Any, attempt: int) -> bool:
-        is_ours = begin(job_id, attempt)
-        if how == "cancelled":  # asked for right behind it; the pulse would tell the supervisor
-            transitions.cancel(job_id, by=None)
-        return is_ours
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transitions, "begin_scoring", begin_and_cancel)
-        thread, done = when_scoring(play, lambda supervisor: supervisor.kill(how))
-        play.run(GOOD, job=job)
-        thread.join()
-    assert done and (job.status, job.attempts.get().outcome) == (status, outcome)
-    assert (job.metrics, job.score) == ({}, None)
-
-
-@in_one_executor
-def test_cancel_between_the_run_and_its_scoring(play: Play) -> None:
-    play.own_scorer("raise SystemExit(1)")
-    job = JobFactory(leaderboard=play.board)
-    begin = transitions.begin_scoring
-
-    def cancelled_first(job_id: Any, attempt: int) -> bool:
-        transitions.cancel(job_id, by=None)
-        return begin(job_id, attempt)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transitions, "begin_scoring", cancelled_first)
-        play.run(GOOD, job=job)
-    assert (job.status, job.scorer_log_name) == ("cancelled", "")
-
-
-@in_one_executor
-def test_supervisor_killed_while_it_scores_gives_the_job_back(play: Play) -> None:
-    play.own_scorer(SLOW)
-    thread, done = when_scoring(play, lambda supervisor: os.kill(supervisor.pid, signal.SIGKILL))
-    job = play.run(GOOD)
-    thread.join()
-    assert done and (job.status, job.releases, job.metrics) == ("pending", 1, {})
-    assert str(play.folder) not in job.attempts.get().detail
-
-
-@in_one_executor
-def test_job_lost_while_it_is_scored_writes_nothing(play: Play) -> None:
-    play.own_scorer(SLOW)
-    thread, done = when_scoring(play, lambda _: play.pulse.held.lose())
-    job = play.run(GOOD)
-    thread.join()
-    assert done and (job.status, job.attempt, job.metrics) == ("running", 1, {})

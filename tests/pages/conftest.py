@@ -8,6 +8,8 @@ from django.db import connection
 from playwright.sync_api import expect, sync_playwright
 
 from accounts.tests.factories import PASSWORD
+from leaderboards.tests.factories import LeaderboardFactory
+from tests.pages.boards import people
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # On a busy machine a page may take that long; nothing is waited for longer than it takes.
@@ -71,3 +73,13 @@ def open_page(chromium, live_server):
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def board(db):
+    return LeaderboardFactory(slug="bricks", title="Bricks")
+
+
+@pytest.fixture
+def four(board):
+    return people(board, ("ann", 0.9, 4.0), ("bob", 0.8, 3.0), ("Anna", 0.8, 2.0), ("dan", 0.7, 1.0))
