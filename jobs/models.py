@@ -18,6 +18,7 @@ from accounts.permissions import sees_all_jobs
 from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
 from jobs.wording import in_words
+from jobs.worker_record import Worker
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
 
@@ -38,51 +39,6 @@ __all__ = [
     "TrackingOutbox",
     "Worker",
 ]
-
-
-class Worker(models.Model):
-    """A worker process, as it reports itself."""
-
-    class State(models.TextChoices):
-        STARTING = "starting", _("starting")
-        IDLE = "idle", _("idle")
-        RUNNING = "running", _("running")
-        DRAINING = "draining", _("draining")
-        REFUSING = "refusing", _("refusing: its sandbox is open")
-        STOPPED = "stopped", _("stopped")
-
-    name = models.CharField(_("name"), max_length=100, unique=True)
-    hostname = models.CharField(_("hostname"), max_length=200)
-    pid = models.PositiveIntegerField(_("process ID"))
-    state = models.CharField(_("state"), max_length=16, choices=State, default=State.STARTING)
-    resource_classes = models.JSONField(_("resource classes"), default=list)
-    executor = models.CharField(_("executor"), max_length=32, blank=True)
-    sandbox_report = models.JSONField(
-        _("sandbox report"), default=list, help_text=_("What its probe of its own sandbox found at start.")
-    )
-    gpus = models.JSONField(_("GPUs"), default=list)
-    started_at = models.DateTimeField(_("started at"), db_default=Now())
-    heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())
-    stopped_at = models.DateTimeField(_("stopped at"), null=True, blank=True)
-    drain_requested_at = models.DateTimeField(_("drain requested at"), null=True, blank=True)
-    stop_requested_at = models.DateTimeField(
-        _("stop requested at"), null=True, blank=True, help_text=_("Its job in hand is given back.")
-    )
-    disabled_at = models.DateTimeField(
-        _("disabled at"), null=True, blank=True, help_text=_("It stays, and takes no job until enabled.")
-    )
-    machine = models.JSONField(
-        _("machine"), db_default={}, default=dict, help_text=_("Processors, memory, disk and GPUs, as it reports them.")
-    )
-
-    class Meta:
-        verbose_name = _("worker")
-        verbose_name_plural = _("workers")
-        ordering = ["-heartbeat_at"]
-        indexes = [models.Index(F("heartbeat_at").desc(), name="worker_latest")]  # the operators' list of who is alive
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class JobQuerySet(models.QuerySet["Job"]):
