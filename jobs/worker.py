@@ -62,11 +62,9 @@ class WakeUpWorker(SimpleWorker):
 
     def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:  # type: ignore[override]
         """Run jobs until told to stop; with `burst` until none is due. Whether any job was run."""
-        self.row = persist(self._make_row)
+        self.row = persist(self._appear)
         pulse = self.pulse = Pulse(self.row)
         self.runner = Runner(pulse, gpus=self._gpus)
-        signal.signal(signal.SIGTERM, self._on_stop)
-        signal.signal(signal.SIGINT, self._on_stop)
         pulse.on_stop = self.runner.stop_now
         pulse.start()
         # What is loaded by now stays: collections need not look through it between jobs.
@@ -97,6 +95,18 @@ class WakeUpWorker(SimpleWorker):
             else:
                 with contextlib.suppress(_Stopped):  # a signal between the wait and its end
                     self._wait()
+
+    def _appear(self) -> Worker:
+        """Who sees the row may send a signal: one that comes before we listen waits, and ends us where no row was made."""
+        signals = (signal.SIGTERM, signal.SIGINT)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        try:
+            row = self._make_row()
+            for one in signals:
+                signal.signal(one, self._on_stop)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        return row
 
     def _make_row(self) -> Worker:
         return Worker.objects.create(

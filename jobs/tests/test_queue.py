@@ -1,6 +1,8 @@
 """The wake-up call: quick to give up, and what others plant in Redis is never run."""
 
+import os
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -140,3 +142,24 @@ def test_fifty_calls_for_one_job_run_it_once(redis):
         thread.join()
     assert sum(one is not None for one in claimed) == 1
     assert Job.objects.get().attempt == 1
+
+
+@pytest.mark.django_db
+def test_a_signal_is_heard_as_soon_as_the_row_is_seen(monkeypatch):
+    """Whoever sees the row may end the worker: by the way of every signal, and not so that its row stays."""
+    worker = make_worker(["small"])
+    make_row, before = worker._make_row, {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+
+    def seen_and_told_to_end():
+        row = make_row()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    monkeypatch.setattr(worker, "_make_row", seen_and_told_to_end)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what ends the process, without the test's
+    try:
+        assert worker._appear().pk
+        assert worker._is_draining
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

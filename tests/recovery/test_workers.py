@@ -108,8 +108,7 @@ def test_drain_now_gives_the_job_back(site):
 
 
 def test_sigterm_ends_an_idle_worker_at_once(site):
-    worker = site.ready_worker()
-    wait_for(lambda: site.end(worker, signal.SIGTERM) == 0, seconds=ENDED)
+    assert site.end(site.ready_worker(), signal.SIGTERM, seconds=ENDED) == 0
 
 
 def cancel(site, job):
