@@ -173,3 +173,15 @@ def test_a_swap_keeps_what_was_typed_the_focus_and_the_place(open_page):
     assert page.input_value("#log-query") == "not sent yet"
     assert page.evaluate("document.activeElement.id") == "log-query"
     assert place > 0 and page.evaluate("window.scrollY") == place
+
+
+def test_a_swap_keeps_the_focus_on_what_it_replaces(open_page):
+    user = UserFactory()
+    page = open_page(user)
+    page.goto(JobFactory(user=user, status="running").get_absolute_url())
+    for link in ("#job-state .crumbs a", "#job-state .facts a"):
+        page.locator(link).focus()
+        for _ in range(2):
+            with page.expect_response("**/state/**"):
+                pass
+        expect(page.locator(link)).to_be_focused(timeout=5000)
