@@ -127,7 +127,8 @@ def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> t
     if slug:
         values["slug"] = slug
     with transaction.atomic():
-        found = Leaderboard.objects.select_for_update().filter(slug=values["slug"]).first()
+        # Not its key: who enqueues a job on it holds their own row, which the entries made here will want.
+        found = Leaderboard.objects.select_for_update(no_key=True).filter(slug=values["slug"]).first()
         if found is not None and not replace:
             raise AlreadyThere(values["slug"])
         leaderboard = found or Leaderboard()

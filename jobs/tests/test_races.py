@@ -18,6 +18,8 @@ from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
 from leaderboards.models import Entry
 from leaderboards.services import rebuild_entries
+from leaderboards.tests.factories import EntryFactory
+from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 from submissions.tests.factories import SubmissionFactory
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -193,6 +195,17 @@ def test_a_job_that_completes_while_its_board_ranks_anew_stands_by_what_ranks_th
             wait_until(lambda: done.done() or waiting_for_rows() == 1)
         assert done.result(30) == [True]
     assert Entry.objects.get().score == 2.0
+
+
+def test_a_job_is_taken_while_its_board_is_replaced_and_neither_waits_for_the_other():
+    """Each would hold what the other needs at its end: the board's row, and that of the person whose entry is made anew."""
+    entry = EntryFactory()
+    submission = SubmissionFactory(user=entry.user, leaderboard=entry.leaderboard)
+    text = export_leaderboard(entry.leaderboard).replace("direction: higher", "direction: lower")
+    with ThreadPoolExecutor(1) as pool, transaction.atomic():
+        import_leaderboard(text, replace=True)
+        [(job, is_new)] = pool.submit(at_once, post(submission)).result(30)
+    assert (is_new, Job.objects.get(pk=job.pk).status, Entry.objects.count()) == (True, "pending", 1)
 
 
 def test_give_back_and_cancel_at_once_end_cancelled():
