@@ -60,7 +60,7 @@ class DurableFileSystemStorage(FileSystemStorage):
             _sync_all(list(opened.values()))
             for folder in {path.parent for path in opened}:
                 _sync_folder(folder)
-        except OSError:
+        except BaseException:
             for path in opened:
                 with suppress(OSError):
                     path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ Of all that have come in together the files are synced side by side, and the row
 import hashlib
 import io
 import logging
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,9 @@ SELECT person.id FROM accounts_apitoken token JOIN accounts_user person ON perso
 WHERE token.digest = %s AND token.revoked_at IS NULL
     AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
 """
-# Who asks, and what lets them: the quota and an open leaderboard that they see. No row: the site says why.
+# Who asks, and what lets them: an open leaderboard that they see, and what is left of their quota. No row: the site says why.
 _ADMIT = f"""
-SELECT asked.number, person.id, board.id
+SELECT asked.number, person.id, board.id, coalesce(person.submissions_per_hour, %s) - ({RECENT})
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(slug, digest, number)
 JOIN accounts_apitoken token ON token.digest = asked.digest AND token.revoked_at IS NULL
     AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
@@ -55,7 +56,6 @@ JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND board.visibil
     AND board.takes_submissions AND (board.opens_at IS NULL OR board.opens_at <= statement_timestamp())
     AND (board.closes_at IS NULL OR board.closes_at > statement_timestamp())
 WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = board.id)
-    AND ({RECENT}) < coalesce(person.submissions_per_hour, %s)
 """  # noqa: S608 - of our own words
 
 
@@ -147,13 +147,20 @@ def _begin_to_keep(sent: SmallForm, storage: DurableFileSystemStorage) -> bool:
 
 
 def _admitted(wishes: list[Wish]) -> list[tuple[Wish, int, int]]:
-    """With whose it is and which board's, in the order in which they came."""
+    """With whose it is and which board's, in the order in which they came; of one person no more than the quota has left, so
+    that nobody can have more than that looked into while all others wait."""
     if not wishes:
         return []
     slugs, digests = [wish.slug for wish in wishes], [wish.call.digest for wish in wishes]
     quota = settings.SUBMISSIONS_PER_HOUR
-    found = rows(_ADMIT, slugs, digests, list(PLATFORM_FAULTS), quota, quota)
-    return [(wishes[place - 1], user_id, board_id) for place, user_id, board_id in sorted(found)]
+    found = rows(_ADMIT, quota, list(PLATFORM_FAULTS), quota, slugs, digests)
+    admitted = []
+    taken: Counter[int] = Counter()
+    for place, user_id, board_id, left in sorted(found):
+        if taken[user_id] < left:
+            taken[user_id] += 1
+            admitted.append((wishes[place - 1], user_id, board_id))
+    return admitted
 
 
 def _packed(wish: Wish, user_id: int, board_id: int) -> Packed | None:

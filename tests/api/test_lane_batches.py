@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
-from leaderboard_site.lane import record
+from leaderboard_site.lane import record, submit
 from leaderboard_site.lane.calls import SUBMIT, recognise
 from leaderboard_site.lane.desk import answer_all
 from submissions import storage as storage_module
@@ -89,6 +89,18 @@ def test_many_peoples_submissions_are_one_transaction_and_quotas_hold_within_it(
     contents = [storages["submissions"].open(rows[one].object_name).read() for one in told]
     assert [b"#%d" % number in content for number, content in zip((0, 1, 2, 4), contents, strict=True)] == [True] * 4
     assert on_disk() == sorted(row.object_name for row in rows.values())
+
+
+def test_nobody_has_more_looked_into_than_their_quota_lets_in(people, settings, monkeypatch):
+    """Sixty archives of one person would hold everybody up, if only to be refused."""
+    settings.SUBMISSIONS_PER_HOUR = 3
+    SubmissionFactory(user=people[0])
+    looked, packed = [], submit._packed
+    monkeypatch.setattr(submit, "_packed", lambda wish, *whose: (looked.append(whose[0]), packed(wish, *whose))[1])
+    secrets = [token(one) for one in people[:2]]
+    answers = answer_all(SUBMIT, uploads(*[(secrets[0], form())] * 60, (secrets[1], form())))
+    assert [number for number, answer in enumerate(answers) if answer] == [0, 1, 60]
+    assert looked == [people[0].pk] * 2 + [people[1].pk]
 
 
 def test_what_is_refused_among_others_leaves_nothing_and_spoils_nobodys(people, on_disk):
