@@ -97,7 +97,10 @@ class WakeUpWorker(SimpleWorker):
                     self._wait()
 
     def _appear(self) -> Worker:
-        """Who sees the row may send a signal: one that comes before we listen waits, and ends us where no row was made."""
+        """Who sees the row may send a signal: one that comes before we listen waits, and ends us where no row was made.
+
+        Held back from this thread alone: there is no other yet.
+        """
         signals = (signal.SIGTERM, signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
