@@ -147,8 +147,9 @@ class Client:
                 if attempt and tell:
                     tell(f"It runs again: attempt {job['attempt']}.")
                 offset, attempt = 0, job["attempt"]
-            # Read after the status: what was written before a final one is complete then.
-            offset = self._show_log(job_id, offset, show, tell)
+            # Read after the status: what was written before a final one is complete then; and whose attempt's log it is, is known.
+            if attempt:
+                offset = self._show_log(job_id, offset, show, tell)
             if job["status"] in FINAL:
                 return str(job["status"])
             time.sleep(every)

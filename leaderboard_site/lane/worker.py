@@ -155,7 +155,8 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             data = b""
         if not data:
-            self._close(conn)
+            # Half a body is the site's to refuse.
+            (self._to_pool if conn.wanted else self._close)(conn)
             return
         if not conn.received:
             # From its first byte on, a request has as long as a wait for it: however slowly it comes.
