@@ -2,7 +2,8 @@
 
 A deny-list in the manner of Flatpak's: calls that reach other processes' memory, namespaces, mounts, keyrings (which no
 namespace separates), kernel loading and the young, large interfaces (io_uring, bpf, userfaultfd), and asynchronous I/O by io_setup, whose requests the whole
-machine shares. Where memory is counted by processes and not by a control group, memory that belongs to no process is
+machine shares. Requests to file systems (`ioctl`) are refused as a class: they tell where on the disk a file lies, and so in which
+order files were written. Where memory is counted by processes and not by a control group, memory that belongs to no process is
 refused as well. The numbers are the kernel's, per architecture.
 """
 
@@ -14,7 +15,7 @@ import struct
 from collections.abc import Collection
 from typing import Any
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 # Offsets in struct seccomp_data.
 _CALL, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
@@ -23,7 +24,15 @@ _AUDIT_X86_64, _AUDIT_AARCH64 = 0xC000003E, 0xC00000B7
 _X32_BIT = 0x40000000
 _LOW_32 = 0xFFFFFFFF
 _CLONE_NEW_ANY = 0x7E020000  # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_TIOCSTI, _TIOCLINUX, _FIBMAP = 0x5412, 0x541C, 0x0001
+# The second byte of an ioctl's number is its type. These types belong to file systems and block devices (addresses on
+# the disk, generations and flags of inodes, ids of the file system); terminals, sockets and GPUs have others.
+_IOCTL_TYPE = 0xFF00
+FILE_SYSTEM_TYPES = {
+    "block devices": 0x12, "any file system, ids": 0x15, "XFS, any file system": 0x58, "ext4, any file system": 0x66,
+    "HFS+": 0x68, "UDF": 0x6C, "NILFS": 0x6E, "FAT": 0x72, "inode versions": 0x76, "Btrfs, clones": 0x94, "Ceph": 0x97,
+    "bcachefs": 0xBC, "ReiserFS": 0xCD, "SMB": 0xCF, "F2FS": 0xF5,
+}  # fmt: skip
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
 
@@ -108,19 +117,23 @@ def build_filter(machine: str | None = None, more: Collection[int] = ()) -> byte
         (_RETURN, 0, 0, refuse),
         (_RETURN, 0, 0, _ALLOW),
     ]
-    program += [
-        (_EQUAL, 0, 5, inspected["ioctl"]),
-        (_LOAD, 0, 0, _ARGUMENT_1),
-        (_EQUAL, 1, 0, _TIOCSTI),
-        (_EQUAL, 0, 1, _TIOCLINUX),
-        (_RETURN, 0, 0, refuse),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    program += _ioctl_block(inspected["ioctl"], refuse)
     # The network namespace does not cover every family (AF_VSOCK reaches the hypervisor): allow only what is namespaced.
     program += [(_EQUAL, 0, len(FAMILIES) + 2, inspected["socket"]), (_LOAD, 0, 0, _ARGUMENT_0)]
     program += [(_EQUAL, len(FAMILIES) - index, 0, family) for index, family in enumerate(FAMILIES)]
     program += [(_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT), (_RETURN, 0, 0, _ALLOW)]
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
+
+
+def _ioctl_block(number: int, refuse: int) -> list[tuple[int, int, int, int]]:
+    """Refuse some commands and all file systems' types. A filter sees 64 bits of a command, the kernel uses the low 32."""
+    commands, types = (_TIOCSTI, _TIOCLINUX, _FIBMAP), sorted(FILE_SYSTEM_TYPES.values())
+    tests = [(_EQUAL, command) for command in commands]
+    tests += [(_AND, _IOCTL_TYPE), *((_EQUAL, kind << 8) for kind in types)]
+    block = [(_EQUAL, 0, len(tests) + 3, number), (_LOAD, 0, 0, _ARGUMENT_1)]
+    # From each test that holds to the last instruction, past the tests that follow it and the one that allows.
+    block += [(code, len(tests) - at if code == _EQUAL else 0, 0, value) for at, (code, value) in enumerate(tests)]
+    return [*block, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, refuse)]
 
 
 def engine_profile(machine: str | None = None) -> str:
@@ -132,7 +145,9 @@ def engine_profile(machine: str | None = None) -> str:
     flags = [1 << bit for bit in range(64) if _CLONE_NEW_ANY >> bit & 1]
     rules += [{"names": ["clone"], **refuse, "args": [_masked(0, flag, flag)]} for flag in flags]
     # The kernel reads 32 bits of these; a comparison of 64 could be walked past.
-    rules += [{"names": ["ioctl"], **refuse, "args": [_masked(1, _LOW_32, call)]} for call in (_TIOCSTI, _TIOCLINUX)]
+    refused = [_masked(1, _LOW_32, command) for command in (_TIOCSTI, _TIOCLINUX, _FIBMAP)]
+    refused += [_masked(1, _IOCTL_TYPE, kind << 8) for kind in sorted(FILE_SYSTEM_TYPES.values())]
+    rules += [{"names": ["ioctl"], **refuse, "args": [condition]} for condition in refused]
     family: dict[str, Any] = {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EAFNOSUPPORT}
     others = [number for number in range(max(FAMILIES)) if number not in FAMILIES]
     rules += [{**family, "args": [_masked(0, _LOW_32, number)]} for number in others]

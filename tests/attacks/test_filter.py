@@ -14,6 +14,23 @@ _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _I386, _ARM = 0x40000003, 0x40000028
 _OF_X86_ALONE = {"uselib", "modify_ldt", "_sysctl", "iopl", "ioperm", "lookup_dcookie"}
 _ON_BOTH = {"clone": (56, 220), "ioctl": (16, 29), "socket": (41, 198), "read": (0, 63), "openat": (257, 56)}
+# linux/fs.h, fiemap.h, fsmap.h, ext4, XFS, Btrfs, F2FS: where files lie, generations and flags of inodes.
+FILE_SYSTEM_COMMANDS = {
+    "FIBMAP": 0x1, "FS_IOC_FIEMAP": 0xC020660B, "FS_IOC_GETFSMAP": 0xC0C0583B, "FS_IOC_GETFLAGS": 0x80086601,
+    "FS_IOC32_GETFLAGS": 0x80046601, "FS_IOC_SETFLAGS": 0x40086602, "FS_IOC_GETVERSION": 0x80087601,
+    "FS_IOC32_GETVERSION": 0x80047601, "FS_IOC_FSGETXATTR": 0x801C581F, "FS_IOC_FSSETXATTR": 0x401C5820,
+    "FS_IOC_GETFSUUID": 0x80111500, "FS_IOC_MEASURE_VERITY": 0xC0046686, "EXT4_IOC_GETVERSION": 0x80086603,
+    "EXT4_IOC_GETSTATE": 0x40046629, "EXT4_IOC_GET_ES_CACHE": 0xC020662A, "XFS_IOC_GETBMAPX": 0xC0205838,
+    "XFS_IOC_FSGEOMETRY": 0x8100587E, "BTRFS_IOC_TREE_SEARCH": 0xD0009411, "BTRFS_IOC_INO_LOOKUP": 0xD0009412,
+    "FICLONE": 0x40049409, "F2FS_IOC_GET_FEATURES": 0x8004F50C,
+}  # fmt: skip
+# Terminals, pipes, descriptors, sockets, randomness, and NVIDIA's control, memory (numbers without a type) and mode setting.
+PLAIN_COMMANDS = {
+    "TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451,
+    "FIOASYNC": 0x5452, "FIGETBSZ": 0x2, "SIOCGIFCONF": 0x8912, "RNDGETENTCNT": 0x80045200, "NV_ESC_RM_ALLOC": 0xC020462B,
+    "NV_ESC_CARD_INFO": 0xC00046C8, "UVM_INITIALIZE": 0x30000001, "UVM_REGISTER_GPU": 37, "UVM_ALLOC_SEMAPHORE_POOL": 68,
+    "NVKMS_IOCTL_CMD": 0xC0106D00, "DRM_IOCTL_VERSION": 0xC0406400,
+}  # fmt: skip
 machines = pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 
 
@@ -29,6 +46,8 @@ def answer(program: bytes, machine: str, call: int, *arguments: int, architectur
         place += 1
         if code == 0x20:
             accumulator = words[constant // 4]
+        elif code == 0x54:
+            accumulator &= constant
         elif code == 0x06:
             return int(constant)
         else:
@@ -60,9 +79,13 @@ def test_calls_with_arguments_are_looked_into(machine: str) -> None:
     for bit in (17, 25, 26, 27, 28, 29, 30):  # NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
         assert said("clone", 1 << bit | 17) == _REFUSE | errno.EPERM
     assert said("clone", 0x3D0F00) == _ALLOW  # a thread
-    for command in (0x5412, 0x541C):  # TIOCSTI TIOCLINUX
-        assert said("ioctl", 0, command) == said("ioctl", 0, 1 << 32 | command) == _REFUSE | errno.EPERM
-    assert said("ioctl", 0, 0x5401) == _ALLOW
+    for command in (0x5412, 0x541C, *FILE_SYSTEM_COMMANDS.values()):  # TIOCSTI TIOCLINUX
+        assert said("ioctl", 0, command) == said("ioctl", 0, 1 << 32 | command) == _REFUSE | errno.EPERM, hex(command)
+    for name, command in PLAIN_COMMANDS.items():
+        assert said("ioctl", 0, command) == _ALLOW, name
+    for kind in range(256):
+        wanted = _REFUSE | errno.EPERM if kind in seccomp.FILE_SYSTEM_TYPES.values() else _ALLOW
+        assert said("ioctl", 0, 0xC0200000 | kind << 8 | 0xFE) == said("ioctl", 0, kind << 8 | 0xFE) == wanted, kind
     for family in range(64):
         wanted = _ALLOW if family in seccomp.FAMILIES else _REFUSE | errno.EAFNOSUPPORT
         assert said("socket", family) == said("socket", 1 << 32 | family) == wanted, family
