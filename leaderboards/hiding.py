@@ -4,24 +4,28 @@
     data   CATEGORY/train/good/*   CATEGORY/test/0001.png ...
     labels labels.csv              masks/CATEGORY/0001.png ...
 
-Test images get neutral names in a random order, equal times, and lose the metadata in the files, all of which could tell
-the kind of a defect. What their pixels tell stays: the images themselves must never have been published with labels.
+Test images get neutral names in a random order and lose the metadata in the files. Both folders are written in one pass in
+name order, so that the file system's metadata tells nothing either. What the pixels tell stays, and the file size with them:
+the images themselves must never have been published with labels.
 """
 
 import csv
+import io
 import os
 import random
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from leaderboards.one_pass import beside, write_folder
 from leaderboards.pictures import UnknownPicture, picture_size, without_metadata
+from leaderboards.traces import Image, leak, shown_by
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 GOOD = "good"
+LABELS = "labels.csv"
 _COLUMNS = ["image", "kind", "defect", "mask", "height", "width"]
 
 
@@ -56,32 +60,38 @@ def hide_labels(source: Path, data: Path, labels: Path) -> Hidden:
         raise CannotHide(f"{source} has no CATEGORY/train/good: it is not laid out as MVTec AD is.")
     tests = {category: list(_tests(category)) for category in categories}
     _refuse_telling_suffixes(tests)
+    shown, masks, rows = _train_and_licenses(source, categories), {}, []
+    train = sum("/train/" in name for name in shown)
+    for category in categories:
+        for number, test in enumerate(_shuffled(tests[category]), 1):
+            name = f"{category.name}/test/{number:04}{test.path.suffix.lower()}"
+            mask = f"masks/{category.name}/{number:04}.png" if test.mask is not None else ""
+            rows.append([name, test.kind, int(test.kind != GOOD), mask, *_size(test)])
+            shown[name] = partial(_bare, test.path)
+            if test.mask is not None:
+                masks[mask] = test.mask.read_bytes
     labels.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     data.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(data) as new_data, _beside(labels) as new_labels:
-        rows: list[list[object]] = []
-        train = 0
-        for category in categories:
-            train += _copy_train(category, new_data / category.name)
-            rows += _split(category, tests[category], new_data / category.name, new_labels)
-        for text in [*source.glob("[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*"), *source.glob("*/[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*")]:
-            shutil.copyfile(text, new_data / text.relative_to(source))
-        with (new_labels / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([_COLUMNS, *sorted(rows, key=lambda row: str(row[0]))])
+    with beside(data) as new_data, beside(labels) as new_labels:
+        # One after the other: a mask written between two images would show in these as a gap.
+        write_folder(new_data, shown)
+        write_folder(new_labels, masks | {LABELS: partial(_table, rows)})
         new_labels.rename(labels)
         new_data.rename(data)
-    return Hidden(len(categories), train, len(rows), sum(bool(row[3]) for row in rows))
+    return Hidden(len(categories), train, len(rows), len(masks))
 
 
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A folder beside the target, readable by all like it, that goes when it was not renamed."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def leak_of(data: Path, labels: Path) -> str:
+    """What file metadata of the data set tells of the labels, in a few words; empty when nothing does, or without a table
+    of labels as `hide_labels` writes it."""
+    images: list[tuple[str, Image]] = []
+    with suppress(FileNotFoundError), (labels / LABELS).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            name, mask = row.get("image") or "", row.get("mask") or ""
+            with suppress(OSError):
+                of_mask = shown_by(labels / mask) if mask else None
+                images.append((name, Image(os.path.dirname(name), row.get("defect") == "1", shown_by(data / name), of_mask)))
+    return leak([image for _, image in sorted(images, key=lambda named: os.fsencode(named[0]))])
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -113,41 +123,37 @@ def _refuse_telling_suffixes(tests: dict[Path, list[_Test]]) -> None:
             raise CannotHide(f"{category}/test: the names' ends {sorted(good)} and {sorted(other)} tell good from bad.")
 
 
-def _copy_train(category: Path, target: Path) -> int:
-    folder = target / "train" / GOOD
-    folder.mkdir(parents=True)
-    pictures = _pictures(category / "train" / GOOD)
-    for path in pictures:
-        _write(folder / path.name, path.read_bytes())
-    return len(pictures)
+def _train_and_licenses(source: Path, categories: list[Path]) -> dict[str, Callable[[], bytes]]:
+    found: dict[str, Callable[[], bytes]] = {}
+    for category in categories:
+        for path in _pictures(category / "train" / GOOD):
+            found[f"{category.name}/train/{GOOD}/{path.name}"] = path.read_bytes
+    for path in [*source.glob("[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*"), *source.glob("*/[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*")]:
+        if path.is_file():
+            found[str(path.relative_to(source))] = path.read_bytes
+    return found
 
 
-def _split(category: Path, tests: list[_Test], data: Path, labels: Path) -> list[list[object]]:
-    """Copy the test images of a category in a random order and their masks; the rows of the labels."""
-    shuffled = random.SystemRandom().sample(tests, len(tests))  # not to be guessed from a seed
-    (data / "test").mkdir()
-    (labels / "masks" / category.name).mkdir(parents=True)
-    rows: list[list[object]] = []
-    for number, test in enumerate(shuffled, 1):
-        name = f"{number:04}{test.path.suffix.lower()}"
-        raw = test.path.read_bytes()
-        try:
-            width, height = picture_size(raw)
-            _write(data / "test" / name, without_metadata(raw))
-            mask = ""
-            if test.mask is not None:
-                drawn = test.mask.read_bytes()
-                if picture_size(drawn) != (width, height):
-                    raise CannotHide(f"{test.mask} has another size than {test.path}.")
-                mask = f"masks/{category.name}/{number:04}.png"
-                _write(labels / mask, drawn)
-        except UnknownPicture as error:
-            raise CannotHide(f"{test.path} or its mask: {error}") from error
-        rows.append([f"{category.name}/test/{name}", test.kind, int(test.kind != GOOD), mask, height, width])
-    return rows
+def _shuffled(tests: list[_Test]) -> list[_Test]:
+    return random.SystemRandom().sample(tests, len(tests))  # not to be guessed from a seed
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    path.chmod(0o644)
-    os.utime(path, (0, 0))  # its time could tell which kind it was copied with
+def _size(test: _Test) -> tuple[int, int]:
+    """(height, width) of the image, and of its mask."""
+    try:
+        width, height = picture_size(_bare(test.path))
+        if test.mask is not None and picture_size(test.mask.read_bytes()) != (width, height):
+            raise CannotHide(f"{test.mask} has another size than {test.path}.")
+    except UnknownPicture as error:
+        raise CannotHide(f"{test.path} or its mask: {error}") from error
+    return height, width
+
+
+def _bare(path: Path) -> bytes:
+    return without_metadata(path.read_bytes())
+
+
+def _table(rows: list[list[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_COLUMNS, *sorted(rows, key=lambda row: str(row[0]))])
+    return text.getvalue().encode()

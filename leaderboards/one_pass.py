@@ -1,0 +1,95 @@
+"""Folders whose files were written in one pass in name order, so that the file system keeps nothing else of how they came.
+
+Inode numbers, times, addresses on the disk and the order of listings then follow from the names alone. Files are written,
+never linked or cloned: a link count or shared blocks would tell where a file came from.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+
+class UnusualFile(Exception):
+    """A link, a pipe or another file that is not regular; the message names it."""
+
+
+def write_folder(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> None:
+    """Write `files` (path below the folder -> what gives its content) into an empty folder."""
+    names = sorted(files, key=os.fsencode)
+    # All files exist before the first has content: inode numbers and birth times do not depend on how long writing takes.
+    for name in _with_folders(names):
+        path = folder / name
+        if name in files:
+            path.touch(exist_ok=False)
+        else:
+            path.mkdir(exist_ok=True)
+        path.chmod(0o644 if name in files else 0o755)  # whatever the umask
+    for name in names:
+        with (folder / name).open("r+b") as file:
+            file.write(files[name]())
+            file.flush()
+            # Now, and not when the kernel writes back: until then the file system chooses no place for the content.
+            os.fsync(file.fileno())
+    _even_times(folder, names)
+
+
+def rewrite(*folders: Path) -> None:
+    """Write all files of the folders anew, in one pass in name order. Their names and contents stay.
+
+    A new file takes an old one's place in one step. So each file is there at every moment, and what has a folder open or
+    mounted goes on. All copies are written before the first old file goes: in the gaps that the old files leave, copies
+    would lie as telling as the old ones. Raises UnusualFile.
+    """
+    names = {folder: _regular_files(folder) for folder in folders}
+    with ExitStack() as stack:
+        copies = {folder: stack.enter_context(beside(folder)) for folder in folders}
+        for folder, copy in copies.items():
+            write_folder(copy, {name: (folder / name).read_bytes for name in names[folder]})
+            _give_to_owner(folder, (copy / name for name in names[folder]))
+        for folder, copy in copies.items():
+            for name in names[folder]:
+                (copy / name).rename(folder / name)
+            _even_times(folder, names[folder])
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A folder beside the target, readable by all like it, that goes when it was not renamed."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _with_folders(names: Sequence[str]) -> list[str]:
+    """The paths and all folders on the way to them, the root as ".", in name order: each after the one that it lies in."""
+    return sorted({".", *names, *(str(parent) for name in names for parent in Path(name).parents)}, key=os.fsencode)
+
+
+def _even_times(folder: Path, names: Sequence[str]) -> None:
+    """Make times tell nothing. The change time cannot be set: it becomes that of this loop, which reads and writes no file."""
+    for name in _with_folders(names):
+        os.utime(folder / name, ns=(0, 0))
+
+
+def _regular_files(folder: Path) -> list[str]:
+    names = []
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise UnusualFile(f"{path} is not a regular file: put a copy of what it stands for in its place.")
+        if path.is_file():
+            names.append(str(path.relative_to(folder)))
+    return sorted(names, key=os.fsencode)
+
+
+def _give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
+    """What root writes belongs to the folder's owner."""
+    if os.geteuid() == 0:
+        state = folder.stat()
+        for path in paths:
+            os.chown(path, state.st_uid, state.st_gid)

@@ -1,0 +1,201 @@
+"""Hidden labels and file metadata: neither a run nor the host's view of a data set tells defective images from good ones."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+
+from leaderboards import hiding, one_pass
+from leaderboards.hiding import hide_labels, leak_of
+from leaderboards.traces import CLEAR, separation
+from tests.attacks.playing import Play, in_one_executor
+
+from .file_traces import (
+    LOOK,
+    addresses,
+    assert_nothing_tells,
+    defective,
+    hide_with_masks_between,
+    images_of,
+    make_source,
+    one_shuffle,
+    seen_on_host,
+)
+
+_HASH_SEED = "6c656164-6572-626f-6172-647368617368"
+
+
+def pictures_to_test(data: Path) -> list[str]:
+    return sorted(str(path.relative_to(data)) for path in data.glob("*/test/*"))
+
+
+# --- The host's view ------------------------------------------------------------------------------------------------
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_source(tmp_path / "source")
+
+
+def rewritten(source: Path, data: Path, labels: Path) -> None:
+    hide_with_masks_between(source, data, labels)
+    one_pass.rewrite(data, labels)
+
+
+def rewritten_twice(source: Path, data: Path, labels: Path) -> None:
+    """The second copies may lie where the first files lay."""
+    rewritten(source, data, labels)
+    one_pass.rewrite(data, labels)
+
+
+ways = pytest.mark.parametrize("make", [hide_labels, rewritten, rewritten_twice])
+
+
+@ways
+def test_nothing_on_the_host_tells_the_labels(source: Path, tmp_path: Path, make: Callable[..., Any]) -> None:
+    data, labels = tmp_path / "data" / "parts", tmp_path / "truth" / "parts"
+    make(source, data, labels)
+    seen = seen_on_host(data, pictures_to_test(data))
+    assert_nothing_tells(seen, defective(labels))
+    assert leak_of(data, labels) == ""
+    every = [path for path in [data, *data.rglob("*")]]
+    assert {(path.stat().st_mtime_ns, path.stat().st_atime_ns) for path in every if path.is_file()} == {(0, 0)}
+    assert {path.stat().st_mtime_ns for path in every} == {0}
+    assert {path.stat().st_nlink for path in [*data.rglob("*"), *labels.rglob("*")] if path.is_file()} == {1}
+    assert not [path for path in every if os.listxattr(path)]
+    if any("address" not in shown for shown in seen.values()):
+        pytest.skip("NOTHING WAS PROVEN OF ADDRESSES ON THE DISK: this file system has no FS_IOC_FIEMAP")
+
+
+def test_layout_with_masks_between_images_is_found(source: Path, tmp_path: Path) -> None:
+    data, labels = tmp_path / "data" / "parts", tmp_path / "truth" / "parts"
+    hide_with_masks_between(source, data, labels)
+    assert "masks lie between the images" in leak_of(data, labels)
+    with pytest.raises(AssertionError):
+        assert_nothing_tells(seen_on_host(data, pictures_to_test(data)), defective(labels))
+    # Also when the masks have gone elsewhere since.
+    one_pass.rewrite(labels)
+    assert "tells defective images from good ones" in leak_of(data, labels)
+
+
+# --- The same pictures with the labels exchanged --------------------------------------------------------------------
+@pytest.fixture
+def own_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """own_file_system(name): an ext4 of its own, alike for each name. On a shared one, others' files lie between."""
+    if os.geteuid() != 0:
+        pytest.skip("NOTHING WAS PROVEN OF THE ORDER ON THE DISK: only root may mount a file system for this")
+    places = []
+
+    def make(name: str) -> Path:
+        image, place = tmp_path / f"{name}.img", tmp_path / name
+        with image.open("wb") as file:
+            file.truncate(64 * 1024**2)
+        options = f"lazy_itable_init=0,lazy_journal_init=0,hash_seed={_HASH_SEED}"
+        subprocess.run(["mkfs.ext4", "-q", "-E", options, "-U", _HASH_SEED, image], check=True)
+        place.mkdir()
+        mounted = subprocess.run(["mount", "-o", "loop", image, place], capture_output=True, text=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"NOTHING WAS PROVEN OF THE ORDER ON THE DISK: no loop mount here: {mounted.stderr.strip()}")
+        places.append(place)
+        return place
+
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})  # ext4 gives each processor a region of its own for small files
+    yield make
+    os.sched_setaffinity(0, processors)
+    for place in places:
+        subprocess.run(["umount", place], check=True)
+
+
+def layout(data: Path) -> dict[str, Any]:
+    """Every order in which the file system could tell something, of all files and folders, and the gaps."""
+    paths = sorted(data.rglob("*"), key=os.fsencode)
+    shown = {str(path.relative_to(data)): one for path, one in zip(paths, seen_on_host(data, map(str, paths)).values(), strict=True)}
+    files = [name for name in shown if (data / name).is_file()]
+    extents = {name: addresses(data / name) for name in files}
+    found: dict[str, Any] = {
+        f"order by {key}": sorted(shown, key=lambda name: (shown[name][key], os.fsencode(name)))
+        for key in ("inode number", "change time", "birth time", "modification time", "access time", "blocks", "links", "mode")
+    }
+    found |= {f"each {key}": {name: shown[name][key] for name in shown} for key in ("blocks", "links", "modification time")}
+    found["gaps between inode numbers"] = gaps([shown[name]["inode number"] for name in files])
+    assert all(extents.values())
+    found["order by address"] = sorted(files, key=lambda name: extents[name])  # type: ignore[arg-type,return-value]
+    found["gaps between addresses"] = gaps([place for name in files for place, _ in extents[name] or ()])
+    found["listings"] = {str(folder.relative_to(data)): os.listdir(folder) for folder in [data, *paths] if folder.is_dir()}
+    return found
+
+
+def gaps(values: list[int]) -> list[int]:
+    return [later - earlier for earlier, later in zip(values, values[1:], strict=False)]
+
+
+def both_ways(own_file_system: Any, tmp_path: Path, make: Callable[..., Any]) -> list[dict[str, Any]]:
+    found = []
+    for exchanged in (False, True):
+        source = make_source(tmp_path / f"source-{exchanged}", exchanged=exchanged)
+        place = own_file_system(f"disk-{exchanged}")
+        make(source, place / "data" / "parts", place / "truth" / "parts")
+        os.sync()
+        found.append(layout(place / "data" / "parts"))
+    return found
+
+
+@ways
+def test_exchanged_labels_leave_the_same_layout(
+    own_file_system: Any, tmp_path: Path, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hiding, "_shuffled", one_shuffle)
+    one, other = both_ways(own_file_system, tmp_path, make)
+    for what in one:
+        assert one[what] == other[what], what
+
+
+def test_exchanged_labels_show_in_a_layout_with_masks_between(own_file_system: Any, tmp_path: Path) -> None:
+    one, other = both_ways(own_file_system, tmp_path, hide_with_masks_between)
+    assert {what for what in one if one[what] != other[what]} >= {"gaps between inode numbers", "gaps between addresses"}
+
+
+# --- A run's view ---------------------------------------------------------------------------------------------------
+def looked(play: Play, make: Callable[..., Any]) -> tuple[str, dict[str, dict[str, int]], dict[str, bool]]:
+    """The log of a run that looks at all that the files of a hidden board show, what it saw, and the labels."""
+    make(make_source(play.folder / "source"), play.data / "parts", play.truth / "parts")
+    play.board.dataset = play.board.ground_truth = "parts"
+    play.board.save(update_fields=["dataset", "ground_truth"])
+    play.own_scorer("leave_metrics(accuracy=0.5)")
+    job = play.run(LOOK)
+    assert job.status == "completed", job.error_message
+    (name,) = [item["name"] for item in job.artifacts if item["path"] == "predictions/seen.json"]
+    with storages["artifacts"].open(job.log_name) as log, storages["artifacts"].open(name) as file:
+        return log.read().decode(), json.load(file), defective(play.truth / "parts")
+
+
+@pytest.mark.django_db
+def test_run_learns_nothing_of_the_labels_from_metadata(play: Play) -> None:
+    log, seen, labels = looked(play, hide_labels)
+    assert "held FS_IOC_FIEMAP" in log and "OPEN" not in log, log
+    assert_nothing_tells(seen, labels)
+
+
+@in_one_executor
+@pytest.mark.django_db
+def test_run_would_have_learned_the_labels_of_masks_between_images(play: Play) -> None:
+    _, seen, labels = looked(play, hide_with_masks_between)
+    images = images_of(seen, labels)
+    with pytest.raises(AssertionError):
+        assert_nothing_tells(seen, labels)
+    assert all(image.shown["change time"] for image in images)
+
+
+# --- The measure itself ---------------------------------------------------------------------------------------------
+def test_measure_knows_a_perfect_sign_from_none() -> None:
+    labels = [True, False] * 50
+    auc, deviations = separation([[(int(kind), kind) for kind in labels]])
+    assert auc == 1 and deviations > CLEAR
+    assert separation([[(7, kind) for kind in labels]]) == (0.5, 0.0)
+    assert separation([[(1, True)], []]) == (0.5, 0.0)
+    auc, deviations = separation([[(number, kind) for number, kind in enumerate(labels)]])
+    assert abs(auc - 0.5) < 0.02 and abs(deviations) < 1
