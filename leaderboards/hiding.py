@@ -87,8 +87,10 @@ def leak_of(data: Path, labels: Path) -> str:
     images: list[tuple[str, Image]] = []
     with suppress(FileNotFoundError), (labels / LABELS).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            name, mask = row.get("image") or "", row.get("mask") or ""
-            with suppress(OSError):
+            name, mask = row.get("image"), row.get("mask")
+            if not name:
+                continue
+            with suppress(OSError):  # doctor says elsewhere what is missing
                 of_mask = shown_by(labels / mask) if mask else None
                 images.append((name, Image(os.path.dirname(name), row.get("defect") == "1", shown_by(data / name), of_mask)))
     return leak([image for _, image in sorted(images, key=lambda named: os.fsencode(named[0]))])

@@ -48,6 +48,7 @@ ATTEMPTS = {
     "environment": "find a secret of the worker's environment, its own or another process's",
     "user_namespace": "make a user namespace",
     "mount": "mount a file system",
+    "file_address": "ask the file system where on the disk a file lies",
     "privileges": "be root, hold a capability or gain privileges",
     "output_quota": "write more than the output folder may hold",
     "processes": "start more processes than allowed",

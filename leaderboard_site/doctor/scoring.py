@@ -1,6 +1,7 @@
 """Leaderboards that are scored on hidden labels: whether this machine can, and whether the labels are hidden."""
 
 import hashlib
+import os
 import stat
 from itertools import islice
 from pathlib import Path
@@ -10,13 +11,13 @@ from django.conf import settings
 from jobs.sandbox import import_problem
 from jobs.scoring import Scoring, ScoringUnavailable, scoring_of
 from leaderboard_site.doctor.findings import Found
+from leaderboards.hiding import LABELS, leak_of
 from leaderboards.models import Leaderboard
 from leaderboards.scoring import BUILT_IN, overlapping_roots
 
 # Of a huge data set not every file is looked at.
 MOST_FILES = 200_000
 MOST_COMPARED_BYTES = 64 * 1024 * 1024
-LABELS = "labels.csv"
 
 
 def scoring(found: Found) -> None:
@@ -49,6 +50,11 @@ def _board(found: Found, board: Leaderboard) -> None:
         found.warning(f"{board.slug} has a scorer, but no metric to rank by", "add one in the admin")
     if board.dataset and (place := _seen_by_runs(board, scored)):
         found.wrong(f"{board.slug}: runs see the answers: {place}", f"take it out of {settings.DATASET_ROOT}")
+    if board.dataset and (leak := leak_of(Path(settings.DATASET_ROOT) / board.dataset, scored.labels)):
+        found.wrong(
+            f"{board.slug}: file metadata of the data set tells runs the labels: {leak}",
+            f"manage.py rewrite_dataset {board.dataset} {board.ground_truth}",
+        )
     _program(found, board)
     if len(found.findings) == before:
         found.ok(f"{board.slug}: {board.scorer}, on labels that its data set does not have")
@@ -85,5 +91,13 @@ def _seen_by_runs(board: Leaderboard, scored: Scoring) -> str:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_without_a_trace) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_a_trace(path: str, flags: int) -> int:
+    """Open without a new access time: it would tell runs which files were compared with the labels."""
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # for another user's file
+        return os.open(path, flags)

@@ -36,7 +36,7 @@ NEED_DATABASE = {
     "reconcile": ["reconcile", "--once"],
     "worker": ["worker", "--drain"],
 }
-NEED_NONE = {"check_sandbox", "doctor", "hide_labels", "restore", "submit"}
+NEED_NONE = {"check_sandbox", "doctor", "hide_labels", "restore", "rewrite_dataset", "submit"}
 # All in one process, which costs one start of Django.
 ONE_BY_ONE = """
 import json, sys
@@ -176,6 +176,8 @@ def test_a_missing_interpreter_is_not_called_an_open_sandbox(settings, name, tmp
         (["restore", "/nowhere/x.zip"], "/nowhere/x.zip"),
         (["doctor", "--only", "weather"], "known are software"),
         (["hide_labels", "/nowhere", "x"], "/nowhere"),
+        (["rewrite_dataset", "../x", "x"], "dataset: A folder's path"),
+        (["rewrite_dataset", "nowhere", "x"], "dataset: there is no folder"),
         (["worker", "--classes", "huge"], "known: small"),
     ],
 )  # fmt: skip

@@ -1,17 +1,25 @@
 """Hidden labels and file metadata: neither a run nor the host's view of a data set tells defective images from good ones."""
 
+import io
 import json
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.storage import storages
+from django.core.management import call_command
 
+from leaderboard_site.doctor.findings import Found
+from leaderboard_site.doctor.scoring import _digest, scoring
+from leaderboard_site.management.commands import quickstart
+from leaderboard_site.management.commands.quickstart import HIDDEN_SLUG
 from leaderboards import hiding, one_pass
 from leaderboards.hiding import hide_labels, leak_of
+from leaderboards.tests.factories import LeaderboardFactory
 from leaderboards.traces import CLEAR, separation
 from tests.attacks.playing import Play, in_one_executor
 
@@ -159,6 +167,137 @@ def test_exchanged_labels_show_in_a_layout_with_masks_between(own_file_system: A
     assert {what for what in one if one[what] != other[what]} >= {"gaps between inode numbers", "gaps between addresses"}
 
 
+# --- A data set that is there already -------------------------------------------------------------------------------
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def old_board(settings: Any, tmp_path: Path, source: Path) -> tuple[Path, Path]:
+    """Data set and labels as an earlier version wrote them for the hidden board of the demonstration."""
+    settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT = tmp_path / "data", tmp_path / "truth"
+    (tmp_path / "truth").mkdir(mode=0o700)
+    data, labels = (root / HIDDEN_SLUG for root in (settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT))
+    hide_with_masks_between(source, data, labels)
+    return data, labels
+
+
+def doctors_word() -> list[tuple[str, str, str]]:
+    report = Found("scoring")
+    scoring(report)
+    return [(finding.state, finding.what, finding.mend) for finding in report.findings]
+
+
+@pytest.mark.django_db
+def test_doctor_names_the_command_that_mends(old_board: tuple[Path, Path]) -> None:
+    LeaderboardFactory(dataset=HIDDEN_SLUG, scorer="classification", ground_truth=HIDDEN_SLUG, metrics=[{"name": "accuracy"}])
+    before = [contents(folder) for folder in old_board]
+    ((state, what, mend),) = doctors_word()
+    assert state == "wrong" and "file metadata of the data set tells runs the labels" in what
+    assert mend == f"manage.py rewrite_dataset {HIDDEN_SLUG} {HIDDEN_SLUG}"
+    call_command(*mend.split()[1:], stdout=io.StringIO())
+    assert [state for state, _, _ in doctors_word()] == ["ok"]
+    assert [contents(folder) for folder in old_board] == before
+    assert not [path for folder in old_board for path in folder.parent.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.django_db
+def test_doctor_has_nothing_against_a_new_one_or_a_copy(settings: Any, tmp_path: Path, source: Path) -> None:
+    settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT = tmp_path / "data", tmp_path / "truth"
+    hide_labels(source, tmp_path / "data" / "parts", tmp_path / "truth" / "parts")
+    board = LeaderboardFactory(dataset="parts", scorer="classification", ground_truth="parts", metrics=[{"name": "accuracy"}])
+    assert [state for state, _, _ in doctors_word()] == ["ok"]
+    for root in ("data", "truth"):  # as one takes it to another worker
+        subprocess.run(["cp", "-a", tmp_path / root / "parts", tmp_path / root / "copy"], check=True)
+    board.dataset = board.ground_truth = "copy"
+    board.save()
+    assert [state for state, _, _ in doctors_word()] == ["ok"]
+
+
+def test_doctor_leaves_no_access_time_on_what_it_compares(tmp_path: Path) -> None:
+    """A file of a mask's size is compared with it, and a new access time would say so."""
+    (tmp_path / "image").write_bytes(b"x")
+    os.utime(tmp_path / "image", (0, 0))
+    _digest(tmp_path / "image")
+    assert (tmp_path / "image").stat().st_atime == 0
+
+
+@pytest.mark.django_db
+def test_demonstration_of_an_earlier_version_is_mended(old_board: tuple[Path, Path]) -> None:
+    data, labels = old_board
+    before = [contents(folder) for folder in old_board]
+    quickstart.Command()._make_boards()
+    assert leak_of(data, labels) == ""
+    assert [contents(folder) for folder in old_board] == before
+    written = data.stat().st_ctime_ns
+    quickstart.Command()._make_boards()
+    assert data.stat().st_ctime_ns == written
+
+
+def test_every_file_is_there_while_a_data_set_is_rewritten(old_board: tuple[Path, Path]) -> None:
+    """A run that has the data set mounted reads on, by names, by an open folder, and in an open file."""
+    data, labels = old_board
+    before = contents(data)
+    is_done = threading.Event()
+    wrong: list[object] = []
+
+    def read() -> None:
+        folder = os.open(data / "screw" / "test", os.O_RDONLY)
+        with (data / "screw" / "test" / "0001.png").open("rb") as held:
+            while not is_done.is_set():
+                try:
+                    wrong.extend(name for name, content in before.items() if (data / name).read_bytes() != content)
+                    wrong.extend({"0001.png", "0120.png"} - set(os.listdir(folder)))
+                except OSError as error:
+                    wrong.append(error)
+            wrong.extend([] if held.read() == before["screw/test/0001.png"] else ["the open file"])
+        os.close(folder)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for _ in range(3):
+        one_pass.rewrite(data, labels)
+    is_done.set()
+    thread.join()
+    assert not wrong
+
+
+def test_rewriting_that_breaks_off_loses_nothing(old_board: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    data, labels = old_board
+    before = [contents(folder) for folder in old_board]
+    rename, count = Path.rename, iter(range(100))
+
+    def full(path: Path, target: Path) -> Path:
+        if next(count) == 50:
+            raise OSError("the disk is gone")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="the disk is gone"):
+        one_pass.rewrite(data, labels)
+    monkeypatch.undo()
+    assert [contents(folder) for folder in old_board] == before
+    assert not [path for folder in old_board for path in folder.parent.iterdir() if path.name.startswith(".")]
+    one_pass.rewrite(data, labels)
+    assert leak_of(data, labels) == ""
+
+
+def test_rewriting_refuses_links(old_board: tuple[Path, Path]) -> None:
+    (old_board[0] / "screw" / "link").symlink_to("test")
+    with pytest.raises(one_pass.UnusualFile, match=r"screw/link is not a regular file"):
+        one_pass.rewrite(*old_board)
+
+
+def test_files_can_be_read_by_runs_whatever_the_umask(source: Path, tmp_path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        hide_labels(source, tmp_path / "data" / "parts", tmp_path / "truth" / "parts")
+    finally:
+        os.umask(umask)
+    every = [tmp_path / "data" / "parts", *(tmp_path / "data" / "parts").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in every} == {0o644, 0o755}
+
+
 # --- A run's view ---------------------------------------------------------------------------------------------------
 def looked(play: Play, make: Callable[..., Any]) -> tuple[str, dict[str, dict[str, int]], dict[str, bool]]:
     """The log of a run that looks at all that the files of a hidden board show, what it saw, and the labels."""
@@ -178,6 +317,8 @@ def test_run_learns_nothing_of_the_labels_from_metadata(play: Play) -> None:
     log, seen, labels = looked(play, hide_labels)
     assert "held FS_IOC_FIEMAP" in log and "OPEN" not in log, log
     assert_nothing_tells(seen, labels)
+    # Nor does a run leave a word for the next one: the mount is read-only, so reading changes no access time.
+    assert {(play.data / "parts" / name).stat().st_atime_ns for name in seen} == {0}
 
 
 @in_one_executor

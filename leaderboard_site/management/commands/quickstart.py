@@ -16,8 +16,9 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from jobs.models import Job
 from leaderboard_site.client import Client, Refused
-from leaderboards.hiding import hide_labels
+from leaderboards.hiding import hide_labels, leak_of
 from leaderboards.models import Leaderboard
+from leaderboards.one_pass import rewrite
 from leaderboards.services import create_leaderboard
 
 SLUG = "textures"
@@ -95,10 +96,12 @@ class Command(TaughtCommand):
             create_leaderboard(
                 slug=SLUG, title="Texture defects", description=DESCRIPTION, dataset=SLUG, metrics=METRICS
             )
-        if not (settings.GROUND_TRUTH_ROOT / HIDDEN_SLUG).exists():
-            data = settings.DATASET_ROOT / HIDDEN_SLUG
+        data, labels = Path(settings.DATASET_ROOT) / HIDDEN_SLUG, Path(settings.GROUND_TRUTH_ROOT) / HIDDEN_SLUG
+        if not labels.exists():
             shutil.rmtree(data, ignore_errors=True)  # without its labels it is of no use
-            hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, settings.GROUND_TRUTH_ROOT / HIDDEN_SLUG)
+            hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, labels)
+        elif leak_of(data, labels):  # earlier versions wrote it so
+            rewrite(data, labels)
         if not Leaderboard.objects.filter(slug=HIDDEN_SLUG).exists():
             create_leaderboard(
                 slug=HIDDEN_SLUG, title="Texture defects, hidden labels", description=HIDDEN_DESCRIPTION,
