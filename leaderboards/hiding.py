@@ -84,7 +84,7 @@ def hide_labels(source: Path, data: Path, labels: Path) -> Hidden:
 def leak_of(data: Path, labels: Path) -> str:
     """What file metadata of the data set tells of the labels, in a few words; empty when nothing does, or without a table
     of labels as `hide_labels` writes it."""
-    images: list[tuple[str, Image]] = []
+    images: dict[str, Image] = {}
     with suppress(FileNotFoundError), (labels / LABELS).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             name, mask = row.get("image"), row.get("mask")
@@ -92,8 +92,8 @@ def leak_of(data: Path, labels: Path) -> str:
                 continue
             with suppress(OSError):  # doctor says elsewhere what is missing
                 of_mask = shown_by(labels / mask) if mask else None
-                images.append((name, Image(os.path.dirname(name), row.get("defect") == "1", shown_by(data / name), of_mask)))
-    return leak([image for _, image in sorted(images, key=lambda named: os.fsencode(named[0]))])
+                images[name] = Image(str(Path(name).parent), row.get("defect") == "1", shown_by(data / name), of_mask)
+    return leak([images[name] for name in sorted(images, key=os.fsencode)])
 
 
 def _pictures(folder: Path) -> list[Path]:

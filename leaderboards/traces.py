@@ -5,11 +5,13 @@ standard library is imported: the tests run this module inside the sandbox, too.
 """
 
 import ctypes
+import itertools
 import os
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 # In standard deviations of chance: once in two million for each of some twenty numbers that are compared.
 CLEAR = 5.0
@@ -29,9 +31,9 @@ class Image:
     mask: Mapping[str, int] | None = None
 
 
-def shown_by(path: str | os.PathLike[str]) -> dict[str, int]:
+def shown_by(path: str | Path) -> dict[str, int]:
     """All numbers that the file system keeps of a file besides its content."""
-    state = os.stat(path, follow_symlinks=False)
+    state = Path(path).stat(follow_symlinks=False)
     shown = {
         "inode number": state.st_ino, "change time": state.st_ctime_ns, "modification time": state.st_mtime_ns,
         "access time": state.st_atime_ns, "links": state.st_nlink, "blocks": state.st_blocks, "mode": state.st_mode,
@@ -41,7 +43,7 @@ def shown_by(path: str | os.PathLike[str]) -> dict[str, int]:
     return shown if birth is None else shown | {"birth time": birth}
 
 
-def _birth_time(path: str | os.PathLike[str]) -> int | None:
+def _birth_time(path: str | Path) -> int | None:
     """In nanoseconds; None where the C library or the file system does not tell it."""
     statx = getattr(ctypes.CDLL(None), "statx", None)
     answer = ctypes.create_string_buffer(256)
@@ -67,7 +69,7 @@ def _masks_between(categories: Mapping[str, Sequence[Image]]) -> str:
             times = [image.shown[name] for image in members if name in image.shown]
             masks = [image.mask[name] for image in members if image.mask and name in image.mask]
             within[name] += [min(times) < time < max(times) for time in masks if times]
-        for image, following in zip(members, members[1:], strict=False):
+        for image, following in itertools.pairwise(members):
             if image.mask and image.mask["device"] == image.shown["device"]:
                 first, last = image.shown["inode number"], following.shown["inode number"]
                 within["inode number"].append(first < image.mask["inode number"] < last)
@@ -78,7 +80,9 @@ def _masks_between(categories: Mapping[str, Sequence[Image]]) -> str:
 
 
 def _clear_numbers(categories: Mapping[str, Sequence[Image]]) -> str:
-    size, _ = separation([_labelled(members, [image.shown["size"] for image in members]) for members in categories.values()])
+    size, _ = separation(
+        [_labelled(members, [image.shown["size"] for image in members]) for members in categories.values()]
+    )
     for name, auc, deviations in tellings(categories.values()):
         if abs(deviations) >= CLEAR and abs(auc - 0.5) > abs(size - 0.5) + MORE_THAN_SIZE:
             return f"the {name} tells defective images from good ones (AUC {max(auc, 1 - auc):.2f})"
@@ -106,7 +110,7 @@ def _gaps(values: Sequence[int]) -> tuple[list[int], list[int]]:
     """Of each value how far the next smaller one is, and the next larger one; 0 at the ends."""
     order = sorted(range(len(values)), key=values.__getitem__)
     before, after = [0] * len(values), [0] * len(values)
-    for left, right in zip(order, order[1:], strict=False):
+    for left, right in itertools.pairwise(order):
         after[left] = before[right] = values[right] - values[left]
     return before, after
 

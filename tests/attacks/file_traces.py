@@ -71,7 +71,9 @@ def picture(seed: int, *, is_mask: bool = False) -> bytes:
     )
 
 
-def make_source(root: Path, *, images: int = 120, exchanged: bool = False, categories: Iterable[str] = ("bottle", "screw")) -> Path:
+def make_source(
+    root: Path, *, images: int = 120, exchanged: bool = False, categories: Iterable[str] = ("bottle", "screw")
+) -> Path:
     """Data in the layout of MVTec AD. With `exchanged` the same pictures, those that were good defective and the others good."""
     for offset, category in enumerate(categories):
         for kind in ("train/good", "test/good", "test/crack", "ground_truth/crack"):
@@ -81,9 +83,11 @@ def make_source(root: Path, *, images: int = 120, exchanged: bool = False, categ
         for number in range(images):
             seed = offset * images + number
             is_defective = (number % 2 == 0) != exchanged
-            (root / category / "test" / ("crack" if is_defective else "good") / f"{number:03}.png").write_bytes(picture(seed))
+            folder = root / category / "test" / ("crack" if is_defective else "good")
+            (folder / f"{number:03}.png").write_bytes(picture(seed))
             if is_defective:
-                (root / category / "ground_truth" / "crack" / f"{number:03}_mask.png").write_bytes(picture(seed, is_mask=True))
+                mask = root / category / "ground_truth" / "crack" / f"{number:03}_mask.png"
+                mask.write_bytes(picture(seed, is_mask=True))
     (root / "LICENSE").write_text("CC0")
     return root
 
@@ -102,7 +106,9 @@ def hide_with_masks_between(source: Path, data: Path, labels: Path) -> None:
             _write_as_before(data / category / "train" / "good" / path.name, path.read_bytes())
         (data / category / "test").mkdir()
         (labels / "masks" / category).mkdir(parents=True)
-        pictures = [path for kind in ("crack", "good") for path in sorted((source / category / "test" / kind).iterdir())]
+        pictures = [
+            path for kind in ("crack", "good") for path in sorted((source / category / "test" / kind).iterdir())
+        ]
         by_content = sorted(pictures, key=lambda path: hashlib.sha256(path.read_bytes()).digest())
         for number, path in enumerate(by_content, 1):
             name, kind = f"{number:04}.png", path.parent.name
@@ -140,8 +146,9 @@ def addresses(path: Path) -> list[tuple[int, int]] | None:
         raise
     finally:
         os.close(descriptor)
-    extents = [struct.unpack_from("=QQQ", request, 32 + 56 * number) for number in range(struct.unpack_from("=I", request, 20)[0])]
-    return [(physical, length) for _, physical, length in extents]
+    (count,) = struct.unpack_from("=I", request, 20)
+    # Each extent is 56 bytes: place in the file, place on the disk, length, and more.
+    return [struct.unpack_from("=8xQQ", request, 32 + 56 * number) for number in range(count)]
 
 
 def seen_on_host(data: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
@@ -163,6 +170,8 @@ def assert_nothing_tells(seen: dict[str, dict[str, int]], labels: dict[str, bool
     """By no number that was seen, and no gap between numbers, can defective images be told from good ones."""
     assert set(seen) == set(labels)
     images = images_of(seen, labels)
-    categories = [[image for image in images if image.category == name] for name in {image.category for image in images}]
+    categories = [
+        [image for image in images if image.category == name] for name in {image.category for image in images}
+    ]
     telling = [one for one in tellings(categories) if abs(one[2]) >= traces.CLEAR]
     assert not telling and not leak(images), telling

@@ -1,6 +1,7 @@
 """Hidden labels and file metadata: neither a run nor the host's view of a data set tells defective images from good ones."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -69,7 +70,7 @@ def test_nothing_on_the_host_tells_the_labels(source: Path, tmp_path: Path, make
     seen = seen_on_host(data, pictures_to_test(data))
     assert_nothing_tells(seen, defective(labels))
     assert leak_of(data, labels) == ""
-    every = [path for path in [data, *data.rglob("*")]]
+    every = [data, *data.rglob("*")]
     assert {(path.stat().st_mtime_ns, path.stat().st_atime_ns) for path in every if path.is_file()} == {(0, 0)}
     assert {path.stat().st_mtime_ns for path in every} == {0}
     assert {path.stat().st_nlink for path in [*data.rglob("*"), *labels.rglob("*")] if path.is_file()} == {1}
@@ -121,24 +122,40 @@ def own_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def layout(data: Path) -> dict[str, Any]:
     """Every order in which the file system could tell something, of all files and folders, and the gaps."""
     paths = sorted(data.rglob("*"), key=os.fsencode)
-    shown = {str(path.relative_to(data)): one for path, one in zip(paths, seen_on_host(data, map(str, paths)).values(), strict=True)}
+    shown = {
+        str(path.relative_to(data)): one
+        for path, one in zip(paths, seen_on_host(data, map(str, paths)).values(), strict=True)
+    }
     files = [name for name in shown if (data / name).is_file()]
     extents = {name: addresses(data / name) for name in files}
     found: dict[str, Any] = {
         f"order by {key}": sorted(shown, key=lambda name: (shown[name][key], os.fsencode(name)))
-        for key in ("inode number", "change time", "birth time", "modification time", "access time", "blocks", "links", "mode")
+        for key in (
+            "inode number",
+            "change time",
+            "birth time",
+            "modification time",
+            "access time",
+            "blocks",
+            "links",
+            "mode",
+        )
     }
-    found |= {f"each {key}": {name: shown[name][key] for name in shown} for key in ("blocks", "links", "modification time")}
+    found |= {
+        f"each {key}": {name: shown[name][key] for name in shown} for key in ("blocks", "links", "modification time")
+    }
     found["gaps between inode numbers"] = gaps([shown[name]["inode number"] for name in files])
     assert all(extents.values())
     found["order by address"] = sorted(files, key=lambda name: extents[name])  # type: ignore[arg-type,return-value]
     found["gaps between addresses"] = gaps([place for name in files for place, _ in extents[name] or ()])
-    found["listings"] = {str(folder.relative_to(data)): os.listdir(folder) for folder in [data, *paths] if folder.is_dir()}
+    found["listings"] = {
+        str(folder.relative_to(data)): os.listdir(folder) for folder in [data, *paths] if folder.is_dir()
+    }
     return found
 
 
 def gaps(values: list[int]) -> list[int]:
-    return [later - earlier for earlier, later in zip(values, values[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(values)]
 
 
 def both_ways(own_file_system: Any, tmp_path: Path, make: Callable[..., Any]) -> list[dict[str, Any]]:
@@ -164,7 +181,10 @@ def test_exchanged_labels_leave_the_same_layout(
 
 def test_exchanged_labels_show_in_a_layout_with_masks_between(own_file_system: Any, tmp_path: Path) -> None:
     one, other = both_ways(own_file_system, tmp_path, hide_with_masks_between)
-    assert {what for what in one if one[what] != other[what]} >= {"gaps between inode numbers", "gaps between addresses"}
+    assert {what for what in one if one[what] != other[what]} >= {
+        "gaps between inode numbers",
+        "gaps between addresses",
+    }
 
 
 # --- A data set that is there already -------------------------------------------------------------------------------
@@ -190,7 +210,9 @@ def doctors_word() -> list[tuple[str, str, str]]:
 
 @pytest.mark.django_db
 def test_doctor_names_the_command_that_mends(old_board: tuple[Path, Path]) -> None:
-    LeaderboardFactory(dataset=HIDDEN_SLUG, scorer="classification", ground_truth=HIDDEN_SLUG, metrics=[{"name": "accuracy"}])
+    LeaderboardFactory(
+        dataset=HIDDEN_SLUG, scorer="classification", ground_truth=HIDDEN_SLUG, metrics=[{"name": "accuracy"}]
+    )
     before = [contents(folder) for folder in old_board]
     ((state, what, mend),) = doctors_word()
     assert state == "wrong" and "file metadata of the data set tells runs the labels" in what
@@ -205,7 +227,9 @@ def test_doctor_names_the_command_that_mends(old_board: tuple[Path, Path]) -> No
 def test_doctor_has_nothing_against_a_new_one_or_a_copy(settings: Any, tmp_path: Path, source: Path) -> None:
     settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT = tmp_path / "data", tmp_path / "truth"
     hide_labels(source, tmp_path / "data" / "parts", tmp_path / "truth" / "parts")
-    board = LeaderboardFactory(dataset="parts", scorer="classification", ground_truth="parts", metrics=[{"name": "accuracy"}])
+    board = LeaderboardFactory(
+        dataset="parts", scorer="classification", ground_truth="parts", metrics=[{"name": "accuracy"}]
+    )
     assert [state for state, _, _ in doctors_word()] == ["ok"]
     for root in ("data", "truth"):  # as one takes it to another worker
         subprocess.run(["cp", "-a", tmp_path / root / "parts", tmp_path / root / "copy"], check=True)
