@@ -81,7 +81,7 @@ def _regular_files(folder: Path) -> list[str]:
     names = []
     for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise UnusualFile(f"{path} is not a regular file: put a copy of what it stands for in its place.")
+            raise UnusualFile(f"{path} is not a regular file: put a copy of what it stands for in its place")
         if path.is_file():
             names.append(str(path.relative_to(folder)))
     return sorted(names, key=os.fsencode)

@@ -34,7 +34,7 @@ class Command(TaughtCommand):
         try:
             rewrite(data, labels)
         except (UnusualFile, OSError) as error:
-            raise CommandError(f"{error} Every file is still there.") from error
+            raise CommandError(f"{error}. Every file is still there.") from error
         if leak := leak_of(data, labels):
             raise CommandError(f"All files were written anew, but {leak}: choose another file system for {data}.")
         self.stdout.write(f"{data} and {labels} were written anew.")
