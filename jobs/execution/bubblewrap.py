@@ -2,8 +2,9 @@
 
 bwrap started by root only renames root: the kernel still sees uid 0, kernel knobs open for writing and RLIMIT_NPROC is
 ignored. So a root supervisor steps down first. What the sandbox's user could not reach (an interpreter below /root, a run
-folder of mode 0700) is bound into a staging file system that only this mount namespace sees; the output, /tmp and /dev/shm
-are sized file systems there. All of it is gone with the namespace, also after `kill -9` of the supervisor.
+folder of mode 0700) is put on a staging file system that only this mount namespace sees; the output, /tmp and /dev/shm
+are sized file systems there. All of it is gone with the namespace, also after `kill -9` of the supervisor. bwrap's arguments,
+which the run can read as the command line of its process 1, name that file system and places in the sandbox, no path of the host.
 """
 
 import contextlib
@@ -16,9 +17,11 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from . import cgroup, interpreter, linux, seccomp
+from . import cgroup, linux, procfs, seccomp
+from .interpreter import Interpreter, interpreter_of, system_library_paths
 from .launch import Prepared, SandboxError
 from .spec import MIB, Limits, RunSpec
+from .stage import Stage
 
 OLDEST_BWRAP = (0, 8)
 # bwrap itself needs /tmp to be a folder; nothing below the real one is needed once the sources are opened.
@@ -49,44 +52,6 @@ def _version(bwrap: str) -> tuple[int, ...]:
         return ()
 
 
-class Stage:
-    """The file system on which everything for one sandbox is put together. Sources first, then `build`."""
-
-    def __init__(self) -> None:
-        self._sources: list[tuple[int, bool]] = []
-
-    def add(self, path: str, follow: bool = True) -> str:
-        """Remember a source; the path at which it will be found. `follow=False` for places that a run could have made."""
-        try:
-            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW))
-        except OSError as error:
-            raise SandboxError(f"cannot show {path} to the run: {error.strerror}") from error
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISLNK(mode):
-            raise SandboxError(f"cannot show {path} to the run: it is a symbolic link")
-        self._sources.append((descriptor, stat.S_ISDIR(mode)))
-        return f"{_STAGE}/{len(self._sources) - 1}"
-
-    def build(self) -> None:
-        linux.mount("stage", _STAGE, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,nr_inodes=1000,mode=755")
-        for index, (descriptor, is_folder) in enumerate(self._sources):
-            place = f"{_STAGE}/{index}"
-            if is_folder:
-                os.mkdir(place)
-            else:
-                os.close(os.open(place, os.O_CREAT | os.O_EXCL, 0o600))
-            linux.mount(f"/proc/self/fd/{descriptor}", place, None, linux.MS_BIND | linux.MS_REC)
-            os.close(descriptor)
-
-    def volume(self, name: str, size: int, inodes: int, mode: str, uid: int, gid: int, flags: int = 0) -> int:
-        """A sized file system at _STAGE/name; a descriptor of it."""
-        place = f"{_STAGE}/{name}"
-        os.mkdir(place)
-        options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={gid}"
-        linux.mount(name, place, "tmpfs", flags | linux.MS_NOSUID | linux.MS_NODEV, options)
-        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
 def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Prepared:
     """With `is_gated` bwrap makes the sandbox and waits for `open_gate` before it runs the program. Its pipe ends with the
     supervisor, and so does the sandbox itself."""
@@ -102,11 +67,14 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         if is_root:
             let_read(spec.code_dir)
             let_read(spec.config_path)
-        stage = Stage()
+        stage = Stage(_STAGE)
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
-        binds = _binds(spec, stage)
+        python = interpreter_of(spec.python)
+        binds = [*_interpreter_binds(python, stage), *_binds(spec, stage)]
+        masks = _proc_binds(spec, stage)
         stage.build()
+        binds += _aliases(python, stage)
         volumes = _volumes(stage, spec, uid, gid)
     except OSError as error:
         raise SandboxError(f"the sandbox's file system could not be made: {error}") from error
@@ -119,7 +87,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
     descriptors += [gate] if is_gated else []
     return Prepared(
         isolation="bubblewrap",
-        argv=[program, *gated, *_arguments(spec, binds, filter_descriptor, status_writer)],
+        argv=[program, *gated, *_arguments(spec, python, binds, masks, filter_descriptor, status_writer)],
         environment={"LD_LIBRARY_PATH": libraries} if libraries else {},
         output=volumes["output"],
         volumes=volumes,
@@ -162,9 +130,11 @@ def _grant(path: str, state: os.stat_result) -> None:
 def _own_namespace(is_root: bool, uid: int, gid: int) -> None:
     try:
         if is_root:
-            linux.unshare(linux.CLONE_NEWNS)
+            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
         else:
-            linux.enter_user_namespace(uid, gid, extra=linux.CLONE_NEWNS)
+            linux.enter_user_namespace(uid, gid, extra=linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
+        # bwrap sets the host's name, and leaves that of its domain.
+        linux.set_domain_name("(none)")
     except OSError as error:
         raise SandboxError(f"namespaces are not available to this worker: {error}") from error
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
@@ -193,14 +163,31 @@ def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
     }
 
 
-def _binds(spec: RunSpec, stage: Stage) -> list[str]:
-    """The read-only part of what the run sees, as arguments of bwrap."""
-    python_paths, python_links = interpreter.interpreter_paths(spec.python)
+def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:
+    """System libraries and interpreter, as arguments of bwrap."""
+    paths, links = system_library_paths()
     binds: list[str] = []
-    for path in sorted([*python_paths, *spec.read_only_paths]):
+    for path in paths:
         binds += ["--ro-bind", stage.add(path), path]
-    for target, place in python_links:
+    for place, source in python.sources.items():
+        binds += ["--ro-bind", stage.add(source.path, patch=source.patch), place]
+    for target, place in [*links, *((target, place) for place, target in python.links.items())]:
         binds += ["--symlink", target, place]
+    return binds
+
+
+def _aliases(python: Interpreter, stage: Stage) -> list[str]:
+    """Where the stage took no patch, the interpreter is found under its path of the host as well."""
+    if not any(os.path.realpath(source.path) in stage.exposed for source in python.sources.values()):
+        return []
+    return [word for path, place in python.aliases.items() for word in ("--symlink", place, path)]
+
+
+def _binds(spec: RunSpec, stage: Stage) -> list[str]:
+    """What the run is given to read, as arguments of bwrap."""
+    binds: list[str] = []
+    for path in sorted(spec.read_only_paths):
+        binds += ["--ro-bind", stage.add(path), path]
     binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), "/sandbox/code"]
     binds += ["--ro-bind", stage.add(spec.config_path, follow=False), "/sandbox/config.yaml"]
     if spec.dataset_dir:
@@ -210,25 +197,39 @@ def _binds(spec: RunSpec, stage: Stage) -> list[str]:
     return binds
 
 
-def _arguments(spec: RunSpec, binds: list[str], filter_descriptor: int, status: int) -> list[str]:
+def _proc_binds(spec: RunSpec, stage: Stage) -> list[str]:
+    """What hides the host's part of /proc."""
+    files, folders = procfs.hidden(has_gpu=bool(spec.gpus))
+    empty = stage.add_text(b"")
+    binds: list[str] = []
+    for path, content in procfs.replaced(spec.limits).items():
+        binds += ["--ro-bind", stage.add_text(content), path]
+    for path in files:
+        binds += ["--ro-bind", empty, path]
+    for path in folders:
+        binds += ["--ro-bind", stage.nothing, path]
+    return binds
+
+
+def _arguments(
+    spec: RunSpec, python: Interpreter, binds: list[str], masks: list[str], filter_descriptor: int, status: int
+) -> list[str]:
     arguments = [
         "--unshare-all", "--unshare-user", "--disable-userns", "--uid", _INSIDE_ID, "--gid", _INSIDE_ID,
         "--hostname", "sandbox", "--cap-drop", "ALL", "--die-with-parent", "--new-session",
         "--json-status-fd", str(status), "--seccomp", str(filter_descriptor), "--clearenv",
     ]  # fmt: skip
-    for name, value in environment(spec).items():
+    for name, value in _environment(spec, python).items():
         arguments += ["--setenv", name, value]
-    paths, links = interpreter.system_library_paths()
-    for path in paths:
-        arguments += ["--ro-bind", path, path]
-    for target, place in links:
-        arguments += ["--symlink", target, place]
-    arguments += ["--proc", "/proc", "--dev", "/dev", *_gpu_binds(spec)]
+    # CUDA writes names of threads below /proc; the kernel's knobs stay read-only.
+    knobs = ["--ro-bind", "/proc/sys", "/proc/sys"] if spec.gpus else []
+    proc = [*knobs, *masks, *([] if spec.gpus else ["--remount-ro", "/proc"])]
+    arguments += ["--proc", "/proc", *proc, "--dev", "/dev", *_gpu_binds(spec)]
     arguments += ["--bind", f"{_STAGE}/shm", "/dev/shm", "--bind", f"{_STAGE}/tmp", "/tmp"]
     arguments += [*binds, "--bind", f"{_STAGE}/output", "/sandbox/output", "--chdir", "/sandbox/code"]
     # Both are unsized file systems that bwrap makes: nothing more may be written to them.
     arguments += [*([] if spec.gpus else ["--remount-ro", "/dev"]), "--remount-ro", "/"]
-    return [*arguments, "--", spec.python, "-u", spec.entrypoint, *program_arguments()]
+    return [*arguments, "--", python.program, "-u", spec.entrypoint, *program_arguments()]
 
 
 def program_arguments() -> list[str]:
@@ -237,20 +238,25 @@ def program_arguments() -> list[str]:
 
 def _gpu_binds(spec: RunSpec) -> list[str]:
     if not spec.gpus:
-        return ["--remount-ro", "/proc"]
-    # CUDA writes names of threads below /proc and reads /sys; the kernel's knobs stay read-only.
-    binds = ["--ro-bind", "/proc/sys", "/proc/sys", "--ro-bind", "/sys", "/sys"]
+        return []
+    binds = ["--ro-bind", "/sys", "/sys"]
     shared = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset", "nvidia-caps"]
     for name in [*(f"nvidia{index}" for index in spec.gpus), *shared]:
         binds += ["--dev-bind-try", f"/dev/{name}", f"/dev/{name}"]
     return binds
 
 
+def _environment(spec: RunSpec, python: Interpreter) -> dict[str, str]:
+    found = environment(spec) | {"PATH": f"{Path(python.program).parent}:/usr/bin:/bin"}
+    libraries = [path for path in (python.library_path, found.get("LD_LIBRARY_PATH")) if path]
+    return found | ({"LD_LIBRARY_PATH": ":".join(libraries)} if libraries else {})
+
+
 def environment(spec: RunSpec) -> dict[str, str]:
-    """All that the program finds in its environment."""
+    """All that the program finds in its environment, but for where programs lie."""
     threads = str(max(1, round(spec.limits.cpus or os.cpu_count() or 1)))
     ours = {
-        "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "USER": "sandbox",
+        "HOME": "/tmp", "TMPDIR": "/tmp", "USER": "sandbox",
         "LOGNAME": "sandbox", "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1",
         "MPLCONFIGDIR": "/tmp", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

@@ -228,8 +228,8 @@ def _binds(spec: RunSpec) -> list[str]:
 
 
 def _environment(spec: RunSpec) -> list[str]:
-    """Ours over the image's; where its programs lie, the image knows better."""
-    found = {name: value for name, value in bubblewrap.environment(spec).items() if name != "PATH"}
+    """Ours over the image's; where its programs lie, the image knows."""
+    found = bubblewrap.environment(spec)
     return [word for name, value in found.items() for word in ("--env", f"{name}={value}")]
 
 

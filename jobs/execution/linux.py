@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER = 0x00020000, 0x04000000, 0x10000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
@@ -30,6 +30,10 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), "unshare")
 
 
+def set_domain_name(name: str) -> None:
+    _checked(_libc.setdomainname(name.encode(), len(name)), "setdomainname")
+
+
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
     arguments = (
         source.encode(),
@@ -44,12 +48,12 @@ def mount(source: str, target: str, kind: str | None, flags: int, options: str =
 def unmount_below(folder: str) -> None:
     """Take away every file system that is mounted below a folder of ours, the innermost first."""
     inside = folder.rstrip("/") + "/"
-    for place in reversed(_mount_points()):
+    for place in reversed(mount_points()):
         if place.startswith(inside):
             _libc.umount2(place.encode(), _MNT_DETACH)
 
 
-def _mount_points() -> list[str]:
+def mount_points() -> list[str]:
     return [unescaped(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
 
 

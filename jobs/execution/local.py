@@ -20,6 +20,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     except OSError as error:
         raise SandboxError(f"the output folder could not be made: {error}") from error
     environment = bubblewrap.environment(spec) | {
+        "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin",
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "MPLCONFIGDIR": str(scratch),

@@ -78,7 +78,7 @@ def _worker(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int, RunSpec,
 def _traces(spec: RunSpec) -> list[str]:
     """What is left of a run on the machine: containers, groups, mounts."""
     groups = [folder.name for folder, _, _ in cgroup._run_groups() if folder.name.endswith(spec.run_id)]
-    mounts = [place for place in linux._mount_points() if place.startswith(spec.run_dir)]
+    mounts = [place for place in linux.mount_points() if place.startswith(spec.run_dir)]
     return [name for name in _names() if name.endswith(spec.run_id)] + groups + mounts
 
 
