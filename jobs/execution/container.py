@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from . import bubblewrap, cgroup, engine, launch, linux, seccomp
+from . import bubblewrap, cgroup, engine, launch, linux, procfs, seccomp
 from .launch import Prepared, SandboxError
 from .spec import Container, RunSpec
+from .stage import Stage
 
 # Should nobody be left to end the container, podman does so itself.
 _LAST_RESORT_SECONDS = 120
@@ -51,12 +52,17 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         profile = Path(spec.run_dir, "seccomp.json")
         profile.write_text(seccomp.engine_profile())
         run.guard()
-        volumes = _volumes(spec)
+        root = Path(spec.run_dir, "volumes")
+        root.mkdir(mode=0o700)
+        stage = Stage(str(root))
+        sources = _sources(spec, stage)
+        stage.build()
+        volumes = _volumes(spec, stage)
         argv = [
             *engine.command(container),
             "run",
             *_options(spec, container, run.name, profile),
-            *_binds(spec),
+            *_binds(sources, stage.root),
             *_environment(spec),
             *gpu_options(spec, container),
             *_program(spec, container),
@@ -162,18 +168,13 @@ def _check_machine(group: cgroup.Group) -> None:
         raise SandboxError(f"no control group for {' and '.join(missing)} can be made for a container: {told}")
 
 
-def _volumes(spec: RunSpec) -> dict[str, int]:
+def _volumes(spec: RunSpec, stage: Stage) -> dict[str, int]:
     """Sized file systems below the run folder, where an engine's daemon finds them too; gone after the run."""
-    limits, uid = spec.limits, spec.sandbox_uid
-    sizes = bubblewrap.volume_sizes(limits)
-    volumes = {}
-    for name, (size, inodes, mode, flags) in sizes.items():
-        place = Path(spec.run_dir, "volumes", name)
-        place.mkdir(parents=True, mode=0o700)
-        options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={uid}"
-        linux.mount(name, str(place), "tmpfs", flags | linux.MS_NOSUID | linux.MS_NODEV, options)
-        volumes[name] = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return volumes
+    sizes = bubblewrap.volume_sizes(spec.limits)
+    return {
+        name: stage.volume(name, size, inodes, mode, spec.sandbox_uid, spec.sandbox_uid, flags)
+        for name, (size, inodes, mode, flags) in sizes.items()
+    }
 
 
 def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> list[str]:
@@ -181,7 +182,7 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
     options = [
         "--name", name, "--label", f"{engine.LABEL}={engine.family()}", "--pull", "never", "--init",
         "--cgroup-parent", f"/{name}", "--log-driver", "none", "--oom-score-adj", "1000",
-        "--network", "none", "--ipc", "private", "--hostname", "sandbox", "--user", f"{spec.sandbox_uid}:{spec.sandbox_uid}",
+        "--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", "sandbox", "--user", f"{spec.sandbox_uid}:{spec.sandbox_uid}",
         "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
         "--security-opt", f"seccomp={profile}", "--workdir", "/sandbox/code", "--entrypoint", container.python,
     ]  # fmt: skip
@@ -201,29 +202,39 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
     if engine.is_podman(container):
         options += ["--cgroups=no-conmon", "--read-only-tmpfs=false", "--http-proxy=false", "--no-hosts"]
         options += ["--timeout", str(int(limits.wall_seconds) + _LAST_RESORT_SECONDS)]
-        options += [] if spec.gpus else ["--security-opt", "mask=/sys"]
+        files, folders = procfs.hidden(has_gpu=bool(spec.gpus))
+        masked = [*files, *folders, *([] if spec.gpus else ["/sys"])]
+        options += ["--security-opt", f"mask={':'.join(masked)}"]
     return options
 
 
-def _binds(spec: RunSpec) -> list[str]:
-    volumes = Path(spec.run_dir, "volumes")
-    binds = [
-        (spec.code_dir, "/sandbox/code", True),
-        (spec.config_path, "/sandbox/config.yaml", True),
-        (str(volumes / "output"), "/sandbox/output", False),
-        (str(volumes / "tmp"), "/tmp", False),
-        (str(volumes / "shm"), "/dev/shm", False),
+def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
+    """What is shown read-only: place in the container -> path on the stage."""
+    sources = {
+        "/sandbox/code": stage.add(spec.code_dir, follow=False),
+        "/sandbox/config.yaml": stage.add(spec.config_path, follow=False),
+    }
+    if spec.dataset_dir:
+        sources["/sandbox/dataset"] = stage.add(spec.dataset_dir)
+    sources |= {f"/sandbox/{name}": stage.add(folder, follow=False) for name, folder in spec.folders.items()}
+    sources |= {path: stage.add(path) for path in spec.read_only_paths}
+    # The engine would copy the host's name servers into the container.
+    texts = procfs.replaced(spec.limits) | {"/etc/resolv.conf": b""}
+    return sources | {path: stage.add_text(text) for path, text in texts.items()}
+
+
+def _binds(sources: dict[str, str], root: str) -> list[str]:
+    binds = [(source, target, ",readonly") for target, source in sources.items()]
+    binds += [
+        (f"{root}/output", "/sandbox/output", ""),
+        (f"{root}/tmp", "/tmp", ""),
+        (f"{root}/shm", "/dev/shm", ""),
     ]
-    binds += [(spec.dataset_dir, "/sandbox/dataset", True)] if spec.dataset_dir else []
-    binds += [(folder, f"/sandbox/{name}", True) for name, folder in spec.folders.items()]
-    binds += [(path, path, True) for path in spec.read_only_paths]
     arguments = []
-    for source, target, is_read_only in binds:
+    for source, target, suffix in binds:
         if any(sign in source + target for sign in ',"\n'):
             raise SandboxError(f"cannot show {source!r} to a container: its name has a comma, a quote or a line's end")
-        if Path(source).is_symlink():
-            raise SandboxError(f"cannot show {source} to the run: it is a symbolic link")
-        arguments += ["--mount", f"type=bind,source={source},target={target}" + (",readonly" if is_read_only else "")]
+        arguments += ["--mount", f"type=bind,source={source},target={target}{suffix}"]
     return arguments
 
 

@@ -53,7 +53,7 @@ def interpreter_of(python: str) -> Interpreter:
     settings = _read_configuration(configuration) if configuration.is_file() else None
     real = _real_interpreter(Path(python), settings)
     seen = Interpreter(f"{PYTHON}/bin/{real.name}")
-    _add_base(seen, real)
+    _add_base(seen, real, on_path=settings is None)
     if settings is not None:
         seen.program = f"{ENVIRONMENT}/bin/{Path(python).name}"
         patch = _script_patch(environment, ENVIRONMENT) | {"pyvenv.cfg": _configuration(settings)}
@@ -83,7 +83,8 @@ def _real_interpreter(python: Path, settings: dict[str, str] | None) -> Path:
     return Path(os.path.realpath(Path(settings.get("home", "/usr/bin"), f"python{version}")))
 
 
-def _add_base(seen: Interpreter, real: Path) -> None:
+def _add_base(seen: Interpreter, real: Path, *, on_path: bool) -> None:
+    """With `on_path`, programs look for scripts beside the interpreter itself, for there is no environment."""
     prefix = real.parent.parent
     version = real.name.removeprefix("python")
     libraries = sorted((prefix / "lib").glob(f"libpython{version}*.so*"))
@@ -91,7 +92,7 @@ def _add_base(seen: Interpreter, real: Path) -> None:
         for path in (real, prefix / "lib" / f"python{version}", *libraries):
             seen.sources[f"{PYTHON}/{path.relative_to(prefix)}"] = Source(str(path))
     else:
-        seen.sources[PYTHON] = Source(str(prefix), _script_patch(prefix, PYTHON))
+        seen.sources[PYTHON] = Source(str(prefix), _script_patch(prefix, PYTHON) if on_path else {})
     for path in libraries:
         seen.links[f"{LIBPYTHON}/{path.name}"] = f"{PYTHON}/lib/{path.name}"
 
