@@ -102,13 +102,12 @@ def build(folder: Path, code: str, executor: str = "bubblewrap", **changes: Any)
     (folder / "code" / "main.py").write_text(code)
     (folder / "code" / "attack.py").write_text(ATTACK)
     (folder / "config.yaml").write_text("seed: 1\n")
-    given: dict[str, Any] = {"executor": executor, "limits": LIMITS}
+    given: dict[str, Any] = {"executor": executor, "limits": LIMITS, "python": sys.executable}
     given |= {"container": container()} if executor == "container" else {}
     given |= changes
     return RunSpec(
         # Of this run alone: tests in another process look for what is left of theirs.
         run_id=f"{folder.name.replace('[', '-').replace(']', '-')[:40]}-{os.getpid()}-{next(_NUMBERS)}",
-        python=sys.executable,
         code_dir=str(folder / "code"),
         config_path=str(folder / "config.yaml"),
         run_dir=str(folder / "run"),

@@ -82,9 +82,12 @@ def test_unknown_machine_has_no_filter() -> None:
 
 def test_interpreter_of_the_system_shows_little_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "realpath", lambda path: "/usr/bin/python3.11")
-    shown, _ = interpreter.interpreter_paths("/usr/bin/python3.11")
-    assert shown[:2] == ["/usr/bin/python3.11", "/usr/lib/python3.11"]
-    assert "/usr" not in shown
+    seen = interpreter.interpreter_of("/usr/bin/python3.11")
+    shown = {place: source.path for place, source in seen.sources.items() if "libpython" not in place}
+    assert shown == {
+        "/opt/python/bin/python3.11": "/usr/bin/python3.11",
+        "/opt/python/lib/python3.11": "/usr/lib/python3.11",
+    }
 
 
 def test_version_2_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
