@@ -42,8 +42,12 @@ found = {}
 def take(path):
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        text = os.read(descriptor, 1 << 17).decode(errors="replace")
+        raw = b""
+        # /proc gives a page at a time.
+        while len(raw) < 1 << 18 and (part := os.read(descriptor, 1 << 16)):
+            raw += part
         os.close(descriptor)
+        text = raw.decode(errors="replace")
         # Compiled programs keep the paths of their builders.
         if path.startswith("/proc/") or "\\0" not in text:
             found[path] = text
