@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from base import BadPredictions, Scorer, auc, best_f1, labels, matched, number, shown, table
+from base import BadPredictions, Labels, Scorer, auc, best_f1, labels, shown, table
 
 LEVELS = 65536
 FPR_LIMIT = 0.3
@@ -32,22 +32,31 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 class AnomalyDetection(Scorer):
     def score(self, predictions: Path, truth: Path) -> dict[str, float]:
-        true = labels(truth, "image", "defect", "height", "width")
-        found = table(predictions, "image", "score")
-        matched(found, true, "test images")
+        true = labels(truth, "image", "defect", "height", "width", optional=("mask",))
+        scores = table(predictions, true, "test images", numbers=("score",))["score"]
         wants_pixels = any("pixel" in name for name in self.wanted)
         metrics: dict[str, list[float]] = {}
         own: dict[str, float] = {}
-        for category in dict.fromkeys(name.partition("/")[0] for name in true):
-            names = [name for name in true if name.partition("/")[0] == category]
-            pairs = [(number(found[name]["score"], "score", name), true[name]["defect"] == "1") for name in names]
-            measured = {"image_auc": auc(pairs), "image_f1": best_f1(pairs)}
+        for category, names in _categories(true).items():
+            places = [true.places[name] for name in names]
+            chosen = [scores[place] for place in places]
+            is_defective = [true.texts["defect"][place] == "1" for place in places]
+            measured = {"image_auc": auc(chosen, is_defective), "image_f1": best_f1(chosen, is_defective)}
             if wants_pixels:
-                measured |= pixel_metrics([true[name] for name in names], predictions / "maps", truth)
+                rows = [{"image": name, **true.row(true.places[name])} for name in names]
+                measured |= pixel_metrics(rows, predictions / "maps", truth)
             for name, value in measured.items():
                 metrics.setdefault(name, []).append(value)
                 own[f"{category}_{name}"] = value
         return {name: sum(values) / len(values) for name, values in metrics.items()} | own
+
+
+def _categories(true: Labels) -> dict[str, list[str]]:
+    """The images of each category: their first folder."""
+    categories: dict[str, list[str]] = {}
+    for name in true.places:
+        categories.setdefault(name.partition("/")[0], []).append(name)
+    return categories
 
 
 class Levels:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +42,58 @@ def settings(truth: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def labels(truth: Path, key: str, *columns: str) -> dict[str, dict[str, str]]:
-    """The rows of the labels by their key, in the file's order."""
+class Labels:
+    """The labels by column, each in the order of the file. `places` is where the row of a key stands."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.places: dict[str, int] = {}
+        self.texts: dict[str, list[str]] = {}
+        self.numbers: dict[str, array[float]] = {}
+
+    def add(self, row: dict[str, str]) -> None:
+        place = len(self.places)
+        if self.places.setdefault(row[self.key], place) != place:
+            raise ValueError(f"{LABELS}: a {self.key} stands twice")
+        for name, texts in self.texts.items():
+            texts.append(sys.intern(row[name] or ""))  # most rows share a few texts
+        for name, numbers in self.numbers.items():
+            numbers.append(float(row[name]))
+
+    def row(self, place: int) -> dict[str, str]:
+        return {name: texts[place] for name, texts in self.texts.items()}
+
+
+def labels(
+    truth: Path, key: str, *columns: str, numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
+) -> Labels:
+    """The labels; only the optional columns may be empty."""
+    found = Labels(key)
+    found.texts = {name: [] for name in (*columns, *optional)}
+    found.numbers = {name: array("d") for name in numbers}
     with (truth / LABELS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        if missing := [column for column in (key, *columns) if not row.get(column)]:
-            raise ValueError(f"{LABELS}: a row has no {', '.join(missing)}")
-    found = {row[key]: row for row in rows}
-    if len(found) != len(rows):
-        raise ValueError(f"{LABELS}: a {key} stands twice")
-    if not found:
+        for row in csv.DictReader(file):
+            if missing := [column for column in (key, *columns, *numbers) if not row.get(column)]:
+                raise ValueError(f"{LABELS}: a row has no {', '.join(missing)}")
+            found.add(row)
+    if not found.places:
         raise ValueError(f"{LABELS}: is empty")
     return found
 
 
-def table(predictions: Path, key: str, *columns: str) -> dict[str, dict[str, str]]:
-    """The rows of predictions.csv by their key: the columns asked for, each but once."""
+def table(
+    predictions: Path,
+    true: Labels,
+    what: str,
+    *,
+    numbers: tuple[str, ...] = (),
+    texts: Iterable[tuple[str, set[str]]] = (),
+) -> dict[str, Any]:
+    """The columns of predictions.csv in the order of the labels: numbers as arrays, texts as lists.
+
+    A text that is not among those given with its column is "". Each row must speak of a label, each label has one row; so
+    what is kept is bounded by the labels, whatever the table holds.
+    """
     path = predictions / TABLE
     if not path.is_file():
         raise BadPredictions(f"predictions/{TABLE} is missing")
@@ -65,11 +102,36 @@ def table(predictions: Path, key: str, *columns: str) -> dict[str, dict[str, str
     csv.field_size_limit(LONGEST_CELL)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return dict(_rows(csv.reader(file, strict=True), key, columns))
+            return _columns(csv.reader(file, strict=True), true, what, numbers, dict(texts))
     except UnicodeDecodeError:
         raise BadPredictions(f"{TABLE} is not UTF-8") from None
     except csv.Error as error:
         raise BadPredictions(f"{TABLE} is not a table of comma-separated values: {error}") from None
+
+
+def _columns(
+    reader: Iterator[list[str]], true: Labels, what: str, numbers: tuple[str, ...], texts: dict[str, set[str]]
+) -> dict[str, Any]:
+    count = len(true.places)
+    found: dict[str, Any] = {name: array("d", bytes(8 * count)) for name in numbers}
+    found |= {name: [""] * count for name in texts}
+    known = {name: {text: text for text in accepted} for name, accepted in texts.items()}
+    seen = bytearray(count)
+    for name, row in _rows(reader, true.key, (*numbers, *texts)):
+        place = true.places.get(name)
+        if place is None:
+            raise BadPredictions(f"{TABLE}: {shown(name)} is none of the {count} {what}")
+        if seen[place]:
+            raise BadPredictions(f"{TABLE}: {shown(name)} stands twice")
+        seen[place] = 1
+        for column in numbers:
+            found[column][place] = number(row[column], column, name)
+        for column, accepted in known.items():
+            found[column][place] = accepted.get(row[column], "")
+    if missing := seen.count(0):
+        first = next(name for name, place in true.places.items() if not seen[place])
+        raise BadPredictions(f"{TABLE}: {missing} of {count} {what} are missing, the first is {shown(first)}")
+    return found
 
 
 def _rows(reader: Iterator[list[str]], key: str, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -77,30 +139,14 @@ def _rows(reader: Iterator[list[str]], key: str, columns: tuple[str, ...]) -> It
     for name in (key, *columns):
         if heads.count(name) != 1:
             raise BadPredictions(f"{TABLE}: its first line must name the column {name} once")
-    places = {name: heads.index(name) for name in (key, *columns)}
-    seen: set[str] = set()
-    for number, cells in enumerate(reader, 2):
+    places = {name: heads.index(name) for name in columns}
+    key_place = heads.index(key)
+    for line, cells in enumerate(reader, 2):
         if not cells:
             continue
         if len(cells) != len(heads):
-            raise BadPredictions(f"{TABLE}: row {number} has {len(cells)} cells, not {len(heads)}")
-        row = {name: cells[place].strip() for name, place in places.items()}
-        if row[key] in seen:
-            raise BadPredictions(f"{TABLE}: {shown(row[key])} stands twice")
-        seen.add(row[key])
-        yield row[key], row
-
-
-def matched(found: dict[str, dict[str, str]], wanted: dict[str, Any], what: str) -> None:
-    """Refuse a table that does not speak of exactly what there is to predict."""
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise BadPredictions(
-            f"{TABLE}: {len(missing)} of {len(wanted)} {what} are missing, the first is {shown(missing[0])}"
-        )
-    unknown = next((name for name in found if name not in wanted), None)
-    if unknown is not None:
-        raise BadPredictions(f"{TABLE}: {shown(unknown)} is none of the {len(wanted)} {what}")
+            raise BadPredictions(f"{TABLE}: row {line} has {len(cells)} cells, not {len(heads)}")
+        yield cells[key_place].strip(), {name: cells[place].strip() for name, place in places.items()}
 
 
 def number(text: str, column: str, name: str) -> float:
@@ -119,32 +165,31 @@ def shown(text: str) -> str:
     return plain if len(plain) <= 60 else plain[:57] + "..."
 
 
-def auc(pairs: list[tuple[float, bool]]) -> float:
-    """Area under the ROC curve of (score, is positive): how often a positive stands above a negative, ties half."""
-    ordered = sorted(pairs)
-    positives = sum(is_positive for _, is_positive in ordered)
-    negatives = len(ordered) - positives
-    if not positives or not negatives:
+def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
+    """Area under the ROC curve: how often a positive stands above a negative, ties half."""
+    # One of the two at a time is a list of objects; what is kept has 8 bytes a score.
+    ups = array("d", sorted(score for score, is_positive in zip(scores, positive, strict=True) if is_positive))
+    downs = array("d", sorted(score for score, is_positive in zip(scores, positive, strict=True) if not is_positive))
+    if not ups or not downs:
         raise ValueError("the labels have one kind only")
-    wins, below, at = 0.0, 0, 0
-    while at < len(ordered):
-        end = at
-        while end < len(ordered) and ordered[end][0] == ordered[at][0]:
-            end += 1
-        ups = sum(is_positive for _, is_positive in ordered[at:end])
-        downs = end - at - ups
-        wins += ups * (below + downs / 2)
-        below, at = below + downs, end
-    return wins / (positives * negatives)
+    wins, below, equal = 0.0, 0, 0
+    for score in ups:
+        while below < len(downs) and downs[below] < score:
+            below += 1
+        equal = max(equal, below)
+        while equal < len(downs) and downs[equal] == score:
+            equal += 1
+        wins += (below + equal) / 2
+    return wins / (len(ups) * len(downs))
 
 
-def best_f1(pairs: list[tuple[float, bool]]) -> float:
+def best_f1(scores: Sequence[float], positive: Sequence[bool]) -> float:
     """The highest F1 that any threshold reaches; equal scores pass it together."""
-    ordered = sorted(pairs, reverse=True)
-    positives = sum(is_positive for _, is_positive in ordered)
+    order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+    positives = sum(positive)
     best, hits = 0.0, 0
-    for index, (score, is_positive) in enumerate(ordered):
-        hits += is_positive
-        if index + 1 == len(ordered) or ordered[index + 1][0] != score:
+    for index, place in enumerate(order):
+        hits += positive[place]
+        if index + 1 == len(order) or scores[order[index + 1]] != scores[place]:
             best = max(best, 2 * hits / (index + 1 + positives))
     return best

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from base import BadPredictions, Scorer, auc, labels, matched, number, settings, shown, table
+from base import BadPredictions, Scorer, auc, labels, settings, shown, table
 
 OF_SCORES = {"auc", "log_loss"}
 SMALLEST = 1e-15
@@ -20,46 +21,43 @@ SMALLEST = 1e-15
 
 class Classification(Scorer):
     def score(self, predictions: Path, truth: Path) -> dict[str, float]:
-        true = {name: row["label"] for name, row in labels(truth, "id", "label").items()}
+        true = labels(truth, "id", "label")
         wants_score = bool(OF_SCORES & set(self.wanted))
         wants_label = not self.wanted or bool(set(self.wanted) - OF_SCORES)
-        columns = [*(["label"] if wants_label else []), *(["score"] if wants_score else [])]
-        found = table(predictions, "id", *columns)
-        matched(found, true, "ids")
-        metrics: dict[str, float] = {}
-        if wants_label:
-            metrics |= of_labels([(true[name], found[name]["label"]) for name in true])
+        classes = true.texts["label"]
+        found = table(
+            predictions,
+            true,
+            "ids",
+            numbers=("score",) if wants_score else (),
+            texts=[("label", set(classes))] if wants_label else [],
+        )
+        metrics = of_labels(classes, found["label"]) if wants_label else {}
         if wants_score:
             positive = str(settings(truth)["positive"])
-            metrics |= of_scores(
-                [
-                    (number(found[name]["score"], "score", name), label == positive, name)
-                    for name, label in true.items()
-                ],
-                wants_log_loss="log_loss" in self.wanted,
-            )
+            is_positive = bytearray(label == positive for label in classes)
+            metrics["auc"] = auc(found["score"], is_positive)
+            if "log_loss" in self.wanted:
+                metrics["log_loss"] = log_loss(found["score"], is_positive, true.places)
         return metrics
 
 
-def of_labels(pairs: list[tuple[str, str]]) -> dict[str, float]:
-    """Of (true, predicted) classes; one that no label has counts as wrong, and has no F1 of its own."""
-    hits = Counter(true for true, predicted in pairs if true == predicted)
-    there = Counter(true for true, _ in pairs)
-    called = Counter(predicted for _, predicted in pairs)
+def of_labels(true: list[str], predicted: list[str]) -> dict[str, float]:
+    """Of true and predicted classes; one that no label has counts as wrong, and has no F1 of its own."""
+    hits = Counter(label for label, other in zip(true, predicted, strict=True) if label == other)
+    there = Counter(true)
+    called = Counter(predicted)
     return {
-        "accuracy": sum(hits.values()) / len(pairs),
+        "accuracy": sum(hits.values()) / len(true),
         "balanced_accuracy": sum(hits[name] / count for name, count in there.items()) / len(there),
         "macro_f1": sum(2 * hits[name] / (count + called[name]) for name, count in there.items()) / len(there),
     }
 
 
-def of_scores(rows: list[tuple[float, bool, str]], *, wants_log_loss: bool) -> dict[str, float]:
-    metrics = {"auc": auc([(score, is_positive) for score, is_positive, _ in rows])}
-    if wants_log_loss:
-        total = 0.0
-        for score, is_positive, name in rows:
-            if not 0 <= score <= 1:
-                raise BadPredictions(f"predictions.csv: score of {shown(name)} must be from 0 to 1 for log_loss")
-            total -= math.log(max(SMALLEST, score if is_positive else 1 - score))
-        metrics["log_loss"] = total / len(rows)
-    return metrics
+def log_loss(scores: Sequence[float], is_positive: Sequence[int], names: Iterable[str]) -> float:
+    total = 0.0
+    for name, score, positive in zip(names, scores, is_positive, strict=True):
+        if not 0 <= score <= 1:
+            raise BadPredictions(f"predictions.csv: score of {shown(name)} must be from 0 to 1 for log_loss")
+        total -= math.log(max(SMALLEST, score if positive else 1 - score))
+    return total / len(scores)

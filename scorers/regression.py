@@ -8,27 +8,25 @@ r2     the share of the variance that is explained (1 is all; below 0 is worse t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
-from base import Scorer, labels, matched, number, table
+from base import Scorer, labels, table
 
 
 class Regression(Scorer):
     def score(self, predictions: Path, truth: Path) -> dict[str, float]:
-        true = {name: float(row["value"]) for name, row in labels(truth, "id", "value").items()}
-        found = table(predictions, "id", "value")
-        matched(found, true, "ids")
-        pairs = [(value, number(found[name]["value"], "value", name)) for name, value in true.items()]
-        return of_numbers(pairs)
+        true = labels(truth, "id", numbers=("value",))
+        return of_numbers(true.numbers["value"], table(predictions, true, "ids", numbers=("value",))["value"])
 
 
-def of_numbers(pairs: list[tuple[float, float]]) -> dict[str, float]:
-    mean = math.fsum(true for true, _ in pairs) / len(pairs)
-    squared = math.fsum((true - predicted) ** 2 for true, predicted in pairs)
-    spread = math.fsum((true - mean) ** 2 for true, _ in pairs)
+def of_numbers(true: Sequence[float], predicted: Sequence[float]) -> dict[str, float]:
+    mean = math.fsum(true) / len(true)
+    squared = math.fsum((value - other) ** 2 for value, other in zip(true, predicted, strict=True))
+    spread = math.fsum((value - mean) ** 2 for value in true)
     metrics = {
-        "rmse": math.sqrt(squared / len(pairs)),
-        "mae": math.fsum(abs(true - predicted) for true, predicted in pairs) / len(pairs),
+        "rmse": math.sqrt(squared / len(true)),
+        "mae": math.fsum(abs(value - other) for value, other in zip(true, predicted, strict=True)) / len(true),
     }
     # Of labels that are all the same, no variance can be explained. Far beyond any use it is cut, so that a wild
     # prediction is a bad result and not a number that cannot be stored.

@@ -100,7 +100,12 @@ def _collected(outcome: Outcome) -> dict[str, str]:
 
 def _leaks(found: dict[str, str], secrets: list[str]) -> list[tuple[str, str, str]]:
     assert len(found) > 100
-    return [(path, secret, text[max(0, text.find(secret) - 60) :][:200]) for path, text in found.items() for secret in secrets if secret in path + text]
+    return [
+        (path, secret, text[max(0, text.find(secret) - 60) :][:200])
+        for path, text in found.items()
+        for secret in secrets
+        if secret in path + text
+    ]
 
 
 def _paths_of_this_host(folder: Path) -> list[str]:
@@ -195,7 +200,9 @@ class TestInterpreter:
         python = environments.python("runner")
         if not python.exists():
             pytest.skip("the environment `runner` was not made")
-        program = "import ctypes, ssl, sqlite3, cv2, numpy\nprint('imported', cv2.mean(numpy.ones((2, 2)))[0], cv2.__file__)"
+        program = (
+            "import ctypes, ssl, sqlite3, cv2, numpy\nprint('imported', cv2.mean(numpy.ones((2, 2)))[0], cv2.__file__)"
+        )
         outcome = submit(program, python=str(python), limits=replace(LIMITS, memory_bytes=1024 * MIB))
         assert "imported 1.0 /opt/environment/lib/" in outcome.log
 
@@ -206,7 +213,10 @@ class TestInterpreter:
             pytest.skip("the system has no Python")
         place = tmp_path / "environment"
         subprocess.run([system, "-m", "venv", "--without-pip", *options, str(place)], check=True)
-        outcome = submit("import sys, ctypes, json\nprint(json.dumps([sys.prefix, sys.base_prefix]))", python=str(place / "bin/python"))
+        outcome = submit(
+            "import sys, ctypes, json\nprint(json.dumps([sys.prefix, sys.base_prefix]))",
+            python=str(place / "bin/python"),
+        )
         assert said(outcome) == ["/opt/environment", "/opt/python"]
         bare = submit("import sys, json\nprint(json.dumps([sys.prefix, sys.executable]))", python=system)
         assert said(bare) == ["/opt/python", os.path.realpath(system).replace("/usr", "/opt/python")]
@@ -215,7 +225,9 @@ class TestInterpreter:
         self, submit: Submit, weakened: Callable[[str], Callable[[], Supervisor]]
     ) -> None:
         start = weakened("from jobs.execution import stage\nstage.Stage._overlay = lambda self, source: False")
-        program = "import json, subprocess, sys\nsubprocess.run(['pytest', '--version'])\nprint(json.dumps(sys.executable))"
+        program = (
+            "import json, subprocess, sys\nsubprocess.run(['pytest', '--version'])\nprint(json.dumps(sys.executable))"
+        )
         outcome = submit(program, start=start)
         assert said(outcome) == "/opt/environment/bin/python"
         assert "pytest " in outcome.log
@@ -268,7 +280,11 @@ def _run_as(user: str, folder: Path) -> dict[str, str]:
     repository = str(Path(supervisor.__file__).resolve().parents[2])
     program = _WITH_A_KEYRING.format(repository=repository, keyctl=keyctl)
     account = pwd.getpwnam(user)
-    step_down = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"] if os.geteuid() == 0 else []
+    step_down = (
+        ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        if os.geteuid() == 0
+        else []
+    )
     command = [*step_down, "/usr/bin/python3", "-I", "-S", "-c", program]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as process:
         assert process.stdin is not None and process.stdout is not None
@@ -276,7 +292,10 @@ def _run_as(user: str, folder: Path) -> dict[str, str]:
         process.stdin.flush()
         events = [json.loads(line) for line in process.stdout]
     result: dict[str, Any] = events[-1]
-    assert result["reason"] == "exited" and result["exit_code"] == 0, (result, (folder / "run" / "run" / "log").read_text())
+    assert result["reason"] == "exited" and result["exit_code"] == 0, (
+        result,
+        (folder / "run" / "run" / "log").read_text(),
+    )
     return dict(json.loads((folder / "run" / "run" / "artifacts" / "found.json").read_text()))
 
 

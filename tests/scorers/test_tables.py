@@ -120,3 +120,47 @@ def test_registry_and_the_site_name_the_same_scorers():
     for scorer in BUILT_IN.values():
         assert f"| `{scorer.name}` |" in documented
         assert all(metric in documented for metric in scorer.metrics)
+
+
+_MEASURE = """
+import runpy, sys
+
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+sys.argv = ["main.py", *sys.argv[1:]]
+before = peak()
+runpy.run_path("main.py", run_name="__main__")
+print("peak", peak() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("scorer", "head", "cells", "metrics"),
+    [("classification", "id,label,score", ",x,1", ["auc", "accuracy"]), ("regression", "id,value", ",1", ["rmse"])],
+)
+def test_memory_is_a_small_multiple_of_the_table(tmp_path, scorer, head, cells, metrics):
+    """Short rows take the most memory for a table's size, and each takes as much in a table of 64 MiB."""
+    rows = 300_000
+    table = head + "\n" + "".join(f"{number:x}{cells}\n" for number in range(rows))
+    table += "last,y,0\n" if "label" in head else "last,0\n"  # another class, another value
+    for name in ("labels.csv", "predictions.csv"):
+        (tmp_path / name).write_text(table)
+    (tmp_path / "scoring.json").write_text('{"positive": "x"}')
+    (tmp_path / "config.json").write_text(json.dumps({"scorer": scorer, "metrics": metrics}))
+    command = [sys.executable, "-c", _MEASURE, "--config", str(tmp_path / "config.json"), "--output", str(tmp_path)]
+    environment = {"PREDICTIONS_DIR": str(tmp_path), "GROUND_TRUTH_DIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=SCORERS, env=environment, capture_output=True, text=True, timeout=120)
+    assert "metrics" in json.loads((tmp_path / "metrics.json").read_text()), done.stderr
+    assert int(done.stdout.split("peak ")[1]) < 28 * len(table)
+
+
+def test_table_of_unknown_ids_is_refused_at_the_first(score):
+    answer = score("regression", "id,value\na,1\n", "id,value\na,1\nb,1\nc,1\n")
+    assert answer == {"rejected": "predictions.csv: 'b' is none of the 1 ids"}
+
+
+def test_missing_ids_are_counted(score):
+    answer = score("regression", "id,value\na,1\nb,1\nc,1\n", "id,value\na,1\n")
+    assert answer == {"rejected": "predictions.csv: 2 of 3 ids are missing, the first is 'b'"}
