@@ -202,6 +202,7 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
     if engine.is_podman(container):
         options += ["--cgroups=no-conmon", "--read-only-tmpfs=false", "--http-proxy=false", "--no-hosts"]
         options += ["--timeout", str(int(limits.wall_seconds) + _LAST_RESORT_SECONDS)]
+        # docker has no such option: what it hides by itself is all.
         files, folders = procfs.hidden(has_gpu=bool(spec.gpus))
         masked = [*files, *folders, *([] if spec.gpus else ["/sys"])]
         options += ["--security-opt", f"mask={':'.join(masked)}"]

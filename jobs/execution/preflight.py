@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import probes
+from . import engine, probes, procfs
 from .client import Supervisor
 from .spec import MIB, Container, Limits, Result, RunSpec
 
@@ -46,6 +46,7 @@ ATTEMPTS = {
     "kernel_knob": "open /proc/sys/kernel/core_pattern for writing",
     "leaked_descriptor": "find a descriptor that was left open",
     "environment": "find a secret of the worker's environment, its own or another process's",
+    "host_state": "read the host's locks, keyrings and counters below /proc",
     "user_namespace": "make a user namespace",
     "mount": "mount a file system",
     "file_address": "ask the file system where on the disk a file lies",
@@ -71,6 +72,7 @@ def probe(
         root = Path(scratch)
         root.chmod(0o755)
         targets = stack.enter_context(_targets(root, sandbox_uid))
+        targets["hidden"] = _hidden_files(container)
         spec = RunSpec(
             run_id="preflight", executor=executor, python=python, code_dir=str(root / "code"),
             config_path=str(root / "config.yaml"), run_dir="/", limits=PROBE_LIMITS, sandbox_uid=sandbox_uid,
@@ -97,6 +99,12 @@ def _write_code(root: Path) -> None:
     (root / "config.yaml").write_text("{}\n")
     for entrypoint, text in probes.PROGRAMS.items():
         (code / entrypoint).write_text(text)
+
+
+def _hidden_files(container: Container | None) -> list[str]:
+    """Docker hides a list of its own, and takes no other."""
+    can_hide = container is None or engine.is_podman(container)
+    return procfs.hidden(has_gpu=False)[0] if can_hide else []
 
 
 @contextmanager

@@ -53,6 +53,17 @@ def environment():
     return "not in any environment"
 
 
+def host_state():
+    for path in targets["hidden"]:
+        try:
+            with open(path, "rb") as file:
+                if file.read(1):
+                    return f"OPEN: {path} could be read"
+        except OSError:
+            pass
+    return f"nothing in {len(targets['hidden'])} files"
+
+
 def call(what, *arguments):
     if what(*arguments) == 0:
         return "OPEN: it worked"
@@ -96,6 +107,7 @@ attempt("loopback", lambda: connect(socket.AF_INET, ("127.0.0.1", targets["port"
 attempt("abstract_socket", lambda: connect(socket.AF_UNIX, "\0" + targets["marker"]))
 attempt("kernel_knob", kernel_knob)
 attempt("environment", environment)
+attempt("host_state", host_state)
 attempt("user_namespace", lambda: call(libc.unshare, 0x10000000))
 attempt("mount", lambda: call(libc.mount, b"none", b"/tmp", b"tmpfs", 0, None))
 attempt("file_address", file_address)

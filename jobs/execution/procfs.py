@@ -45,7 +45,8 @@ def hidden(*, has_gpu: bool) -> tuple[list[str], list[str]]:
     """(files, folders) of /proc that a run must find empty. What only root may read is left alone."""
     shown = _SHOWN | _SHOWN_WITH_GPU if has_gpu else _SHOWN
     replacements = ("loadavg", "meminfo", "stat")
-    files, folders = [], []
+    files: list[str] = []
+    folders: list[str] = []
     names = [name for name in os.listdir(_PROC) if not name.isdigit() and name not in shown]
     for name in [*names, *_HIDDEN_SETTINGS]:
         path = f"{_PROC}/{name}"

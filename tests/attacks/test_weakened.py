@@ -79,6 +79,7 @@ _BUBBLEWRAP_HOLES = {
         ),
         {"leaked_descriptor"},
     ),
+    "host's part of /proc": ("bubblewrap.procfs.hidden = lambda **_: ([], [])", {"host_state"}),
     "worker's environment": (
         (
             "import os\nclean = bubblewrap.environment\n"
@@ -111,6 +112,10 @@ _CONTAINER_HOLES = {
         "import json\ncontainer.seccomp.build_filter = lambda: bytes([6, 0, 0, 0, 0, 0, 255, 127])\n"
         "container.seccomp.engine_profile = lambda: json.dumps({'defaultAction': 'SCMP_ACT_ALLOW'})",
         {"user_namespace", "file_address"},
+    ),
+    "host's part of /proc": (
+        "container.procfs.hidden = lambda **_: (['/proc/keys'], [])\n",
+        {"host_state"},
     ),
     "container outside of the groups": (
         _CONTAINER_OPTIONS.format(change="found[found.index('--cgroup-parent') + 1] = '/leadersboard-run-1-1-weak'"),
