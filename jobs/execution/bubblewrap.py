@@ -133,8 +133,9 @@ def _own_namespace(is_root: bool, uid: int, gid: int) -> None:
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
         else:
             linux.enter_user_namespace(uid, gid, extra=linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
-        # bwrap sets the host's name, and leaves that of its domain.
-        linux.set_domain_name("(none)")
+        # bwrap sets the host's name, and leaves that of its domain, which hardly any host has.
+        with contextlib.suppress(OSError):
+            linux.set_domain_name("(none)")
     except OSError as error:
         raise SandboxError(f"namespaces are not available to this worker: {error}") from error
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)

@@ -182,7 +182,8 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
     options = [
         "--name", name, "--label", f"{engine.LABEL}={engine.family()}", "--pull", "never", "--init",
         "--cgroup-parent", f"/{name}", "--log-driver", "none", "--oom-score-adj", "1000",
-        "--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", "sandbox", "--user", f"{spec.sandbox_uid}:{spec.sandbox_uid}",
+        "--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", "sandbox",
+        "--user", f"{spec.sandbox_uid}:{spec.sandbox_uid}",
         "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
         "--security-opt", f"seccomp={profile}", "--workdir", "/sandbox/code", "--entrypoint", container.python,
     ]  # fmt: skip
