@@ -284,3 +284,13 @@ def test_runs_of_a_board_without_a_scorer_are_as_before(play: Play) -> None:
     assert (job.status, job.metrics, job.score) == ("completed", {"accuracy": 0.9}, 0.9)
     assert (job.scorer, job.self_reported, job.scoring_started_at, job.scorer_log_name) == ("", {}, None, "")
     assert [item["path"] for item in job.artifacts] == ["predictions/predictions.csv"]
+
+
+def test_scorer_sees_no_path_of_the_host(play: Play) -> None:
+    play.own_scorer(f"""
+told = [open("/proc/" + name).read() for name in ("self/mountinfo", "1/cmdline")]
+attempt("find the host's paths", lambda: [text for text in told if {str(play.folder)!r} in text])
+leave_metrics(accuracy=0.5)
+""")
+    job = play.run(GOOD)
+    assert stored(job.scorer_log_name) == "held find the host's paths\n"
