@@ -1,73 +1,165 @@
-"""Who may ask MLflow what, through the site.
+"""Decide which requests a person may send to MLflow through the site.
 
-Nobody may change anything. Operators may read all of it. A person may open the runs of their own jobs: every
-run or experiment that a request names must be of a job that is visible to them, and a request that names none (a search,
-a list) is refused. MLflow itself knows no users.
+MLflow knows no users. The site therefore lists the reads that MLflow's pages need: exact paths with exact parameters,
+and for GraphQL the pages' own documents. It refuses everything else, and writes each request anew from the values that
+it checked. A person reads the runs of their own jobs; every run and experiment in a request must belong to a job
+that they may see. Operators may also search, and are not asked whose a run is. Nothing can be changed.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, QueryDict
 
 from accounts.models import User
 from accounts.permissions import sees_all_jobs
+from jobs.mlflow_queries import DOCUMENTS, with_typenames
 from jobs.models import Job
+from jobs.tracking import LOG_ARTIFACT
 
 BODY_BYTES = 256 * 1024
+MOST_DEPTH = 6  # of an operator's search; MLflow's pages need four
+MOST_IDS = 100  # as many as MLflow's pages ask for at once
 GRAPHQL = "graphql"
-_API = r"(?:ajax-)?api/[23]\.0/mlflow"
-# The application itself: the page, its scripts and styles, what kind of server it is. Nothing of anybody's.
-_APPLICATION = re.compile(rf"|static-files/[\w./-]+|version|{_API}/server-info")
-_READS = re.compile(rf"get-artifact|{_API}/(?!gateway)[a-z0-9/_-]+")
-# MLflow's searches are reads, sent by POST for the length of their filters.
-_READS_BY_POST = re.compile(
-    rf"{_API}/[a-z0-9/-]+/(?:search|search-datasets|metrics|get-history-bulk-interval)|{GRAPHQL}"
-)
-_READS_OF_ONE_RUN = re.compile(
-    rf"get-artifact|{_API}/(?:runs/get|artifacts/list|experiments/get|metrics/get-history(?:-bulk(?:-interval)?)?)"
-)
-_RUNS = {"run_id", "run_uuid", "run_ids", "runId", "runUuid", "runIds"}
-_EXPERIMENTS = {"experiment_id", "experimentId"}
-_HARMLESS = {
-    "path", "metric_key", "metricKey", "page_token", "pageToken", "max_results", "maxResults", "start_step", "end_step",
-    "startStep", "endStep", "view_type",
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NUMBER = re.compile(r"-?[0-9]{1,10}")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,8000}")
+_STATIC_FILE = re.compile(r"static-files/[A-Za-z0-9_./-]+")
+
+
+class Kind(Enum):
+    RUN = "run"
+    RUNS = "runs"
+    EXPERIMENT = "experiment"
+    ARTIFACT = "artifact"
+    NUMBER = "number"
+    TEXT = "text"
+    TEXTS = "texts"
+
+
+RUN, RUNS, EXPERIMENT, ARTIFACT, NUMBER, TEXT, TEXTS = Kind
+_MANY = {RUNS, TEXTS}
+_IDS = {RUN, RUNS, EXPERIMENT}
+Parameters = Mapping[str, Kind]
+
+# The application itself: the page and facts about the server, the same for everyone.
+_APPLICATION = {"", "version", "ajax-api/3.0/mlflow/server-info"}
+_PAGE = {"filter": TEXT, "order_by": TEXTS, "max_results": NUMBER, "page_token": TEXT}
+# `run_uuid` is the older name of `run_id`. A request names its run once.
+_ONE_RUN = {"run_id": RUN, "run_uuid": RUN}
+_OF_OWN_RUNS: dict[str, Parameters] = {
+    "runs/get": _ONE_RUN,
+    "artifacts/list": {**_ONE_RUN, "path": ARTIFACT, "page_token": TEXT},
+    "experiments/get": {"experiment_id": EXPERIMENT},
+    "metrics/get-history": {**_ONE_RUN, "metric_key": TEXT, "max_results": NUMBER, "page_token": TEXT},
+    "metrics/get-history-bulk": {"run_id": RUNS, "metric_key": TEXT, "max_results": NUMBER},
+    "metrics/get-history-bulk-interval": {
+        "run_ids": RUNS, "metric_key": TEXT, "start_step": NUMBER, "end_step": NUMBER, "max_results": NUMBER,
+    },
 }  # fmt: skip
-# What Apollo adds to every query of MLflow's pages. No other string may stand in a query: what it asks for must come
-# in its variables, where it can be read.
-_COMPONENT = re.compile(r'@component\(name: "[A-Za-z.]+"\)')
-# What a query may ask MLflow for. Searches take an experiment's id, and an experiment holds everybody's runs.
-_GRAPHQL_FIELD = re.compile(r"\bmlflow\w*")
-_GRAPHQL_FIELDS_OF_ONE_RUN = {
-    "mlflowGetRun", "mlflowGetExperiment", "mlflowListArtifacts", "mlflowGetMetricHistoryBulkInterval",
+READS: dict[str, Parameters] = {
+    "get-artifact": {**_ONE_RUN, "path": ARTIFACT},
+    # MLflow's pages call `ajax-api`; the links in the site's API name `api`.
+    **{
+        f"{api}/2.0/mlflow/{path}": parameters
+        for path, parameters in _OF_OWN_RUNS.items()
+        for api in ("ajax-api", "api")
+    },
+}
+OPERATORS_READS: dict[str, Parameters] = {
+    "ajax-api/2.0/mlflow/experiments/search": {**_PAGE, "view_type": TEXT},
+    "ajax-api/2.0/mlflow/experiments/get-by-name": {"experiment_name": TEXT},
+    "ajax-api/2.0/mlflow/registered-models/search": _PAGE,
+    "ajax-api/2.0/mlflow/model-versions/search": _PAGE,
+    "ajax-api/3.0/mlflow/scorers/list": {"experiment_id": EXPERIMENT},
+}
+# Searches are sent by POST for the length of their filters. The names in their JSON:
+_SEARCH = {"experiment_ids", "filter", "order_by", "max_results", "page_token"}
+OPERATORS_SEARCHES: dict[str, set[str]] = {
+    "ajax-api/2.0/mlflow/runs/search": {*_SEARCH, "run_view_type"},
+    "ajax-api/2.0/mlflow/experiments/search": {*_SEARCH, "view_type"},
+    "ajax-api/2.0/mlflow/experiments/search-datasets": {"experiment_ids"},
+    "ajax-api/2.0/mlflow/logged-models/search": {*_SEARCH, "datasets"},
+    "ajax-api/3.0/mlflow/datasets/search": _SEARCH,
+    "ajax-api/3.0/mlflow/traces/search": {*_SEARCH, "locations"},
+    "ajax-api/3.0/mlflow/traces/metrics": {
+        "experiment_ids", "view_type", "metric_name", "aggregations", "filters", "dimensions", "time_interval_seconds",
+        "start_time_ms", "end_time_ms", "max_results", "page_token",
+    },
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A GraphQL query of MLflow's pages: the name of its one variable, and the fields of that."""
+
+    variable: str
+    fields: Parameters
+    for_operators: bool = False
+
+
+OPERATIONS = {
+    "GetRun": Operation("data", {"runId": RUN}),
+    "MlflowGetExperimentQuery": Operation("input", {"experimentId": EXPERIMENT}),
+    "GetMetricHistoryBulkInterval": Operation(
+        "data", {"runIds": RUNS, "metricKey": TEXT, "startStep": NUMBER, "endStep": NUMBER, "maxResults": NUMBER}
+    ),
+    # An experiment holds the runs of everyone on a leaderboard.
+    "SearchRuns": Operation("data", {"filter": TEXT, "experimentIds": TEXTS}, for_operators=True),
+}
+_TEXTS_SENT = {name: with_typenames(DOCUMENTS[name]) for name in OPERATIONS}
 
 
 def allowed_request(user: User, request: HttpRequest, path: str) -> tuple[QueryDict, bytes | None]:
-    """The query and body to hand on, written anew from what was checked.
+    """Return the query and the body to send to MLflow, written anew from what was checked.
 
     Raises:
-        PermissionDenied: this person may not ask this, or nobody may.
+        PermissionDenied: this person may not ask this, or no one may.
     """
-    if any(part in {"..", "."} for value in [path, *request.GET.getlist("path")] for part in re.split(r"[/\\]", value)):
-        raise PermissionDenied
-    body = None
+    query = QueryDict(mutable=True)
     if request.method == "POST":
-        if not _READS_BY_POST.fullmatch(path) or not _same_origin(request):
+        if request.GET or not _is_same_origin(request):
             raise PermissionDenied
-        body = _json_body(request)
-    elif not (_APPLICATION.fullmatch(path) or _READS.fullmatch(path)):
+        body = _search(user, path, request) if path != GRAPHQL else _operation(user, request)
+        return query, json.dumps(body).encode()
+    if path in _APPLICATION or _is_static_file(path):
+        return query, None
+    is_operator = sees_all_jobs(user)
+    parameters = READS.get(path) or (OPERATORS_READS.get(path) if is_operator else None)
+    if parameters is None:
         raise PermissionDenied
-    if not _APPLICATION.fullmatch(path) and not sees_all_jobs(user):
-        _check_own(user, path, request.GET, body)
-    return request.GET, None if body is None else json.dumps(body).encode()
+    values: dict[str, Any] = {}
+    for name, given in request.GET.lists():
+        kind = parameters.get(name)
+        if kind not in _MANY and len(given) != 1:
+            raise PermissionDenied
+        values[name] = given if kind in _MANY else given[0]
+    _check(user, parameters, values, is_search=path in OPERATORS_READS)
+    for name, value in values.items():
+        query.setlist(name, value if isinstance(value, list) else [value])
+    return query, None
 
 
-def _same_origin(request: HttpRequest) -> bool:
-    """MLflow's pages send no CSRF token of ours; the browser's own word stands in, and nothing here changes anything."""
+def _is_static_file(path: str) -> bool:
+    return _STATIC_FILE.fullmatch(path) is not None and not _climbs(path)
+
+
+def _climbs(path: str) -> bool:
+    """Tell whether a part of the path leads upwards, however often it is percent-encoded."""
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return any(part in {"..", "."} for part in re.split(r"[/\\]", path))
+
+
+def _is_same_origin(request: HttpRequest) -> bool:
+    """Tell whether one of this site's pages sent the request, by the browser's word: MLflow's pages send no CSRF token."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -88,38 +180,87 @@ def _json_body(request: HttpRequest) -> dict[str, Any]:
     return body
 
 
-def _check_own(user: User, path: str, query: QueryDict, body: dict[str, Any] | None) -> None:
-    named = list(_named(dict(query.lists())))
-    if path == GRAPHQL and body is not None:
-        text = body.get("query")
-        if not isinstance(text, str) or '"' in _COMPONENT.sub("", text) or not isinstance(body.get("variables"), dict):
-            raise PermissionDenied
-        if body.keys() - {"operationName", "query", "variables"}:
-            raise PermissionDenied
-        if set(_GRAPHQL_FIELD.findall(text)) - _GRAPHQL_FIELDS_OF_ONE_RUN:
-            raise PermissionDenied
-        named += _named(body["variables"])
-    elif body is not None or not _READS_OF_ONE_RUN.fullmatch(path):
+def _operation(user: User, request: HttpRequest) -> dict[str, Any]:
+    """Return the stored query of the named operation, with the variables that came once they are checked."""
+    body = _json_body(request)
+    name = body.get("operationName")
+    operation = OPERATIONS.get(name) if isinstance(name, str) else None
+    if operation is None or body.keys() - {"operationName", "variables", "query"}:
         raise PermissionDenied
-    runs = {value for key, value in named if key in _RUNS}
-    experiments = {value for key, value in named if key in _EXPERIMENTS}
+    if operation.for_operators and not sees_all_jobs(user):
+        raise PermissionDenied
+    variables = body.get("variables")
+    if not isinstance(variables, dict) or variables.keys() != {operation.variable}:
+        raise PermissionDenied
+    values = variables[operation.variable]
+    if not isinstance(values, dict):
+        raise PermissionDenied
+    given = {name: value for name, value in values.items() if value is not None}
+    _check(user, operation.fields, given, is_search=operation.for_operators)
+    return {"operationName": name, "query": _TEXTS_SENT[str(name)], "variables": {operation.variable: given}}
+
+
+def _search(user: User, path: str, request: HttpRequest) -> dict[str, Any]:
+    names = OPERATORS_SEARCHES.get(path)
+    if names is None or not sees_all_jobs(user):
+        raise PermissionDenied
+    body = _json_body(request)
+    if body.keys() - names or not _is_plain(body, MOST_DEPTH):
+        raise PermissionDenied
+    return body
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Tell whether the JSON is flat enough, and its texts are without control characters."""
+    if isinstance(value, (dict, list)):
+        inner = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(one, depth - 1) for one in inner)
+    return not isinstance(value, str) or _TEXT.fullmatch(value) is not None
+
+
+def _check(user: User, parameters: Parameters, values: Mapping[str, Any], *, is_search: bool) -> None:
+    """Refuse names that are not listed, values of another kind, and runs or experiments that the person may not see."""
+    for name, value in values.items():
+        if name not in parameters or not _fits(parameters[name], value):
+            raise PermissionDenied
+    named = [name for name in values if parameters[name] in _IDS]
+    if not is_search and len(named) != 1:
+        raise PermissionDenied
+    if sees_all_jobs(user):
+        return
+    [name] = named
     mine = Job.objects.visible_to(user)
-    if not runs | experiments or any(key not in _RUNS | _EXPERIMENTS | _HARMLESS for key, _ in named):
-        raise PermissionDenied
-    if runs and mine.filter(run_id__in=runs).exclude(run_id="").values("run_id").distinct().count() != len(runs):
-        raise PermissionDenied
-    for experiment in experiments:
-        if not experiment or not mine.filter(experiment_id=experiment).exists():
+    if parameters[name] is EXPERIMENT:
+        if not mine.filter(experiment_id=values[name]).exists():
             raise PermissionDenied
+        return
+    runs = set(values[name]) if parameters[name] is RUNS else {values[name]}
+    jobs = {job.run_id: job for job in mine.filter(run_id__in=runs).only("run_id", "artifacts", "log_name")}
+    if jobs.keys() != runs:
+        raise PermissionDenied
+    paths = [value for name, value in values.items() if parameters[name] is ARTIFACT]
+    if any(not _is_artifact_of(job, path) for job in jobs.values() for path in paths):
+        raise PermissionDenied
 
 
-def _named(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every leaf below with the name that it stands under."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _named(inner, str(name))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _named(inner, key)
-    else:
-        yield key, str(value)
+def _is_artifact_of(job: Job, path: str) -> bool:
+    """Tell whether the path is a file of the run or a folder of such files; the empty one is the topmost folder."""
+    files: Iterable[str] = [*(item["path"] for item in job.artifacts), *([LOG_ARTIFACT] if job.log_name else [])]
+    return not path or any(file == path or file.startswith(f"{path}/") for file in files)
+
+
+def _fits(kind: Kind, value: Any) -> bool:
+    if kind in _MANY:
+        pattern = _ID if kind is RUNS else _TEXT
+        return (
+            isinstance(value, list)
+            and 0 < len(value) <= MOST_IDS
+            and all(isinstance(one, str) and pattern.fullmatch(one) for one in value)
+        )
+    if kind is NUMBER:
+        return type(value) in (int, str) and _NUMBER.fullmatch(str(value)) is not None
+    if not isinstance(value, str):
+        return False
+    if kind is ARTIFACT:
+        return _TEXT.fullmatch(value) is not None and not _climbs(value)
+    return (_ID if kind in _IDS else _TEXT).fullmatch(value) is not None

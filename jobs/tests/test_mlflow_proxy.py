@@ -12,6 +12,7 @@ from django.test import Client
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs import tracking
+from jobs.mlflow_queries import DOCUMENTS
 from jobs.models import Job, TrackingOutbox
 from jobs.tests.factories import JobFactory
 
@@ -75,7 +76,9 @@ def test_a_person_opens_their_own_run_and_no_other(published):
     client = as_user(mine.user)
     answer = client.get(f"{API}/runs/get", {"run_id": mine.run_id})
     assert json.loads(answer.body)["run"]["info"]["run_id"] == mine.run_id
-    assert json.loads(graphql(client, mine.run_id).body)["data"]["mlflowGetRun"]["run"]["info"]["runId"] == mine.run_id
+    assert (
+        json.loads(graphql(client, mine.run_id).body)["data"]["mlflowGetRun"]["run"]["info"]["runUuid"] == mine.run_id
+    )
     assert client.get(f"{API}/artifacts/list", {"run_uuid": mine.run_id}).status_code == 200
     assert client.get(f"{API}/runs/get", {"run_id": other.run_id}).status_code == 403
     assert client.get(f"{API}/runs/get", {"run_id": [mine.run_id, other.run_id]}).status_code == 403
@@ -107,44 +110,68 @@ def test_a_token_reads_as_its_owner(published):
     assert Client(headers={"Authorization": "Bearer wrong"}).get("/mlflow/app").status_code == 403
 
 
+def test_mlflow_understands_every_stored_query(published):
+    job = published[0]
+    variables = {
+        "GetRun": {"data": {"runId": job.run_id}},
+        "MlflowGetExperimentQuery": {"input": {"experimentId": job.experiment_id}},
+        "GetMetricHistoryBulkInterval": {"data": {"runIds": [job.run_id], "metricKey": "x", "startStep": None, "maxResults": 9}},
+        "SearchRuns": {"data": {"filter": "", "experimentIds": [job.experiment_id]}},
+    }  # fmt: skip
+    assert variables.keys() == DOCUMENTS.keys()
+    client = as_user(UserFactory(is_staff=True, is_superuser=True))
+    for name, given in variables.items():
+        body = {"operationName": name, "query": DOCUMENTS[name], "variables": given}
+        answer = json.loads(client.post("/mlflow/graphql", json.dumps(body), content_type="application/json").body)
+        [data] = answer["data"].values()
+        assert (answer["errors"], data["apiError"]) == (None, None), name
+
+
+INNER = "{ run { info { runId } data { params { key value } } } }"
+
+
 @pytest.mark.parametrize(
-    "query",
+    ("query", "variables"),
     [
-        'query X { mlflowGetRun(input: {runId: "OTHER"}) { run { data { params { key value } } } } }',
-        'query X($data: I!) { a: mlflowGetRun(input: $data) { run { info { runId } } } b: mlflowGetRun(input: {runId: """OTHER"""}) { run { info { runId } } } }',
-        'query X($data: I = {runId: "OTHER"}) { mlflowGetRun(input: $data) { run { info { runId } } } }',
-        'query X @component(name: "MLflow.\\u0041") { mlflowGetRun(input: {runId: "OTHER"}) { run { info { runId } } } }',
+        ('query GetRun { mlflowGetRun(input: {runId: "OTHER"}) INNER }', {}),
+        ("query GetRun($path: String) { mlflowGetRun(input: {runId: $path}) INNER }", {"path": "OTHER"}),
+        ("query GetRun($page_token: String) { a: mlflowGetRun(input: {runId: $page_token}) INNER }", {"page_token": "OTHER"}),
+        ("query GetRun($path: MlflowGetRunInput!) { mlflowGetRun(input: $path) INNER }", {"path": {"metricKey": "OTHER"}}),
+        ('query GetRun($data: MlflowGetRunInput = {runId: "OTHER"}) { mlflowGetRun(input: $data) INNER }', None),
+        ("query GetRun($path: String) { ...F } fragment F on Query { mlflowGetRun(input: {runId: $path}) INNER }", {"path": "OTHER"}),
+        ('query Other { mlflowGetRun(input: {runId: """OTHER"""}) INNER }', {}),
     ],
-    ids=["literal", "alias", "default", "escape"],
+    ids=["literal", "harmless-name", "alias", "input-object", "default", "fragment", "name-mismatch"],
 )  # fmt: skip
-def test_no_query_smuggles_another_run_in(refused, query):
-    mine, other = refused
-    response = graphql(as_user(mine.user), mine.run_id, query.replace("OTHER", other.run_id))
-    assert response.status_code == 403
+def test_no_query_smuggles_another_run_in(published, query, variables):
+    """A run of one's own in the place where it belongs, another's in every other."""
+    mine, other = published
+    client = as_user(mine.user)
+    for own in ({"data": {"runId": mine.run_id}}, {}):
+        body = {
+            "operationName": "GetRun",
+            "query": query.replace("INNER", INNER),
+            "variables": {**(variables or {}), **own},
+        }
+        sent = json.dumps(body).replace("OTHER", other.run_id)
+        response = client.post("/mlflow/graphql", sent, content_type="application/json")
+        assert response.status_code in (200, 403)
+        assert b"of-2" not in response.body and other.run_id.encode() not in response.body
 
 
-@pytest.mark.parametrize("field", ["mlflowSearchRuns", "mlflowSearchDatasets", "a: mlflowSearchRuns"])
-def test_an_experiment_of_ones_own_opens_no_search_through_it(published, field):
-    """An experiment holds the runs of everybody on a leaderboard; GraphQL makes a list of one id by itself."""
+@pytest.mark.parametrize("name", ["SearchRuns", "GetRun"])
+def test_an_experiment_of_ones_own_opens_no_search_through_it(published, name):
+    """An experiment holds the runs of everyone on a leaderboard; GraphQL makes a list of one id by itself."""
     mine, other = published
     # As two people on one leaderboard have it.
     Job.objects.filter(pk=mine.pk).update(experiment_id=other.experiment_id)
-    query = "query X($experimentId: [String]) { FIELD(input: {experimentIds: $experimentId}) { __typename } }"
-    body = {"query": query.replace("FIELD", field), "variables": {"experimentId": other.experiment_id}}
-    response = as_user(mine.user).post("/mlflow/graphql", json.dumps(body), content_type="application/json")
-    assert response.status_code == 403
-
-
-@pytest.mark.parametrize(
-    "variables",
-    [{}, {"input": {"experimentIds": ["1"]}}, {"data": {"runId": "MINE"}, "input": {"experimentIds": ["1"]}}, [], "x", None],
-    ids=["none", "list", "beside", "array", "text", "null"],
-)  # fmt: skip
-def test_a_query_must_name_own_runs_alone(refused, variables):
-    mine, _ = refused
-    body = {"query": GET_RUN, "variables": json.loads(json.dumps(variables).replace("MINE", mine.run_id))}
-    response = as_user(mine.user).post("/mlflow/graphql", json.dumps(body), content_type="application/json")
-    assert response.status_code == 403
+    query = (
+        "query X($experimentId: [String]) { mlflowSearchRuns(input: {experimentIds: $experimentId}) { __typename } }"
+    )
+    for variables in ({"experimentId": other.experiment_id}, {"data": {"experimentIds": [other.experiment_id]}}):
+        body = {"operationName": name, "query": query, "variables": variables}
+        response = as_user(mine.user).post("/mlflow/graphql", json.dumps(body), content_type="application/json")
+        assert response.status_code == 403
 
 
 @pytest.mark.parametrize("path", WRITES)
@@ -166,11 +193,21 @@ def test_no_other_address_is_handed_on(db, path):
     assert as_user(UserFactory(is_staff=True, is_superuser=True)).get(f"/mlflow/{quoted}").status_code == 403
 
 
+@pytest.mark.parametrize("path", ["%00", "get-artifact%00", "static-files/%00", "ajax-api/2.0/mlflow/runs/get"])
+@pytest.mark.parametrize("query", ["", "?run_id=%00", "?run_id=%ED%A0%80&path=%00", "?%00=%00"])
+def test_bytes_that_no_database_takes_are_refused(db, path, query):
+    """For a person, an operator, and one who has to sign in first."""
+    for user in (UserFactory(), UserFactory(is_staff=True, is_superuser=True)):
+        assert as_user(user).get(f"/mlflow/{path}{query}").status_code == 403
+    assert Client().get(f"/mlflow/{path}{query}").status_code == 302
+
+
 def test_artifacts_are_inert(published):
     mine, _ = published
     client = as_user(mine.user)
     climbing = client.get("/mlflow/get-artifact", {"run_uuid": mine.run_id, "path": "../../x"})
     assert climbing.status_code == 403
+    Job.objects.filter(pk=mine.pk).update(log_name="a/log.txt")
     answer = client.get("/mlflow/get-artifact", {"run_uuid": mine.run_id, "path": "log.txt"})
     assert "sandbox" in answer.headers["Content-Security-Policy"]
     assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -3,12 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
 from django.utils import timezone
 from playwright.sync_api import expect
 
 from accounts.tests.factories import UserFactory
 from jobs import tracking
-from jobs.models import Job, TrackingOutbox
+from jobs.models import Job, JobProgress, TrackingOutbox
 from jobs.queries import mlflow_ui_link
 from jobs.tests.factories import JobFactory
 from leaderboards.tests.factories import LeaderboardFactory
@@ -93,6 +95,36 @@ def test_a_link_to_a_run_opens_it_in_mlflow(open_page, settings, live_server, ml
     if start == "list":
         page.go_back()
         expect(page.locator(f"#run-{job.run_id}")).to_be_visible()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_mlflows_page_of_a_run_shows_its_curves_and_files(open_page, settings, live_server, mlflow_url):
+    """Each question that the page needs is on the site's list, with the parameters that the page sends."""
+    settings.SITE_URL, settings.MLFLOW_PUBLIC_URL = live_server.url, f"{live_server.url}/mlflow"
+    name = storages["artifacts"].save("note.txt", ContentFile(b"written by this run"))
+    artifacts = [{"path": "notes/note.txt", "name": name, "size": 19}]
+    job = JobFactory(status="completed", metrics={"loss": 0.1}, artifacts=artifacts)
+    points = [[step, 1.0 / (step + 1), step] for step in range(30)]
+    JobProgress.objects.create(job=job, attempt=1, curves=[{"name": "loss", "points": points}])
+    TrackingOutbox.objects.create(job=job)
+    assert tracking.publish_due() == (1, 0)
+    job = Job.objects.get()
+    page = open_page(job.user)
+    answers = []
+    page.on("response", lambda answer: answers.append((answer.status, answer.request.post_data or answer.url)))
+    run = f"/mlflow/app#/experiments/{job.experiment_id}/runs/{job.run_id}"
+    page.goto(run)
+    expect(page.get_by_text("loss").first).to_be_visible()
+    page.goto("about:blank")
+    with page.expect_response(lambda answer: "/metrics/get-history-bulk-interval?" in answer.url) as history:
+        page.goto(f"{run}/model-metrics")
+    assert len(history.value.json()["metrics"]) == 30 + 1, "the curve and the result at its end"
+    page.goto("about:blank")
+    page.goto(f"{run}/artifacts/notes/note.txt")
+    expect(page.get_by_text("written by this run").first).to_be_visible()
+    needed = ("graphql", "GetRun", "MlflowGetExperimentQuery", "get-history", "artifacts/list", "get-artifact")
+    assert [answer for answer in answers if answer[0] != 200 and any(word in answer[1] for word in needed)] == []
 
 
 @pytest.mark.slow
