@@ -2,8 +2,9 @@
 
     python3 -m leaderboard_site.embedded.environments local mlflow runner
 
-An environment is complete when its stamp (requirements, Python, place) matches; anything else is made again or, when it
-was complete for older requirements, brought up to date. Standard library only.
+An environment is complete when its stamp (requirements, Python, place) matches. Any other is made again or, when it
+was complete for older requirements, brought up to date. What another user made is never changed; in a folder that
+LEADERSBOARD_ENVIRONMENTS names, which several sites may share, neither is what another Python made. Standard library only.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import importlib.util
 import os
 import platform
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -59,6 +61,7 @@ EXTRA_ARGUMENTS = {
     else ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 }
 STAMP = ".complete"
+HALF_MADE = ".half-made"
 
 
 class EnvironmentFailed(RuntimeError):
@@ -89,6 +92,31 @@ def is_complete(name: str) -> bool:
         return (folder(name) / STAMP).read_text() == stamp(name) and os.access(python(name), os.X_OK)
     except OSError:
         return False
+
+
+def refuse_to_replace(name: str) -> None:
+    """Raise EnvironmentFailed when what stands in the environment's place is not this site's to change or remove."""
+    place = folder(name)
+    try:
+        owner = place.lstat().st_uid
+    except FileNotFoundError:
+        return
+    reason = ""
+    if place.is_symlink() or not place.is_dir():
+        reason = "is a link or a file, not a folder"
+    elif owner != os.geteuid():
+        reason = f"was made by user {owner}, and this is user {os.geteuid()}"
+    elif os.environ.get("LEADERSBOARD_ENVIRONMENTS"):
+        made_by, ours = python(name).resolve(), Path(sys.executable).resolve()
+        if made_by.exists() and made_by != ours:
+            reason = f"was made by another Python, {made_by}; this one is {ours}"
+        elif not (place / STAMP).exists() and not (place / HALF_MADE).exists():
+            reason = "was not made by LeadersBoard"
+    if reason:
+        raise EnvironmentFailed(
+            f"environment {name}: {place} is not up to date, and it is left alone because it {reason}. Let "
+            f"LEADERSBOARD_ENVIRONMENTS name another folder, or remove it if it is not needed: rm -r {shlex.quote(str(place))}"
+        )
 
 
 class Maker:
@@ -133,13 +161,16 @@ class Maker:
             if is_complete(name):
                 step.result = "made by another process"
                 return
+            refuse_to_replace(name)
             log = self.logs / f"env-{name}.log"
             with log.open("w") as output:
                 before = (folder(name) / STAMP).exists() and self._same_python(name)
                 # From here until the new stamp it counts as half made.
+                folder(name).mkdir(exist_ok=True)
+                (folder(name) / HALF_MADE).touch()
                 (folder(name) / STAMP).unlink(missing_ok=True)
                 if not before:
-                    shutil.rmtree(folder(name), ignore_errors=True)
+                    empty(folder(name))
                     self._create(name, output, log)
                 self._run(
                     name,
@@ -165,6 +196,7 @@ class Maker:
                 temporary = folder(name) / f"{STAMP}.new"
                 temporary.write_text(stamp(name))
                 temporary.replace(folder(name) / STAMP)
+                (folder(name) / HALF_MADE).unlink(missing_ok=True)
             step.result = f"{'brought up to date' if before else 'made'}: {NAMES[name]}"[:44]
 
     def _same_python(self, name: str) -> bool:
@@ -262,13 +294,13 @@ class Maker:
     def _locked(self, name: str, step: Step) -> Iterator[None]:
         path = environments_folder() / f"{name}.lock"
         try:
-            opened = path.open("w")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise EnvironmentFailed(
                 f"environment {name}: {path} cannot be written ({error.strerror}). "
                 "Let LEADERSBOARD_ENVIRONMENTS name a folder that belongs to you, or leave it out."
             ) from error
-        with opened as lock:
+        with os.fdopen(descriptor, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -276,6 +308,17 @@ class Maker:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             self._locks[name] = lock.fileno()
             yield
+
+
+def empty(place: Path) -> None:
+    """Remove what is in the environment but the mark that it is ours."""
+    for path in place.iterdir():
+        if path.name == HALF_MADE:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def has_ensurepip() -> bool:
@@ -291,6 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="environments", description="Makes Python environments under var/env.")
     parser.add_argument("names", nargs="+", choices=list(NAMES), metavar="NAME", help=", ".join(NAMES))
     names = parser.parse_args(arguments).names
+    os.umask(0o022)  # submissions run on them as another user, when the worker is root
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Maker().make(names)

@@ -49,6 +49,7 @@ def test_a_half_made_environment_is_made_again(pins: Path) -> None:
     half = environments.folder("runner")
     (half / "bin").mkdir(parents=True)
     (half / "left-over").touch()
+    (half / environments.HALF_MADE).touch()
     assert not environments.is_complete("runner")
     assert environments.main(["runner"]) == 0
     assert environments.is_complete("runner")
@@ -124,6 +125,110 @@ def command_lines() -> list[str]:
         except OSError:
             continue
     return lines
+
+
+@pytest.fixture
+def outdated(pins: Path) -> Path:
+    """An environment in the named folder, complete for other requirements and holding something."""
+    assert environments.main(["runner"]) == 0
+    pins.write_text("# other requirements\n")
+    place = environments.folder("runner")
+    (place / "precious").write_text("x")
+    return place
+
+
+def refused(place: Path, capsys: pytest.CaptureFixture[str], reason: str) -> None:
+    before = sorted(path.name for path in place.iterdir())
+    capsys.readouterr()
+    assert environments.main(["runner"]) == 1
+    told = capsys.readouterr().err
+    assert reason in told
+    assert f"rm -r {place}" in told
+    assert "LEADERSBOARD_ENVIRONMENTS" in told
+    assert sorted(path.name for path in place.iterdir()) == before
+
+
+@pytest.mark.parametrize("is_stamped", [True, False], ids=["stale", "half-made"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_what_another_user_made_is_left_alone(
+    outdated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_stamped: bool
+) -> None:
+    if not is_stamped:
+        (outdated / environments.STAMP).unlink()
+    os.chown(outdated, 65534, 65534)
+    refused(outdated, capsys, "was made by user 65534, and this is user 0")
+    # The repository's own folder is no different.
+    monkeypatch.setattr(environments, "environments_folder", lambda: outdated.parent)
+    monkeypatch.delenv("LEADERSBOARD_ENVIRONMENTS")
+    refused(outdated, capsys, "was made by user 65534, and this is user 0")
+
+
+@pytest.mark.parametrize("is_stamped", [True, False], ids=["stale", "half-made"])
+def test_what_another_python_made_is_left_alone_in_a_named_folder(
+    outdated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], is_stamped: bool
+) -> None:
+    other = tmp_path / "python3.99"
+    other.write_text("")
+    (outdated / "bin" / "python").unlink()
+    (outdated / "bin" / "python").symlink_to(other)
+    stamp = outdated / environments.STAMP
+    stamp.write_text(stamp.read_text().replace(" python3.", " python3.99."))
+    if not is_stamped:
+        stamp.rename(outdated / environments.HALF_MADE)
+    refused(outdated, capsys, f"was made by another Python, {other}")
+    # Its Python is gone: nothing can run on it any more.
+    other.unlink()
+    assert environments.main(["runner"]) == 0
+    assert environments.is_complete("runner") and not (outdated / "precious").exists()
+
+
+def test_what_another_python_made_is_made_again_below_the_repository(
+    outdated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python3.99").write_text("")
+    (outdated / "bin" / "python").unlink()
+    (outdated / "bin" / "python").symlink_to(tmp_path / "python3.99")
+    monkeypatch.setattr(environments, "environments_folder", lambda: outdated.parent)
+    monkeypatch.delenv("LEADERSBOARD_ENVIRONMENTS")
+    assert environments.main(["runner"]) == 0
+    assert environments.is_complete("runner") and not (outdated / "precious").exists()
+
+
+def test_a_folder_that_was_never_an_environment_of_a_site_is_left_alone(
+    pins: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = environments.folder("runner")
+    place.mkdir(parents=True)
+    (place / "thesis.txt").write_text("x")
+    refused(place, capsys, "was not made by LeadersBoard")
+
+
+@pytest.mark.parametrize("what", ["runner", "runner.lock"])
+def test_no_link_leads_out(outdated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    path = outdated.parent / what
+    if what == "runner":
+        outdated.rename(elsewhere)
+    else:
+        elsewhere.write_text("precious")
+        path.unlink()
+    path.symlink_to(elsewhere)
+    assert environments.main(["runner"]) == 1
+    told = capsys.readouterr().err
+    assert ("is a link" if what == "runner" else "runner.lock cannot be written") in told
+    assert (elsewhere / "precious" if what == "runner" else elsewhere).read_text()
+
+
+def test_other_accounts_can_run_submissions_on_an_environment(pins: Path) -> None:
+    """Under any umask: a worker that is root steps down for a run."""
+    before = os.umask(0o077)
+    try:
+        assert environments.main(["runner"]) == 0
+    finally:
+        os.umask(before)
+    for path in environments.folder("runner").rglob("*"):
+        if not path.is_symlink():
+            assert path.stat().st_mode & 0o044 == 0o044, path
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(
