@@ -20,7 +20,7 @@ from django.db.models import Count
 from django.db.models.functions import Now, TruncHour
 from django.utils import timezone
 
-from jobs import queue
+from jobs import mlflow_credentials, queue
 from jobs.models import FINAL, Dependency, HourlyEnds, Job
 
 logger = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ def _redis() -> dict[str, Any]:
 
 
 def _mlflow() -> dict[str, Any]:
-    with urlopen(f"{settings.MLFLOW_TRACKING_URI}/health", timeout=ASK_SECONDS) as answer:  # noqa: S310 - a setting
+    with urlopen(f"{mlflow_credentials.url()}/health", timeout=ASK_SECONDS) as answer:  # noqa: S310 - a setting
         answer.read(100)
-    return {"address": settings.MLFLOW_TRACKING_URI.rpartition("@")[2]}
+    return {"address": mlflow_credentials.url().rpartition("//")[2]}
 
 
 def _storage() -> dict[str, Any]:

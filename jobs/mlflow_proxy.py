@@ -4,13 +4,10 @@ MLflow's pages ask for everything by addresses relative to their own, so a prefi
 is a page of the site (jobs/pages/work.py): MLflow's first page would list everybody's runs. MLflow's is `/mlflow/app`.
 """
 
-import os
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -22,6 +19,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from accounts.authentication import BearerTokenAuthentication
 from accounts.models import User
 from accounts.refusals import Unavailable
+from jobs import mlflow_credentials
 from jobs.mlflow_access import allowed_request
 from jobs.mlflow_places import Places
 
@@ -122,15 +120,13 @@ def _pool() -> "urllib3.PoolManager":
 def _ask(request: HttpRequest, path: str, query: str, body: bytes | None) -> "urllib3.BaseHTTPResponse":
     import urllib3
 
-    address = urlsplit(settings.MLFLOW_TRACKING_URI)
     # Cookies and tokens of ours stay here, and so does Origin: to MLflow, the site is the one who asks.
     headers = {name: request.headers[name] for name in ASKED if name in request.headers}
     headers["Accept-Encoding"] = request.headers.get("Accept-Encoding", "identity")
     if body is not None:
         headers["Content-Type"] = "application/json"
-    headers |= _credentials(address.username, address.password)
-    host = address.netloc.rpartition("@")[2]
-    url = f"{address.scheme}://{host}{address.path.rstrip('/')}/{path}{'?' if query else ''}{query}"
+    headers |= mlflow_credentials.authorization()
+    url = f"{mlflow_credentials.url()}/{path}{'?' if query else ''}{query}"
     try:
         return _pool().request(
             request.method or "GET", url, body=body, headers=headers, redirect=False, preload_content=False
@@ -138,14 +134,3 @@ def _ask(request: HttpRequest, path: str, query: str, body: bytes | None) -> "ur
     except urllib3.exceptions.HTTPError:
         message = _("MLflow is not reachable just now. Results are kept and appear there when it is back.")
         raise Unavailable("mlflow_away", message, retry_after=10) from None
-
-
-def _credentials(username: str | None, password: str | None) -> dict[str, str]:
-    """As MLflow's own client takes them: in the address or from the environment."""
-    import urllib3
-
-    if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        return {"Authorization": f"Bearer {token}"}
-    username = username or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    password = password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-    return urllib3.make_headers(basic_auth=f"{username}:{password}") if username else {}

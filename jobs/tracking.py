@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts import log_context
+from jobs import mlflow_credentials
 from jobs.models import Job, TrackingOutbox
 from jobs.queries import progress_of
 
@@ -36,6 +37,7 @@ REQUEST_SECONDS = 20
 # A request that we gave up on may still be carried out: so long after it was sent, its run must be findable.
 LATE_SECONDS = REQUEST_SECONDS + 10
 MAX_PARAM_LENGTH = 6000
+LOG_ARTIFACT = "log.txt"  # the job's log among its run's artifacts
 # Before the names of what a run says of itself, where a scorer's numbers are the result.
 SELF_REPORTED = "self_reported/"
 
@@ -51,6 +53,7 @@ def _client() -> "MlflowClient":
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    mlflow_credentials.set_for_client()
     from mlflow import MlflowClient
 
     return MlflowClient(settings.MLFLOW_TRACKING_URI)
@@ -199,7 +202,7 @@ def _download(job: Job, folder: Path) -> bool:
     """The job's artifacts and log, for MLflow to take; whether there is anything."""
     files = [(item["path"], item["name"]) for item in job.artifacts]
     if job.log_name:
-        files.append(("log.txt", job.log_name))
+        files.append((LOG_ARTIFACT, job.log_name))
     for path, name in files:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable
 from urllib.request import urlopen
 
-from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.db import connection
@@ -15,7 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 
-from jobs import queue
+from jobs import mlflow_credentials, queue
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def _storage() -> None:
 
 
 def _mlflow() -> None:
-    with urlopen(f"{settings.MLFLOW_TRACKING_URI}/health", timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - a setting
+    with urlopen(f"{mlflow_credentials.url()}/health", timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - a setting
         answer.read(100)
 
 

@@ -6,10 +6,7 @@ production site: nothing secret has a default then.
 """
 
 import ipaddress
-import os
-import secrets
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +32,6 @@ def secret(name: str, default: str | None = None) -> str:
     return str(value)
 
 
-def embedded_secret_key(folder: Path) -> str:
-    """The key of an embedded site: made once, readable by its owner alone."""
-    path = folder / "secret_key"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".secret-", delete=False) as file:
-            file.write(secrets.token_urlsafe(48))
-        try:
-            os.link(file.name, path)  # two processes at once: the first one's key stands
-        except FileExistsError:
-            pass
-        os.unlink(file.name)
-    return path.read_text().strip()
-
-
 def runner_python() -> Path:
     """The interpreter that submissions run on: the fullest environment that has been made."""
     folder = locations.environments_folder()
@@ -72,7 +54,7 @@ _DATABASE_GIVEN = bool(env.str("DATABASE_URL", "") or env.str("DATABASE_URL_FILE
 EMBEDDED = not _DATABASE_GIVEN or bool(env.str("LEADERSBOARD_VAR", ""))
 
 DEBUG = env.bool("DEBUG", False)
-SECRET_KEY = secret("SECRET_KEY", embedded_secret_key(VAR_DIR) if EMBEDDED else None)
+SECRET_KEY = secret("SECRET_KEY", locations.own_secret(VAR_DIR / "secret_key") if EMBEDDED else None)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 ALLOWED_ORIGINS: list[str] = env.list("ALLOWED_ORIGINS", [])  # other sites whose pages may call the API
@@ -104,7 +86,13 @@ PLANS_KEPT_FOR = 100
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = secret("REDIS_URL", "") or _LOCATIONS.redis_url()
-MLFLOW_TRACKING_URI = env.str("MLFLOW_TRACKING_URI", "") or _LOCATIONS.mlflow_url()
+_MLFLOW_GIVEN = env.str("MLFLOW_TRACKING_URI", "")
+MLFLOW_TRACKING_URI = _MLFLOW_GIVEN or _LOCATIONS.mlflow_url()
+# The secret that MLflow's server asks for. The embedded site's is for the embedded MLflow and no other.
+MLFLOW_TRACKING_USERNAME = env.str("MLFLOW_TRACKING_USERNAME", "") or locations.MLFLOW_USER
+MLFLOW_TRACKING_PASSWORD = secret("MLFLOW_TRACKING_PASSWORD", "")
+if EMBEDDED and not _MLFLOW_GIVEN and not MLFLOW_TRACKING_PASSWORD:
+    MLFLOW_TRACKING_PASSWORD = locations.own_secret(_LOCATIONS.mlflow_password_file)
 # How people reach it: through the site and its login, unless it stands elsewhere behind a login of its own.
 MLFLOW_PUBLIC_URL = env.str("MLFLOW_PUBLIC_URL", "") or f"{SITE_URL.rstrip('/')}/mlflow"
 # For backups: where MLflow keeps its records and files, where this machine can reach them.
@@ -141,7 +129,9 @@ _S3 = "submissions.object_storage.ObjectStorage"
 def _files(location: Path, prefix: str) -> dict[str, Any]:
     if STORAGE == "s3":
         return {"BACKEND": _S3, "OPTIONS": {**S3_OPTIONS, "location": prefix}}
-    return {"BACKEND": _DURABLE, "OPTIONS": {"location": str(location)}}
+    # The group may read: in production the web and its workers are different users of one group.
+    mode = 0o600 if EMBEDDED else 0o640
+    return {"BACKEND": _DURABLE, "OPTIONS": {"location": str(location), "file_permissions_mode": mode}}
 
 
 # Hashed names need `collectstatic`; tests and runserver serve the files where they lie.

@@ -4,8 +4,9 @@ import os
 import time
 import uuid
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 from django.conf import settings
 from django.core.files.base import ContentFile
@@ -14,7 +15,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from redis.exceptions import RedisError
 
-from jobs import queue
+from jobs import mlflow_credentials, queue
 from leaderboard_site.backup.files import STORAGE_ERRORS, kept_storages
 from leaderboard_site.doctor.findings import Found
 
@@ -131,19 +132,37 @@ def redis(found: Found) -> None:
 
 
 def mlflow(found: Found) -> None:
-    url = settings.MLFLOW_TRACKING_URI
+    url = mlflow_credentials.url()
+    asked = Request(f"{url}/version", headers=mlflow_credentials.authorization())  # noqa: S310 - a setting
     try:
-        with urlopen(f"{url}/health", timeout=10) as answer:  # noqa: S310 - a setting
-            answer.read(100)
-        with urlopen(f"{url}/version", timeout=10) as answer:  # noqa: S310 - a setting
+        with urlopen(asked, timeout=10) as answer:  # noqa: S310 - a setting
             version = answer.read(50).decode("ascii", "replace")
+    except HTTPError as error:
+        found.wrong(
+            f"{url} answers {error.code} {error.reason}. Jobs complete all the same; their runs wait in the outbox",
+            "give the site the secret of MLflow's server: MLFLOW_TRACKING_PASSWORD_FILE",
+        )
+        return
     except OSError as error:
         found.wrong(
-            f"{url.rpartition('@')[2]} does not answer: {error}. Jobs complete all the same; their runs wait in the outbox",
+            f"{url.rpartition('//')[2]} does not answer: {error}. Jobs complete all the same; their runs wait in the outbox",
             "make services (embedded), or start it and look at MLFLOW_TRACKING_URI",
         )
         return
+    if _answers_without_secret(url):
+        found.warning(
+            "answers without a secret: whoever reaches its port reads and changes every run",
+            "start it as docker/mlflow-server does, with MLFLOW_TRACKING_PASSWORD_FILE",
+        )
     found.ok(f"version {version}")
+
+
+def _answers_without_secret(url: str) -> bool:
+    try:
+        with urlopen(f"{url}/version", timeout=10):  # noqa: S310 - a setting
+            return True
+    except OSError:
+        return False
 
 
 def storage(found: Found) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import stat
 import tempfile
 from pathlib import Path
@@ -20,9 +21,16 @@ DATABASE_NAME = "leadersboard"
 DATABASE_USER = "leadersboard"
 DATABASE_PORT = "5432"
 MLFLOW_DATABASE_NAME = "mlflow"
+MLFLOW_USER = "leadersboard"
 DEFAULT_MLFLOW_PORT = 5010
 DEFAULT_WEB_PORT = 8010
-DEFAULT_WEB_PORT = 8010
+# What a site keeps in its VAR folder, for its owner alone. The Python environments in `env` stay readable: submissions
+# run on them under another user, and other sites may share them.
+PRIVATE_FOLDERS = (
+    "artifacts", "datasets", "gpus", "ground_truth", "log", "mlflow", "postgres", "scorers", "static", "uploads", "valkey",
+    "work",
+)  # fmt: skip
+PRIVATE_FILES = ("state.json", "run.lock", "secret_key", "maintenance", "*.password")
 
 
 class LocationError(RuntimeError):
@@ -32,6 +40,20 @@ class LocationError(RuntimeError):
 def environments_folder() -> Path:
     """Shared by every VAR folder, so that a test's temporary one needs no second installation."""
     return Path(os.environ.get("LEADERSBOARD_ENVIRONMENTS") or REPOSITORY / "var" / "env")
+
+
+def own_secret(path: Path) -> str:
+    """Return the secret in the file: made once, readable by its owner alone."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".secret-", delete=False) as file:
+            file.write(secrets.token_urlsafe(48))
+        try:
+            os.link(file.name, path)  # two processes at once: the first one's secret stands
+        except FileExistsError:
+            pass
+        os.unlink(file.name)
+    return path.read_text().strip()
 
 
 class Locations:
@@ -67,7 +89,23 @@ class Locations:
     def make(self) -> None:
         for folder in (self.var, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
+        self.close_to_others()
+        own_secret(self.mlflow_password_file)
         self.make_socket_folder()
+
+    def close_to_others(self) -> None:
+        """Take other accounts' access to the site's files away, also to those that an older version left open.
+
+        The top of each folder is enough: who cannot enter it reaches nothing below. Only names that a site makes are
+        touched, only what belongs to this user, and links are not followed. VAR itself can be passed through, to
+        `env`, but not listed.
+        """
+        _take_access(self.var, 0o711)
+        for name in PRIVATE_FOLDERS:
+            _take_access(self.var / name, 0o700)
+        for pattern in PRIVATE_FILES:
+            for path in self.var.glob(pattern):
+                _take_access(path, 0o600)
 
     def make_socket_folder(self) -> None:
         """Who can enter this folder can use the database: it must be ours alone."""
@@ -96,7 +134,6 @@ class Locations:
         state = self.read_state() | changes
         with tempfile.NamedTemporaryFile("w", dir=self.var, prefix=".state-", delete=False) as file:
             json.dump(state, file, indent=2)
-        os.chmod(file.name, 0o644)
         os.replace(file.name, self.state_file)
 
     def database_settings(self) -> dict[str, Any]:
@@ -120,6 +157,10 @@ class Locations:
         port = self.read_state().get("mlflow_port") or DEFAULT_MLFLOW_PORT
         return f"http://127.0.0.1:{port}"
 
+    @property
+    def mlflow_password_file(self) -> Path:
+        return self.var / "mlflow.password"
+
     def site_url(self) -> str:
         """Where `make run` serves, or would."""
         return f"http://127.0.0.1:{self.read_state().get('web_port') or DEFAULT_WEB_PORT}"
@@ -131,7 +172,25 @@ class Locations:
             "DATABASE_URL": self.database_url(),
             "REDIS_URL": self.redis_url(),
             "MLFLOW_TRACKING_URI": self.mlflow_url(),
+            "MLFLOW_TRACKING_USERNAME": MLFLOW_USER,
+            "MLFLOW_TRACKING_PASSWORD_FILE": str(self.mlflow_password_file),
         }
+
+
+def _take_access(path: Path, most: int) -> None:
+    """Keep of the mode what `most` allows, if the path is a folder or a file of this user."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return  # not there, a link, or not ours to open
+    try:
+        found = os.fstat(descriptor)
+        is_plain = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
+        mode = stat.S_IMODE(found.st_mode)
+        if is_plain and found.st_uid == os.geteuid() and mode & ~most:
+            os.fchmod(descriptor, mode & most)
+    finally:
+        os.close(descriptor)
 
 
 def database_settings() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from leaderboard_site.embedded.locations import (
     DEFAULT_WEB_PORT,
+    MLFLOW_USER,
     REPOSITORY,
     LocationError,
     Locations,
@@ -191,6 +192,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
+    # What the parts write is for this user alone: uploads, results, records, logs.
+    os.umask(0o077)
     site = Site(Locations(), options.port)
     say = site.stack.progress.say
     site.stack.listen_for_signals()
@@ -236,7 +239,10 @@ def run(site: Site, options: argparse.Namespace) -> int:
             say("")
             site.demonstrate()
             say("")
-        say(f"Serving at {site.url}/ ; MLflow at {site.locations.mlflow_url()} ; logs in {site.locations.logs}")
+        secret = f"user {MLFLOW_USER}, password in {site.locations.mlflow_password_file}"
+        say(
+            f"Serving at {site.url}/ ; MLflow at {site.locations.mlflow_url()} ({secret}) ; logs in {site.locations.logs}"
+        )
     say("Ctrl-C stops everything.")
     site.stack.serve()
 

@@ -19,6 +19,8 @@ from leaderboard_site.embedded.locations import (
     DATABASE_USER,
     DEFAULT_MLFLOW_PORT,
     MLFLOW_DATABASE_NAME,
+    MLFLOW_USER,
+    REPOSITORY,
     Locations,
 )
 from leaderboard_site.embedded.processes import Part, PartError
@@ -269,6 +271,10 @@ class MlflowServer(Part):
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
+            # The app plugin that asks for the secret. Any account of this machine can reach the port.
+            "PYTHONPATH": str(REPOSITORY / "docker" / "mlflow_app"),
+            "MLFLOW_TRACKING_USERNAME": MLFLOW_USER,
+            "MLFLOW_TRACKING_PASSWORD_FILE": str(locations.mlflow_password_file),
         }
         super().__init__(
             name="mlflow",
@@ -309,7 +315,7 @@ class MlflowServer(Part):
             "--port",
             str(port),
         ]
-        self.command += ["--workers", "1", "--backend-store-uri", store]
+        self.command += ["--app-name", "leadersboard", "--workers", "1", "--backend-store-uri", store]
         self.command += ["--artifacts-destination", str(self.data / "artifacts")]
         if not port_is_free(port):
             raise PartError(f"MLflow: another program has taken port {port}")

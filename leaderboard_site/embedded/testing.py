@@ -13,8 +13,9 @@ import threading
 import time
 import urllib.parse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from leaderboard_site.embedded.locations import Locations
+from leaderboard_site.embedded.locations import MLFLOW_USER, Locations
 from leaderboard_site.embedded.processes import PartError, end_leftovers
 from leaderboard_site.embedded.servers import (
     MlflowServer,
@@ -22,6 +23,9 @@ from leaderboard_site.embedded.servers import (
     ValkeyServer,
     free_port,
 )
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 class TestServers:
@@ -105,6 +109,15 @@ def stop_for_tests(folder: Path | str) -> None:
     servers = _started.pop(str(Path(folder).resolve()), None)
     if servers is not None:
         servers.stop()
+
+
+def mlflow_client(locations: Locations) -> MlflowClient:
+    """MLflow's own client for the server of this folder; the secret goes to it through this process's environment."""
+    from mlflow import MlflowClient
+
+    os.environ["MLFLOW_TRACKING_USERNAME"] = MLFLOW_USER
+    os.environ["MLFLOW_TRACKING_PASSWORD"] = locations.mlflow_password_file.read_text().strip()
+    return MlflowClient(locations.mlflow_url())
 
 
 def wait_for_mlflow(url: str | None = None, *, seconds: float = 120.0) -> str:

@@ -2,8 +2,10 @@
 
 import io
 import json
+import threading
 import time
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -153,6 +155,34 @@ def test_mlflow_away(settings):
     settings.MLFLOW_TRACKING_URI = "http://user:hidden@127.0.0.1:9"
     wrong(parts.mlflow, "127.0.0.1:9 does not answer", "MLFLOW_TRACKING_URI")
     assert "hidden" not in str(look(parts.mlflow))
+
+
+def test_a_wrong_secret_of_mlflow(settings, mlflow_url):
+    assert [state for state, _, _ in look(parts.mlflow)] == [OK]
+    settings.MLFLOW_TRACKING_PASSWORD = "another"
+    wrong(parts.mlflow, "answers 401 Unauthorized", "MLFLOW_TRACKING_PASSWORD_FILE")
+
+
+def test_an_mlflow_without_a_secret(settings):
+    class Open(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"3.17.2")
+
+        def log_message(self, *given):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Open)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings.MLFLOW_TRACKING_URI = f"http://127.0.0.1:{server.server_port}"
+    try:
+        found = look(parts.mlflow)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [state for state, _, _ in found] == [WARNING, OK]
+    assert "answers without a secret" in found[0][1]
 
 
 def test_a_storage_that_cannot_be_written(settings, tmp_path):

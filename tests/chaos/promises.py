@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from mlflow import MlflowClient
 
+from leaderboard_site.embedded.testing import mlflow_client
 from tests.chaos.site import Site
 
 # Every change of a status, written by the database itself, whoever made it.
@@ -58,7 +58,7 @@ def violations(site: Site, accepted: dict[str, set[str]]) -> list[str]:
 
 
 def _tracking(site: Site, completed: dict[str, tuple[float, str]]) -> list[str]:
-    client = MlflowClient(site.locations.mlflow_url())
+    client = mlflow_client(site.locations)
     experiments = [found.experiment_id for found in client.search_experiments()]
     runs: dict[str, list[Any]] = {}
     token = None

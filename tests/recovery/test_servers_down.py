@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from leaderboard_site.embedded.servers import free_port
-from leaderboard_site.embedded.testing import wait_for_mlflow
+from leaderboard_site.embedded.testing import mlflow_client, wait_for_mlflow
 from recovery.site import wait_for
 
 pytestmark = pytest.mark.slow
@@ -156,16 +156,14 @@ class Lossy:
         server.close()
 
 
-def runs_in_mlflow(url, job_id):
-    from mlflow import MlflowClient
-
-    client = MlflowClient(url)
+def runs_in_mlflow(site, job_id):
+    client = mlflow_client(site.servers.locations)
     ids = [one.experiment_id for one in client.search_experiments()]
     return client.search_runs(ids, f"tags.`leadersboard.job_id` = '{job_id}'")
 
 
 def test_mlflow_down_during_jobs_gets_one_run_each_when_it_is_back(site):
-    url = wait_for_mlflow(site.environment["MLFLOW_TRACKING_URI"])
+    wait_for_mlflow(site.environment["MLFLOW_TRACKING_URI"])
     site.ready_worker()
     site.servers.mlflow.stop()
     jobs = [site.submit() for _ in range(3)]
@@ -175,7 +173,7 @@ def test_mlflow_down_during_jobs_gets_one_run_each_when_it_is_back(site):
     site.servers.mlflow.start()
     for job in jobs:
         wait_for(lambda job=job: job.row()["run_id"], seconds=RECOVERED, what="the run")
-        assert [run.info.run_id for run in runs_in_mlflow(url, job.id)] == [job.row()["run_id"]]
+        assert [run.info.run_id for run in runs_in_mlflow(site, job.id)] == [job.row()["run_id"]]
 
 
 def test_mlflow_answer_lost_at_a_creation_makes_no_second_run(site):
@@ -188,6 +186,6 @@ def test_mlflow_answer_lost_at_a_creation_makes_no_second_run(site):
     job.wait_final(seconds=RECOVERED)
     wait_for(lambda: proxy.dropped, seconds=30, what="a lost answer")
     wait_for(lambda: job.row()["run_id"], seconds=RECOVERED, what="the run")
-    assert [run.info.run_id for run in runs_in_mlflow(url, job.id)] == [job.row()["run_id"]]
+    assert [run.info.run_id for run in runs_in_mlflow(site, job.id)] == [job.row()["run_id"]]
     site.end(site.standing[1], signal.SIGKILL)  # the fixture starts one without the proxy
     proxy.listener.close()

@@ -19,6 +19,7 @@ from typing import Any
 
 from leaderboard_site.client import Client
 from leaderboard_site.embedded.locations import REPOSITORY
+from leaderboard_site.embedded.testing import mlflow_client
 from tests.recovery.site import Site, wait_for
 
 PROGRAM = """
@@ -165,9 +166,7 @@ def under_way(site: Site) -> list[Any]:
 
 def mlflow_runs(site: Site) -> list[Any]:
     """Every run with its params, metrics, tags, and its files' names and SHA-256."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(site.environment["MLFLOW_TRACKING_URI"])
+    client = mlflow_client(site.servers.locations)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = []
     for run in client.search_runs(experiments, max_results=1000):

@@ -1,5 +1,6 @@
 """`manage.py quickstart`: what `make run` does once everything is up."""
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -41,6 +42,16 @@ METRICS: list[dict[str, Any]] = [
     {"name": "pixel_auc", "label": "Pixel AUROC", "minimum": 0.0, "maximum": 1.0},
     {"name": "pixel_pro", "label": "PRO", "minimum": 0.0, "maximum": 1.0},
 ]
+
+
+@contextmanager
+def _readable_files() -> Iterator[None]:
+    """Make files that a run under another user can read; DATASET_ROOT itself keeps other accounts out."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class Command(TaughtCommand):
@@ -87,7 +98,8 @@ class Command(TaughtCommand):
         target = Path(settings.DATASET_ROOT) / SLUG
         target.parent.mkdir(parents=True, exist_ok=True)
         script = EXAMPLES / "dataset" / "make_texture_dataset.py"
-        made = subprocess.run([settings.RUNNER_PYTHON, script, target], capture_output=True, text=True, check=False)
+        with _readable_files():
+            made = subprocess.run([settings.RUNNER_PYTHON, script, target], capture_output=True, text=True, check=False)
         if made.returncode != 0:
             raise CommandError(f"{script} ended with {made.returncode}:\n{made.stderr[-2000:]}")
 
