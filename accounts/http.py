@@ -2,19 +2,32 @@
 
 from typing import Any
 
-from rest_framework.exceptions import NotAcceptable, ParseError
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from django.utils.translation import gettext_lazy as _
+from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 
+from accounts.refusals import InvalidInput, reason_of
+from core.untrusted import Bounds, TextRefused, load_json
 
-class DepthSafeJSONParser(JSONParser):
-    """JSON in which deep nesting is a mistake of the client's, not a crash."""
+# A job's config, the largest thing in a body, has 64 KiB: each token takes a byte or more.
+BODY = Bounds(bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE, tokens=100_000)
+
+
+class BoundedJSONParser(JSONParser):
+    """JSON within bounds, without characters that the database cannot store. DRF's `strict` option is always on."""
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        body = stream.read(BODY.bytes + 1)
+        if len(body) > BODY.bytes:
+            raise RequestDataTooBig
         try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError as error:
-            raise ParseError("JSON parse error - it is nested too deeply.") from error
+            return load_json(body, BODY)
+        except TextRefused as error:
+            sentence = _("The body is not valid JSON (%(why)s).") if error.is_syntax else _("not taken: %(why)s.")
+            raise InvalidInput("invalid", sentence, field=error.place, why=reason_of(error)) from error
 
 
 class FirstRendererNegotiation(DefaultContentNegotiation):

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from django.utils.translation import gettext
+
+from core.untrusted import TextRefused
+
 
 class RequestRefused(Exception):
     """A refusal that the user can understand: a stable code and a sentence naming field, rule and value.
@@ -69,3 +73,23 @@ class Unavailable(RequestRefused):
     """A part that this request needs is down."""
 
     status = 503
+
+
+def reason_of(error: ValueError) -> object:
+    """Why a text from outside was refused, with its line, in the language of its reader; other errors speak English."""
+    if not isinstance(error, TextRefused):
+        return error
+    return _Reason(error)
+
+
+class _Reason:
+    """Translated when it is shown, like the sentence that it stands in."""
+
+    def __init__(self, error: TextRefused) -> None:
+        self._error = error
+
+    def __str__(self) -> str:
+        reason = gettext(self._error.sentence) % self._error.values
+        if self._error.line is None:
+            return reason
+        return gettext("%(reason)s, line %(line)d") % {"reason": reason, "line": self._error.line}

@@ -15,8 +15,9 @@ from typing import Any
 
 from django.conf import settings
 
+from core.untrusted import Bounds, load_json
 from jobs.execution.bubblewrap import let_read
-from jobs.execution.metrics import BadMetrics, parse_metrics
+from jobs.execution.metrics import MAX_BYTES, BadMetrics, parse_metrics
 from jobs.execution.spec import Container, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.models import Job
@@ -27,6 +28,7 @@ from leaderboards.scoring import BUILT_IN, OWN
 logger = logging.getLogger(__name__)
 
 LONGEST_REJECTION = 200
+_REJECTION = Bounds(bytes=MAX_BYTES, storable=False)
 MOST_PROGRAM_BYTES = 64 * 1024 * 1024
 MOST_PROGRAM_FILES = 2000
 
@@ -162,8 +164,8 @@ def _rounded(value: float) -> float:
 def _rejection(raw: bytes) -> str | None:
     """The sentence by which a scorer refuses predictions: one line of plain characters, bounded. None: there is none."""
     try:
-        document = json.loads(raw)
-    except (ValueError, RecursionError):
+        document = load_json(raw, _REJECTION)
+    except ValueError:
         return None
     sentence = document.get("rejected") if isinstance(document, dict) else None
     if not isinstance(sentence, str) or not sentence.strip():

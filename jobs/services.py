@@ -14,13 +14,13 @@ from django.utils.translation import gettext_lazy as _
 from accounts import log_context
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
-from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded
+from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
+from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.services import refuse_closed
 from submissions.models import Submission
-from submissions.plain_json import plain_json_bytes
 
 WAIT_FOR_A_SLOT_SECONDS = 60
 CONFIG_MAX_BYTES = 64 * 1024
@@ -81,10 +81,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
             "bad_config", _("must be an object, not %(kind)s."), field="config", kind=type(config).__name__
         )
     try:
-        size = plain_json_bytes(config)
+        size = storable_json_bytes(config)
     except ValueError as error:
         raise InvalidInput(
-            "bad_config", _("must be plain JSON with finite numbers (%(why)s)."), field="config", why=error
+            "bad_config", _("must be plain JSON with finite numbers (%(why)s)."), field="config", why=reason_of(error)
         ) from error
     if size > CONFIG_MAX_BYTES:
         raise InvalidInput(

@@ -17,16 +17,18 @@ from django.core.files.storage import storages
 from django.utils.functional import Promise
 from django.utils.translation import override
 
+from core.untrusted import Bounds, TextRefused, load_json, load_yaml
 from jobs.execution import janitor
 from jobs.execution.told import Told as _
 from jobs.models import Job
-from leaderboards import safe_yaml
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
 from submissions.models import Submission
 from submissions.storage import STORAGE_ERRORS
 
 CHUNK = 1024 * 1024
 MAX_MERGED_BYTES = 256 * 1024
+# A run's config may hold what a database cannot; and no request waits for it.
+_CONFIG_FILE = Bounds(bytes=MAX_MERGED_BYTES, tokens=200_000, aliases=1000, storable=False)
 
 
 class BadSubmission(Exception):
@@ -144,10 +146,10 @@ def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     is_json = path.suffix == ".json"
     try:
         # Not YAML for .json: aliases would be written out in full, and a few lines of them fill the memory.
-        base = (json.loads(raw or b"{}") if is_json else safe_yaml.load(raw)) or {}
+        base = (load_json(raw or b"{}", _CONFIG_FILE) if is_json else load_yaml(raw, _CONFIG_FILE)) or {}
         if isinstance(base, dict):
             return _written(merge(base, overrides), is_json)
-    except safe_yaml.WRONG_YAML as error:
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise BadSubmission(_told_of(error, path.name, "JSON" if is_json else "YAML")) from error
     raise BadSubmission(_("%(file)s must hold an object for the job's config to be laid over it.", file=path.name))
 
@@ -159,12 +161,18 @@ def _written(merged: dict[Any, Any], is_json: bool) -> bytes:
 
 
 def _told_of(error: Exception, file: str, kind: str) -> _:
-    where = getattr(error, "problem_mark", None)
-    if not where:
+    line = error.line if isinstance(error, TextRefused) else None
+    if isinstance(error, TextRefused) and not error.is_syntax:
+        problem = _(error.sentence, **error.values)
+        return _(
+            "%(file)s is too much for the job's config to be laid over it: %(problem)s (line %(line)d).",
+            file=file, problem=problem, line=line or 1,
+        )  # fmt: skip
+    if line is None:
         return _("%(file)s is not valid %(kind)s, so the job's config cannot be laid over it.", file=file, kind=kind)
     return _(
         "%(file)s is not valid %(kind)s in line %(line)d, so the job's config cannot be laid over it.",
-        file=file, kind=kind, line=where.line + 1,
+        file=file, kind=kind, line=line,
     )  # fmt: skip
 
 

@@ -329,7 +329,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.authentication.BearerTokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["accounts.http.DepthSafeJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["accounts.http.BoundedJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "accounts.http.FirstRendererNegotiation",
     "DEFAULT_METADATA_CLASS": None,  # OPTIONS is for CORS alone (CorsMiddleware)
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",

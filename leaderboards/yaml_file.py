@@ -20,10 +20,10 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, gettext_noop
 
-from accounts.refusals import Conflict, InvalidInput
-from leaderboards import safe_yaml
+from accounts.refusals import Conflict, InvalidInput, reason_of
+from core.untrusted import BoundedLoader, Bounds, TextRefused, load_yaml
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.services import ranking_rule, rebuild_entries
 
@@ -31,6 +31,9 @@ VERSION = 1
 VERSION_KEY = "leadersboard"
 LARGEST_BYTES = 1024 * 1024
 MOST_METRICS = 100
+MOST_PROBLEMS = 50
+# Most of a long file are its description and rules: a hundred metrics with all their fields have some 6,000 tokens.
+_BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}
 _KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
@@ -47,8 +50,8 @@ class WrongFile(InvalidInput):
     """The file is not a leaderboard's; `problems` are sentences, one a mistake, each with its field, rule and value."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("bad_leaderboard_file", "%(problems)s", problems="\n".join(problems))
-        self.problems = problems
+        self.problems = problems[:MOST_PROBLEMS]
+        super().__init__("bad_leaderboard_file", "%(problems)s", problems="\n".join(self.problems))
 
 
 class AlreadyThere(Conflict):
@@ -101,19 +104,15 @@ def _plain(value: Any) -> Any:
 
 
 # --- in ------------------------------------------------------------------------------------------------------------
-class _Loader(safe_yaml.StrangersLoader):
-    """Plain YAML: no name twice, and no aliases, which can make a small file a huge one."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(_("aliases (*name) are not taken"))
-        return super().compose_node(parent, index)
+class _Loader(BoundedLoader):
+    """Plain YAML in which no mapping has a name twice."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value]
-        if double := next((name for name in names if names.count(name) > 1), None):
-            said = {"name": double, "line": node.start_mark.line + 1}
-            raise yaml.YAMLError(_("%(name)r stands twice (line %(line)d and below)") % said)
+        names = set()
+        for key, _value in node.value:
+            if key.id == "scalar" and key.value in names:
+                self.refuse(gettext_noop("%(name)r stands twice"), "names", key, name=key.value[:60])
+            names.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -157,14 +156,12 @@ def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:
 
 def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """(fields of the leaderboard, fields of each metric), of the right types. Raises WrongFile."""
-    if len(text.encode("utf-8", "surrogatepass")) > LARGEST_BYTES:
-        raise WrongFile(["file: " + _("at most %(most)d bytes.") % {"most": LARGEST_BYTES}])
     try:
-        content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-    except safe_yaml.WRONG_YAML as error:
-        raise WrongFile(
-            ["file: " + _("not valid YAML: %(why)s.") % {"why": " ".join(str(error).split())[:300]}]
-        ) from error
+        content = load_yaml(text, _BOUNDS, _Loader)
+    except TextRefused as error:
+        said = {"why": str(reason_of(error))[:300]}
+        sentence = _("not valid YAML: %(why)s.") if error.is_syntax else _("not taken: %(why)s.")
+        raise WrongFile(["file: " + sentence % said]) from error
     if not isinstance(content, dict) or VERSION_KEY not in content:
         raise WrongFile(
             ["file: " + _("must be a mapping that begins with `%(line)s`.") % {"line": f"{VERSION_KEY}: {VERSION}"}]

@@ -12,13 +12,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
-from leaderboards import safe_yaml
+from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
 from submissions.models import Submission
 
 CONFIG_MAX_CHARACTERS = 64 * 1024
 PATHS_MAX_CHARACTERS = 64 * 1024
+_OVERRIDES = Bounds(bytes=4 * CONFIG_MAX_CHARACTERS)
+# The run reads its config file by itself, so that what only the site could not store is no mistake in it.
+_CONFIG_FILE = Bounds(bytes=4 * CONFIG_MAX_CHARACTERS, aliases=1000, storable=False)
 
 
 class FilesInput(forms.ClearableFileInput):
@@ -42,8 +45,8 @@ def parse_config(text: str) -> dict[str, Any]:
     if not text.strip():
         return {}
     try:
-        parsed = json.loads(text)
-    except ValueError:
+        parsed = load_json(text, _OVERRIDES)
+    except TextRefused:
         parsed = _parse_yaml(text)
     if not isinstance(parsed, dict):
         raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
@@ -54,36 +57,49 @@ def config_problem(text: str, name: str) -> str:
     """Why a config file of that name could not be read, with the line; empty when it can. Nothing is built of it."""
     try:
         if name.endswith(".json"):
-            is_mapping = isinstance(json.loads(text or "{}"), dict)
+            is_mapping = isinstance(load_json(text or "{}", _CONFIG_FILE), dict)
         else:
-            events = [type(event) for event in yaml.parse(text, Loader=yaml.SafeLoader)]
-            if events.count(yaml.DocumentStartEvent) > 1:
-                return _("Only one document is read: take the lines with --- out.")
-            is_mapping = len(events) == 2 or events[2] is yaml.MappingStartEvent
-    except json.JSONDecodeError as error:
-        return _("Line %(line)d is not JSON: %(problem)s.") % {"line": error.lineno, "problem": error.msg}
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return _("Line %(line)d is not YAML: %(problem)s.") % {"line": line, "problem": error.problem}
-    except (yaml.YAMLError, RecursionError):
-        return _("This is neither JSON nor YAML.")
+            node = compose_yaml(text, _CONFIG_FILE)
+            is_mapping = node is None or isinstance(node, yaml.MappingNode)
+    except TextRefused as error:
+        if error.is_syntax and error.line is not None:
+            said = {"line": error.line, "problem": _problem(error)}
+            if name.endswith(".json"):
+                return _("Line %(line)d is not JSON: %(problem)s.") % said
+            return _("Line %(line)d is not YAML: %(problem)s.") % said
+        return _in_words(error)
     return "" if is_mapping else _("Must be a mapping: names with values, such as “epochs: 5”.")
 
 
 def _parse_yaml(text: str) -> Any:
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ValidationError(_("YAML aliases are not taken here: write the values out."))
-        parsed = safe_yaml.load(text)
+        parsed = load_yaml(text, _OVERRIDES)
         # As JSON, which is how it is stored: dates become text here and not an error later.
         return json.loads(json.dumps(parsed, default=str))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValidationError(
-            _("Line %(line)d is neither JSON nor YAML: %(problem)s.") % {"line": line, "problem": error.problem}
-        ) from error
-    except safe_yaml.WRONG_YAML as error:
+    except TextRefused as error:
+        if error.is_syntax and error.line is not None:
+            said = {"line": error.line, "problem": _problem(error)}
+            raise ValidationError(_("Line %(line)d is neither JSON nor YAML: %(problem)s.") % said) from error
+        raise ValidationError(_in_words(error)) from error
+    except (TypeError, ValueError) as error:  # a name that is a date, or another that JSON does not have
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
+
+
+def _problem(error: TextRefused) -> str:
+    return _(error.sentence) % error.values
+
+
+def _in_words(error: TextRefused) -> str:
+    """The refusal of a bound, or of a text that cannot be read at all."""
+    if error.rule == "aliases" and not error.values["most"]:
+        return _("YAML aliases are not taken here: write the values out.")
+    if error.rule == "documents":
+        return _("Only one document is read: take the lines with --- out.")
+    if error.is_syntax:
+        return _("This is neither JSON nor YAML.")
+    if error.line is None:
+        return _("Not taken: %(problem)s.") % {"problem": _problem(error)}
+    return _("Line %(line)d is not taken: %(problem)s.") % {"line": error.line, "problem": _problem(error)}
 
 
 class RunForm(forms.Form):

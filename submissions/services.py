@@ -1,6 +1,5 @@
 """Taking a submission in: check, store, record."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
-from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable
+from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable, reason_of
 from accounts.services import lock_person
+from core.untrusted import Bounds, load_json, storable_json_bytes
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
 from leaderboards.services import refuse_closed
 from submissions.archive import (
@@ -33,11 +33,13 @@ from submissions.archive import (
     write_archive,
 )
 from submissions.models import Submission
-from submissions.plain_json import plain_json_bytes
 from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
 METADATA_MAX_BYTES = 16 * 1024
+# Both come as fields of a form, which has a mebibyte for all of them. Each token of JSON takes a byte or more.
+_METADATA = Bounds(bytes=1024 * 1024, tokens=METADATA_MAX_BYTES)
+_PATHS = Bounds(bytes=1024 * 1024)
 # The failures that give a submission back. They are jobs.codes.PLATFORM_FAULTS, which nothing here may import; a test compares.
 PLATFORM_FAULTS = (
     "worker_lost", "storage_unavailable", "image_unusable", "scoring_unavailable", "scorer_failed", "internal",
@@ -133,9 +135,10 @@ def _names(files: Sequence[UploadedFile], paths: Sequence[str] | str | None) -> 
     if paths is None or paths == "":
         return [file.name or "" for file in files]
     try:
-        parsed = json.loads(paths) if isinstance(paths, str) else list(paths)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("bad_paths", _("is not valid JSON (%(why)s)."), field="paths", why=error) from error
+        parsed = load_json(paths, _PATHS) if isinstance(paths, str) else list(paths)
+    except ValueError as error:
+        why = reason_of(error)
+        raise InvalidInput("bad_paths", _("is not valid JSON (%(why)s)."), field="paths", why=why) from error
     if not (isinstance(parsed, list) and all(isinstance(path, str) for path in parsed)):
         raise InvalidInput("bad_paths", _("must be a list of file names."), field="paths")
     if len(parsed) != len(files):
@@ -281,10 +284,11 @@ def _metadata(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
     if metadata is None or metadata == "":
         return {}
     try:
-        parsed = json.loads(metadata) if isinstance(metadata, str) else metadata
-        size = plain_json_bytes(parsed)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput("bad_metadata", _("is not valid JSON (%(why)s)."), field="metadata", why=error) from error
+        parsed = load_json(metadata, _METADATA) if isinstance(metadata, str) else metadata
+        size = storable_json_bytes(parsed)
+    except ValueError as error:
+        why = reason_of(error)
+        raise InvalidInput("bad_metadata", _("is not valid JSON (%(why)s)."), field="metadata", why=why) from error
     if not isinstance(parsed, dict):
         raise InvalidInput(
             "bad_metadata", _("must be a JSON object, not %(kind)s."), field="metadata", kind=type(parsed).__name__

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+from core.untrusted import Bounds, TextRefused, load_json
 from jobs.execution.told import Told as _
 
 MAX_BYTES = 1024 * 1024
@@ -14,6 +15,8 @@ MAX_MAGNITUDE = 1e15
 MAX_PARAM_INTEGER = 2**64
 MAX_PARAM_DEPTH = 4
 MAX_PARAM_BYTES = 64 * 1024
+# What stands beside params and metrics is ignored, however much it is. Numbers and texts have stricter rules below.
+_BOUNDS = Bounds(bytes=MAX_BYTES, tokens=MAX_BYTES, storable=False)
 
 # They reorder text on a page or in a terminal, so that a reader sees another order than what is stored.
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -54,26 +57,27 @@ def _load(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadMetrics("not_utf8", _("it is not UTF-8 (byte %(place)d)", place=error.start)) from None
     try:
-        document = json.loads(text, object_pairs_hook=_refuse_duplicates)
-    except BadMetrics:
-        raise
-    except json.JSONDecodeError as error:
-        told = _(
-            "it is not JSON: %(why)s (line %(line)d, column %(column)d)",
-            why=error.msg, line=error.lineno, column=error.colno,
-        )  # fmt: skip
-        raise BadMetrics("not_json", told) from None
-    except RecursionError:
-        raise BadMetrics("too_deep", _("it is nested too deeply")) from None
-    except ValueError:
-        # Python refuses to convert integers of more than some thousand digits.
-        raise BadMetrics("out_of_range", _("it holds a number with too many digits")) from None
+        document = load_json(text, _BOUNDS, object_pairs_hook=_refuse_duplicates)
+    except TextRefused as error:
+        raise _not_read(error) from None
     if not isinstance(document, dict):
         raise BadMetrics(
             "wrong_type",
             _('it must be an object with "params" and "metrics", not %(kind)s', kind=_kind(document)),
         )
     return document
+
+
+def _not_read(error: TextRefused) -> BadMetrics:
+    problem = _(error.sentence, **error.values)
+    if not error.is_syntax:
+        return BadMetrics("too_deep" if error.rule == "depth" else "out_of_range", problem)
+    cause = error.__cause__
+    column = cause.colno if isinstance(cause, json.JSONDecodeError) else 1
+    told = _(
+        "it is not JSON: %(why)s (line %(line)d, column %(column)d)", why=problem, line=error.line or 1, column=column
+    )
+    return BadMetrics("not_json", told)
 
 
 def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def take_in(request: HttpRequest) -> HttpResponse:
             board, is_new, lines = _changes(given)
             context = {"board": board, "is_new": is_new, "lines": lines, "reason_form": reason, "given": given}
         except WrongFile as refusal:
-            for problem in refusal.problems[:50]:
+            for problem in refusal.problems:
                 form.add_error(None, problem)
         except AlreadyThere as refusal:
             form.add_error("replace", refusal.message)

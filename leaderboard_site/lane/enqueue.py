@@ -18,7 +18,9 @@ from django.conf import settings
 from django.db import Error, transaction
 from django.utils import timezone
 
+from accounts.http import BODY
 from accounts.refusals import RequestRefused
+from core.untrusted import load_json
 from jobs import queue
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from jobs.services import check_request, request_digest
@@ -132,7 +134,7 @@ def answer_all(calls: list[Call]) -> list[Answer | None]:
 def _wish(number: int, call: Call) -> Wish | None:
     """What a plain body asks for; None for every other, right or wrong."""
     try:
-        sent = json.loads(call.body.decode(), parse_constant=_refuse)
+        sent = load_json(call.body, BODY)
         if not isinstance(sent, dict) or not KNOWN.issuperset(sent):
             return None
         submission_id, config = sent.get("submission_id"), sent.get("config", {})
@@ -142,13 +144,9 @@ def _wish(number: int, call: Call) -> Wish | None:
         if not isinstance(config, dict) or not isinstance(resource_class, str):
             return None
         check_request(config, resource_class, call.idempotency_key)
-    except (ValueError, RecursionError, RequestRefused):
+    except (ValueError, RequestRefused):
         return None
     return Wish(number, call, submission_id, config, resource_class)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def _enqueue(wishes: list[Wish]) -> tuple[set[int], dict[int, Answer]]:

@@ -12,7 +12,6 @@ from accounts.refusals import QuotaExceeded, Unavailable
 from accounts.tests.factories import UserFactory
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
-from submissions.plain_json import plain_json_bytes
 from submissions.services import create_submission
 from submissions.storage import DurableFileSystemStorage
 from tests.api.conftest import left_files
@@ -68,27 +67,3 @@ def test_twenty_at_once_pass_the_quota_ten_times_and_leave_ten_objects(board):
     assert answers.count("hourly_limit") == 10
     assert len(left_files()) - len(before) == Submission.objects.count() == 10
     assert all(storages["submissions"].exists(name) for name in answers if name != "hourly_limit")
-
-
-@pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), "\0", {"\0": 1}, [{"a": "\0"}], "\ud800", {"\udfff": 1}, object()]
-)
-def test_what_jsonb_cannot_keep_is_told(value):
-    with pytest.raises((ValueError, TypeError)):
-        plain_json_bytes(value)
-
-
-def test_deep_nesting_is_told():
-    value = []
-    for _ in range(100_000):
-        value = [value]
-    with pytest.raises(ValueError, match="nested too deeply"):
-        plain_json_bytes(value)
-
-
-@pytest.mark.parametrize(
-    ("value", "size"), [({}, 2), ({"a": "名"}, 12), ({"a": "\\u0000"}, 16), ("😀", 6), ([1.5, None], 11)]
-)
-def test_what_it_can_keep_is_measured_in_bytes(value, size):
-    # json.dumps escapes the backslash: "\\u0000" is text about NUL, not NUL
-    assert plain_json_bytes(value) == size
