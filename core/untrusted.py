@@ -137,9 +137,8 @@ def _decoded(raw: bytes) -> str:
 
 def _scan_json(text: str, bounds: Bounds) -> None:
     """Count brackets, tokens and the digits of numbers; strings are passed over whole."""
-    depth = tokens = 0
-    for matched in _JSON_TOKEN.finditer(text):
-        tokens += 1
+    depth = 0
+    for tokens, matched in enumerate(_JSON_TOKEN.finditer(text), start=1):
         first = matched[0][0]
         if first in "[{":
             depth += 1
@@ -223,7 +222,7 @@ class BoundedLoader(yaml.SafeLoader):
             if key.tag in _NUMBERS and len(key.value) > LONGEST_NUMBER_AS_NAME:
                 sentence = _("the number %(value)s... is a name; such ones have at most %(most)d characters")
                 self.refuse(sentence, "number", key, value=key.value[:20], most=LONGEST_NUMBER_AS_NAME)
-        made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[no-untyped-call]
+        made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type,no-untyped-call]
         return made
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

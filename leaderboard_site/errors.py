@@ -127,6 +127,11 @@ def _answer(
         return response
 
 
+def refused(request: HttpRequest, refusal: RequestRefused) -> HttpResponse:
+    """A service's refusal that no view has shown."""
+    return _answer(request, refusal.status, refusal, code=refusal.code, retry_after=refusal.retry_after)
+
+
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, RequestDataTooBig):
         return _answer(request, 413, _("What was sent is too large. Nothing was stored."))
@@ -200,8 +205,7 @@ class DependencyDownMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         if isinstance(exception, RequestRefused):
-            status, code = exception.status, exception.code
-            return _answer(request, status, exception, code=code, retry_after=exception.retry_after)
+            return refused(request, exception)
         if isinstance(exception, UnreadablePostError):
             return _answer(request, 400, CUT_SHORT)
         if isinstance(exception, SuspiciousOperation) or not isinstance(exception, OperationalError | InterfaceError):

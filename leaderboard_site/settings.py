@@ -248,6 +248,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "leaderboard_site.observing.ObservingMiddleware",
     "leaderboard_site.middleware.SecurityHeadersMiddleware",
+    "leaderboard_site.storable.StorableAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "leaderboard_site.middleware.CorsMiddleware",
@@ -258,6 +259,7 @@ MIDDLEWARE = [
     "leaderboard_site.errors.MaintenanceMiddleware",
     "leaderboard_site.middleware.PageCommonMiddleware",
     "leaderboard_site.middleware.PageCsrfMiddleware",
+    "leaderboard_site.storable.StorableFormMiddleware",
     "leaderboard_site.middleware.PageAuthenticationMiddleware",
     "leaderboard_site.middleware.PageMessageMiddleware",
     "leaderboard_site.middleware.PageHtmxMiddleware",

@@ -159,9 +159,8 @@ def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         content = load_yaml(text, _BOUNDS, _Loader)
     except TextRefused as error:
-        said = {"why": str(reason_of(error))[:300]}
         sentence = _("not valid YAML: %(why)s.") if error.is_syntax else _("not taken: %(why)s.")
-        raise WrongFile(["file: " + sentence % said]) from error
+        raise WrongFile(["file: " + sentence % {"why": str(reason_of(error))[:300]}]) from error
     if not isinstance(content, dict) or VERSION_KEY not in content:
         raise WrongFile(
             ["file: " + _("must be a mapping that begins with `%(line)s`.") % {"line": f"{VERSION_KEY}: {VERSION}"}]

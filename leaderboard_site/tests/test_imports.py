@@ -1,6 +1,7 @@
-"""Imports go one way: accounts <- leaderboards <- submissions <- jobs, and nothing imports leaderboard_site."""
+"""Imports go one way: core <- accounts <- leaderboards <- submissions <- jobs, and nothing imports leaderboard_site."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def test_an_app_imports_nothing_to_its_right_and_never_the_site(app):
     assert len(sources(app)) > 5
     wrong = {str(path): both for path in sources(app) if (both := imported(path) & forbidden)}
     assert wrong == {}
+
+
+def test_the_core_imports_no_app_and_no_framework():
+    allowed = {*sys.stdlib_module_names, "yaml", "core"}
+    assert {str(path): both for path in sources("core") if (both := imported(path) - allowed)} == {}
 
 
 def test_the_check_sees_an_import_within_a_function(tmp_path):

@@ -11,7 +11,7 @@ from django.conf import settings
 ROOT = Path(settings.BASE_DIR)
 TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 CATALOGUE = ROOT / "locale" / "ja" / "LC_MESSAGES" / "django.po"
-APPS = ("accounts", "leaderboards", "submissions", "jobs", "leaderboard_site")
+APPS = ("core", "accounts", "leaderboards", "submissions", "jobs", "leaderboard_site")
 GETTEXT = {"_", "gettext", "gettext_lazy"}
 
 
