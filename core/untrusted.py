@@ -197,7 +197,7 @@ class BoundedLoader(yaml.SafeLoader):
                             most=self.bounds.aliases)  # fmt: skip
         elif isinstance(token, yaml.DirectiveToken) and token.name == "TAG":
             # Its prefix is copied into each tag that uses it.
-            self.refuse(_("%%TAG lines are not taken"), "directives")
+            self.refuse(_("TAG directives are not taken"), "directives")
         elif self.bounds.storable and isinstance(token, yaml.ScalarToken) and (problem := unstorable(token.value)):
             self.refuse(problem, "storable")
 
