@@ -169,7 +169,7 @@ def leaderboard_badge(request: HttpRequest, slug: str) -> HttpResponseBase:
     is_public = board is not None
     if board is None:
         board = get_object_or_404(boards.visible_to(request.user))
-    text = badge_text(board, request.GET.get("user", "").replace("\0", "") or None)
+    text = badge_text(board, request.GET.get("user") or None)
     if text is None:
         raise Http404
     content = badge_svg(board.title, text)

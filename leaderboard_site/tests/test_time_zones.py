@@ -45,7 +45,7 @@ def test_what_was_chosen_counts_more_than_what_was_seen(client, job):
     assert "2026-11-20 17:30:00" in shown(client, job)
 
 
-@pytest.mark.parametrize("name", ["", "Nowhere/Atall", "../../etc/passwd", "/etc/passwd", "Asia", "UTC" * 50, "A\0"])
+@pytest.mark.parametrize("name", ["", "Nowhere/Atall", "../../etc/passwd", "/etc/passwd", "Asia", "UTC" * 50])
 def test_a_cookie_that_names_no_zone_is_nothing(client, job, name):
     assert zone_named(name) is None
     client.cookies[SEEN] = name

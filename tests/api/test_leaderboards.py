@@ -81,7 +81,7 @@ def test_another_metric_in_its_own_direction(nobody, board):
     assert [(row["rank"], row["value"]) for row in answer["entries"]] == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
-@pytest.mark.parametrize("metric", ["nope", "score", "image_auc ", "a\0", "job__metrics"])
+@pytest.mark.parametrize("metric", ["nope", "score", "image_auc ", "job__metrics"])
 def test_an_unknown_metric_is_400(nobody, board, metric):
     assert refusal(nobody.get("/api/leaderboards/textures/entries", {"metric": metric})) == (400, "bad_metric")
 
