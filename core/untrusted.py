@@ -112,10 +112,12 @@ def unstorable(text: str) -> str:
 def storable_json_bytes(value: Any) -> int:
     """The length of a parsed value as JSON, in bytes. Raises ValueError, with the rule, when jsonb cannot hold it."""
     try:
-        refuse_unstorable(value)
-        return len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if _JSON_UNSTORABLE.search(text):
+        refuse_unstorable(value)
+    return len(text.encode())
 
 
 def _check_size(text: str | bytes, bounds: Bounds) -> None:
@@ -213,15 +215,16 @@ class BoundedLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
         except TextRefused:
             raise
-        except _STUMBLES as error:
+        except _STUMBLES:
             self.refuse("%(problem)s", "syntax", node, problem=f"not a value of {node.tag.removeprefix(_TAG)}")
-            raise AssertionError from error
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
-        for key, _value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key.tag in _NUMBERS and len(key.value) > LONGEST_NUMBER_AS_NAME:
-                sentence = _("the number %(value)s... is a name; such ones have at most %(most)d characters")
-                self.refuse(sentence, "number", key, value=key.value[:20], most=LONGEST_NUMBER_AS_NAME)
+        if isinstance(node, yaml.MappingNode):
+            self.flatten_mapping(node)  # before the check, which merged names must pass too
+            for key, _value in node.value:
+                if key.tag in _NUMBERS and len(key.value) > LONGEST_NUMBER_AS_NAME:
+                    sentence = _("the number %(value)s... is used as a name and has more than %(most)d characters")
+                    self.refuse(sentence, "number", key, value=key.value[:20], most=LONGEST_NUMBER_AS_NAME)
         made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type,no-untyped-call]
         return made
 

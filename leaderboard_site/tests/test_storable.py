@@ -258,6 +258,11 @@ def test_lists_of_the_console(given, model):
     assert_answered(client.post(path, {"action": "cancel_job\0", "_selected_action": ["\0"]}), nul=True)
 
 
+@pytest.mark.parametrize("path", ["/static/a%00b", "/nowhere/%00", "/api/%00", "/%00", "/admin/%00/"])
+def test_addresses_that_no_view_has(path):
+    assert_answered(Client(raise_request_exception=False).get(path), nul=True)
+
+
 def test_a_refusal_names_the_field(given):
     response = client_of("participant", given, "/api/").get("/api/jobs?status=a%00")
     assert (response.status_code, response.json()) == (
