@@ -107,34 +107,10 @@ class Site:
         )
 
     def web(self) -> Part:
-        workers = os.environ.get("WEB_CONCURRENCY") or str(max(2, min(os.cpu_count() or 2, 8)))
-        command = [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            "leaderboard_site.wsgi",
-            "--bind",
-            f"127.0.0.1:{self.port}",
-        ]
-        command += [
-            "--workers",
-            workers,
-            "--threads",
-            "8",
-            "--timeout",
-            "60",
-        ]
-        command += [
-            "--graceful-timeout",
-            "5",
-            "--access-logfile",
-            "-",
-            "--no-control-socket",
-        ]
         return Part(
             name="web",
             title="web",
-            command=command,
+            command=web_command(self.port),
             locations=self.locations,
             environment=self.environment(),
             stop_plan="TERM:7,QUIT:2",
@@ -143,6 +119,14 @@ class Site:
     def start_web(self, web: Part) -> None:
         web.spawn()
         web.wait_until(lambda: http_answers(self.port, "/healthz"), seconds=60)
+
+
+def web_command(port: int) -> list[str]:
+    """Return the command line of the web server."""
+    workers = os.environ.get("WEB_CONCURRENCY") or str(max(2, min(os.cpu_count() or 2, 8)))
+    command = [sys.executable, "-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", workers, "--threads", "8", "--timeout", "60", "--graceful-timeout", "5"]
+    return [*command, "--access-logfile", "-", "--no-control-socket"]
 
 
 def settle(part: Part, seconds: float = 1.0) -> None:

@@ -81,6 +81,17 @@ def _unchanged(is_secure: bool) -> Headers:
     return tuple(one for one in _polled("", is_secure) if one[0] not in ("Content-Type", "Allow"))
 
 
+def page_answer(call: Call, content: dict[str, Any]) -> Answer:
+    """Return JSON with the headers of an address outside of the API."""
+    return Answer(200, json.dumps(content).encode(), _page_headers(call.language, call.is_secure), call.request_id)
+
+
+@cache
+def _page_headers(language: str, is_secure: bool) -> Headers:
+    common = [one for one in _headers("", is_secure, ()) if one[0] not in ("Allow", "Vary", "Cache-Control")]
+    return (*common, ("Vary", "Accept-Language"), ("Content-Language", language))
+
+
 def away(call: Call, *, allow: str) -> Answer:
     """What the site says when the database has gone in the middle of a write."""
     with translation.override(call.language):

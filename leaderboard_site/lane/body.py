@@ -22,6 +22,10 @@ class SocketBody(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    @property
+    def is_read(self) -> bool:
+        return not self._left
+
     def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")[: self._left]
         if not room:
@@ -34,6 +38,12 @@ class SocketBody(io.RawIOBase):
             count = self._unreader.sock.recv_into(room)
         self._left -= count
         return count
+
+
+def is_read(request: Any) -> bool:
+    """Whether nothing of the request's body is left on the connection."""
+    raw = getattr(request.body, "raw", None)
+    return isinstance(raw, SocketBody) and raw.is_read
 
 
 def read_straight(request: Any) -> None:

@@ -18,6 +18,7 @@ from accounts.models import token_digest
 # So large a body is read for anybody, before it is asked whose token comes with it.
 BODY_MOST_BYTES = 64 * 1024
 STATUS, ENQUEUE, SUBMIT = "/api/jobs/<uuid:job_id>/status", "/api/jobs", "/api/submissions"
+HEALTH = "/healthz"
 
 _STATUS_PATH = re.compile(r"/api/jobs/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/status")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
@@ -81,6 +82,17 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
         call.job_id, call.body, call.idempotency_key = job_id, body, headers.get("idempotency-key")
         call.content_type, call.if_none_match = headers.get("content-type", ""), headers.get("if-none-match", "")
     return call
+
+
+def recognise_probe(method: str, headers: dict[str, str]) -> Call | None:
+    """Return the health check, if its headers change nothing about the answer."""
+    if "content-length" in headers or "accept-language" in headers or "if-none-match" in headers:
+        return None
+    if not _may_be_called(headers.get("host", ""), tuple(settings.ALLOWED_HOSTS)):
+        return None
+    is_secure = settings.SECURE_PROXY_SSL_HEADER is not None and headers.get("x-forwarded-proto") == "https"
+    request_id = log_context.choose_request_id(headers.get("x-request-id", ""))
+    return Call(HEALTH, method, "", request_id, settings.LANGUAGE_CODE, is_secure)
 
 
 def _plain(route: str, method: str, headers: dict[str, str], is_https: bool) -> Call | None:

@@ -7,9 +7,10 @@ from time import perf_counter
 from django.conf import settings
 from django.db import Error
 
+from leaderboard_site.health import ALIVE
 from leaderboard_site.lane import database, enqueue, status, submit
-from leaderboard_site.lane.answers import Answer, away
-from leaderboard_site.lane.calls import BODY_MOST_BYTES, ENQUEUE, STATUS, SUBMIT, Call
+from leaderboard_site.lane.answers import Answer, away, page_answer
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, ENQUEUE, HEALTH, STATUS, SUBMIT, Call
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ _ANSWERS: dict[str, Callable[[list[Call]], list[Answer | None]]] = {
 }
 _ALLOW = {STATUS: status.ALLOW, ENQUEUE: enqueue.ALLOW, SUBMIT: submit.ALLOW}
 # What a server's main loop reads by itself, with bodies of up to BODY_MOST_BYTES.
-AT_ONCE = (STATUS, ENQUEUE, SUBMIT)
+AT_ONCE = (STATUS, ENQUEUE, SUBMIT, HEALTH)
 
 
 def may_read(call: Call, length: int) -> bool:
@@ -49,6 +50,9 @@ def may_stream(call: Call, length: int) -> bool:
 
 def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
     """The answers in the order of the calls; None where the site must answer: it is told nothing, and begins anew."""
+    if route == HEALTH:
+        # Also without the lane and during maintenance: it asks nothing but whether the process answers.
+        return _counted(calls, [page_answer(call, ALIVE) for call in calls])
     if not settings.LANE or settings.MAINTENANCE_FILE.exists():
         return [None] * len(calls)
     try:
@@ -63,6 +67,10 @@ def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
         # The site would wait as long, in a thread a call.
         logger.warning("a statement for %d calls took too long: %s", len(calls), error)
         answers = [away(call, allow=_ALLOW[route]) for call in calls]
+    return _counted(calls, answers)
+
+
+def _counted(calls: list[Call], answers: list[Answer | None]) -> list[Answer | None]:
     if settings.METRICS:
         _count(calls, answers)
     return answers

@@ -8,12 +8,20 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise, recognise_probe
 
 HEAD_MOST_BYTES = 4000
 # A head that comes in pieces is waited for in the main loop, whatever it asks, so that slow ones hold no thread.
-WAITED_FOR_BYTES = 16 * 1024
-_BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
+WAITED_FOR_BYTES = 64 * 1024
+_BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e\x80-\xff]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
+# Which of the worker's thread pools answers a request that is not the lane's.
+PAGES, TRANSFERS, PROBES = "pages", "transfers", "probes"
+# Answers to a head that no thread should wait for.
+BAD, TOO_LONG = "400 Bad Request", "431 Request Header Fields Too Large"
+# Answers on these paths may be larger than what is kept for a slow reader (slow_clients.py).
+_LARGE = re.compile(rb"[A-Z]+ [^ ?]*/(?:mlflow|artifacts)/")
+_PROBE = re.compile(rb"[A-Z]+ /(?:healthz|readyz)[ ?]")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n)")
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ INCOMPLETE = Incomplete()
 
 def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | None:
     """The call with its headers and its request line; None for whatever the lane does not know."""
-    if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ", b"POST /api/submissions ")):
+    if not data.startswith((b"GET /api/jobs/", b"POST /api/jobs ", b"POST /api/submissions ", b"GET /healthz ")):
         return INCOMPLETE if _has_begun(data) else None
     end = data.find(b"\r\n\r\n", 0, HEAD_MOST_BYTES)
     if end < 0 and _has_begun(data):
@@ -40,11 +48,16 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
         return None
     method, _, path = first[:-9].partition(" ")
     headers = _headers(lines)
-    if headers is None or headers.get("connection", "keep-alive").lower() != "keep-alive":
+    if headers is None:
         return None
     if "x-forwarded-proto" in headers and settings.SECURE_PROXY_SSL_HEADER is None:
         return None  # whether it is believed hangs on who sends it, which gunicorn knows
     body = data[end + 4 :]
+    if path == "/healthz":
+        probe = None if body else recognise_probe(method, headers)
+        return None if probe is None else (probe, headers, first)
+    if headers.get("connection", "keep-alive").lower() != "keep-alive":
+        return None
     if method == "POST":
         length = headers.get("content-length", "")
         if not length.isdigit() or len(length) > 6 or int(length) > BODY_MOST_BYTES or len(body) > int(length):
@@ -57,8 +70,30 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
     return None if call is None else (call, headers, first)
 
 
+def way_of(data: bytes) -> Incomplete | str:
+    """Return the pool for a request that is not the lane's, or how to refuse it.
+
+    A pool that answers pages gets whole requests only: no client can hold one of its threads by sending slowly.
+    """
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
+        return TOO_LONG if _BEGINNING.match(data) else BAD
+    head = data[: end + 2].lower()
+    length = 0
+    if b"\r\ncontent-length" in head:
+        lengths = _LENGTH.findall(head)
+        length = int(lengths[0]) if len(lengths) == 1 else BODY_MOST_BYTES + 1
+    if length > BODY_MOST_BYTES or b"\r\ntransfer-encoding" in head or b"\r\nexpect" in head:
+        return TRANSFERS
+    if len(data) < end + 4 + length:
+        return Incomplete(end + 4 + length)
+    if _PROBE.match(data):
+        return PROBES
+    return TRANSFERS if _LARGE.match(data) else PAGES
+
+
 def _has_begun(data: bytes) -> bool:
-    """Whether it may be a request whose head is not all here; what is none gunicorn refuses at once."""
+    """Whether it may be a request whose head is not all here."""
     return len(data) < WAITED_FOR_BYTES and b"\r\n\r\n" not in data and _BEGINNING.match(data) is not None
 
 

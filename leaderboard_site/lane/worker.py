@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from time import perf_counter
@@ -19,69 +20,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from gunicorn import SERVER, util
-from gunicorn.http2 import negotiation
-from gunicorn.workers.gthread import TConn, ThreadWorker
+from gunicorn.workers.gthread import ThreadWorker
 
-from leaderboard_site.lane.body import read_straight
+from leaderboard_site.lane.body import is_read, read_straight
+from leaderboard_site.lane.connection import Kept, LaneConnection
 
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
 SWEEP_SECONDS = 1.0
 # A body that sends nothing, and a reader who takes nothing of an answer, for so long gives its thread of the pool back.
 STALL_SECONDS = 30
-# How long, and how much, is read of who was refused and sends on: closed at once, it might never see why.
-LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
+# Threads for health checks alone, and how many transfers may wait for each of their threads.
+PROBE_THREADS, QUEUED_TRANSFERS = 2, 15
+# Readers that take an answer slowly, at a time.
+MOST_SLOW_READERS = 256
 # While it ends, nothing wakes the main loop when the last calls are answered.
 LAST_LOOKS_SECONDS = 0.05
-
-
-class LaneConnection(TConn):  # type: ignore[misc]
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.received = b""
-        # How much there must be before it is looked at again.
-        self.wanted = 0
-        # What more is read before it is closed; None while it is open.
-        self.lingers: int | None = None
-        # Whether a call of it is being answered; cleared and sent under the lock, so that answers keep their order.
-        self.is_busy = False
-        self.lock = threading.Lock()
-
-    def init(self) -> None:
-        super().init()
-        if self.is_http2:
-            return
-        if self.received:
-            unreader = self.parser.unreader
-            unreader.unread(unreader.take_buffered() + self.received)
-            self.received = b""
-
-    def close(self, graceful: bool = False) -> None:
-        """gthread waits here, in its main loop, until the other side has closed too: ours lingers beside it."""
-        if not graceful:
-            super().close()
-            return
-        try:
-            self.sock.setblocking(False)
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            super().close()
-        else:
-            self.lingers, self.timeout = LINGER_BYTES, time.monotonic() + LINGER_SECONDS
-
-    @property
-    def has_more_buffered(self) -> bool:
-        return self.parser is not None and bool(self.parser.unreader.buf.getvalue())
-
-
-class Kept(dict[LaneConnection, None]):
-    """The connections that wait for their next request, where gthread has a list that it searches."""
-
-    def append(self, conn: LaneConnection) -> None:
-        self[conn] = None
-
-    def remove(self, conn: LaneConnection) -> None:
-        self.pop(conn, None)
 
 
 class LaneWorker(ThreadWorker):  # type: ignore[misc]
@@ -97,6 +51,18 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         super().run()
 
     def _prepare(self) -> None:
+        # Imported here, for the same reason.
+        from leaderboard_site.lane import slow_clients, wire
+
+        self._wire, self._socket = wire, slow_clients.ClientSocket
+        self._pools = {
+            wire.PAGES: self.tpool,
+            wire.TRANSFERS: ThreadPoolExecutor(self.cfg.threads),
+            wire.PROBES: ThreadPoolExecutor(PROBE_THREADS),
+        }
+        self._transfers = 0
+        self._slow_readers = slow_clients.SlowReaders(MOST_SLOW_READERS)
+        self._slow_readers.start()
         self.keepalived_conns = Kept()
         self._parked: list[LaneConnection] = []
         self._lingering = Kept()
@@ -109,23 +75,22 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
     # --- The main loop's thread ------------------------------------------------------------------------------------
 
     def accept(self, listener: Any) -> None:
-        if self.cfg.is_ssl or not self.cfg.keepalive:
+        if self.cfg.is_ssl or not self.cfg.keepalive or self.cfg.http2_cleartext != "off":
             super().accept(listener)
             return
         try:
             sock, address = listener.accept()
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
+            if error.errno == errno.EMFILE:
+                self._make_room()
+            elif error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK):
                 raise
             return
         self.nr_conns += 1
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", STALL_SECONDS, 0))
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_SECONDS * 1000)
-        conn = LaneConnection(self.cfg, sock, address, listener.getsockname())
-        if negotiation.prior_knowledge_allowed(self.cfg, address):
-            self.enqueue_req(conn)
-            return
+        conn = LaneConnection(self.cfg, self._socket(sock), address, listener.getsockname())
         conn.set_timeout()
         self._watch(conn)
 
@@ -155,7 +120,8 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             data = b""
         if not data:
-            # Half a body is the site's to refuse.
+            # Half a body is the site's to refuse: no thread waits for the other half, which will not come.
+            conn.way = self._wire.PAGES
             (self._to_pool if conn.wanted else self._close)(conn)
             return
         if not conn.received:
@@ -167,12 +133,15 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
 
     def _judge(self, conn: LaneConnection) -> None:
         """What was read goes to the lane, to the pool, or waits for the rest of it."""
-        found = self._read_call(conn.received)
-        conn.wanted = found.wanted if isinstance(found, self._incomplete) else 0
+        found: Any = self._read_call(conn.received)
         if found is None:
-            self._to_pool(conn)
-            return
+            found = self._wire.way_of(conn.received)
+        conn.wanted = found.wanted if isinstance(found, self._incomplete) else 0
         if isinstance(found, self._incomplete):
+            return
+        if isinstance(found, str):
+            conn.way = found
+            self._to_pool(conn)
             return
         call, headers, line = found
         call.tag, call.began = (conn, headers, line), perf_counter()
@@ -183,8 +152,31 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         """To gthread's own way, with what was read of the request."""
         self.poller.unregister(conn.sock)
         self.keepalived_conns.remove(conn)
-        conn.data_ready = True
-        self.enqueue_req(conn)
+        if conn.way not in self._pools:
+            self._refuse(conn, str(conn.way))
+        elif conn.way == self._wire.TRANSFERS and self._transfers > self.cfg.threads * (1 + QUEUED_TRANSFERS):
+            self._refuse(conn, "503 Service Unavailable\r\nRetry-After: 10")
+        else:
+            conn.data_ready = True
+            self.enqueue_req(conn)
+
+    def enqueue_req(self, conn: Any) -> None:
+        way = getattr(conn, "way", self._wire.PAGES)
+        self._transfers += way == self._wire.TRANSFERS
+        done = self._pools[way].submit(self.handle, conn)
+        done.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
+
+    def _refuse(self, conn: LaneConnection, line: str) -> None:
+        """Answer without a thread, and close."""
+        try:
+            conn.sock.send(f"HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        except OSError:
+            pass  # it has gone, or never reads
+        conn.close(graceful=True)
+        if conn.lingers is None:
+            self.nr_conns -= 1
+        else:
+            self._linger(conn)
 
     def _close(self, conn: LaneConnection) -> None:
         if conn in self._parked:
@@ -197,20 +189,47 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, req: Any, conn: Any) -> Any:
         read_straight(req)
-        return super().handle_request(req, conn)
+        if not isinstance(conn, LaneConnection):
+            return super().handle_request(req, conn)
+        conn.sock.begin()
+        try:
+            is_kept = super().handle_request(req, conn)
+        finally:
+            conn.sock.end()
+        # gthread would wait in this thread for the rest of a body that no view wants.
+        return is_kept and (conn.way != self._wire.TRANSFERS or is_read(req))
 
     def finish_request(self, conn: Any, fs: Any) -> None:
+        if not isinstance(conn, LaneConnection):
+            super().finish_request(conn, fs)
+            return
+        self._transfers -= conn.way == self._wire.TRANSFERS
+        if conn.sock.unsent is None:
+            self._finish(conn, fs)
+        else:
+            self._slow_readers.take(conn.sock, partial(self.method_queue.defer, self._sent, conn, fs))
+
+    def _sent(self, conn: LaneConnection, fs: Any, is_whole: bool) -> None:
+        """Go on with a connection whose answer was taken slowly."""
+        if is_whole:
+            self._finish(conn, fs)
+        else:
+            self.nr_conns -= 1
+            conn.close()
+
+    def _finish(self, conn: LaneConnection, fs: Any) -> None:
         """gthread would wait for more bytes where the next request has come with the last one."""
         super().finish_request(conn, fs)
-        if not isinstance(conn, LaneConnection):
-            return
         if conn.lingers is not None:
             self.nr_conns += 1
-            self._lingering.append(conn)
-            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
+            self._linger(conn)
         elif conn in self.keepalived_conns and conn.has_more_buffered:
             conn.received = conn.parser.unreader.take_buffered()
             self._judge(conn)
+
+    def _linger(self, conn: LaneConnection) -> None:
+        self._lingering.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._drain, conn))
 
     def _drain(self, conn: LaneConnection, client: Any) -> None:
         try:
@@ -232,6 +251,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
     def _decline(self, conn: LaneConnection) -> None:
         """The lane has no answer: the site has."""
         conn.is_busy = False
+        conn.way = str(self._wire.way_of(conn.received))
         if conn in self._parked:
             self._parked.remove(conn)
             self.keepalived_conns.remove(conn)
@@ -307,7 +327,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
 
     def _send(self, call: Any, answer: Any) -> None:
         conn, headers, line = call.tag
-        is_last = not self.alive
+        is_last = not self.alive or headers.get("connection", "").lower() == "close"
         message = answer.message(self._about_us(is_last))
         conn.set_timeout()
         with conn.lock:

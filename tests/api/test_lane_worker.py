@@ -18,7 +18,7 @@ from leaderboard_site.lane.wire import Incomplete, read_call
 
 JOB = "6c4a3c9e-0000-4000-8000-000000000000"
 PLAIN = f"GET /api/jobs/{JOB}/status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer x\r\n\r\n".encode()
-ELSE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+ELSE = b"GET /login/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Desk:
@@ -311,7 +311,7 @@ def test_pipelined_requests_of_both_kinds_are_answered_in_order():
         client.sendall(PLAIN[30:])
         found += server.read(client)
         bodies = [part.rpartition(b"\r\n\r\n")[2] for part in found.split(b"HTTP/1.1 ")[1:]]
-        site_told = [f"{path} site".encode() for path in ("/healthz", f"/api/jobs/{JOB}/status", "/healthz")]
+        site_told = [f"{path} site".encode() for path in ("/login/", f"/api/jobs/{JOB}/status", "/login/")]
         assert bodies == [*site_told, b"{}"]
 
 

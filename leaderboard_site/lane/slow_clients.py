@@ -1,0 +1,214 @@
+"""Connections of slow clients, which must not hold a thread of the pool.
+
+A body has to come at a minimum rate. What a client does not take of an answer at once is kept, and one thread sends it on
+for all such clients.
+"""
+
+import errno
+import os
+import selectors
+import socket
+import struct
+import tempfile
+import termios
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fcntl import ioctl
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from gunicorn.workers.gthread import PollableMethodQueue
+
+# After the grace, the average rate below which a transfer is given up.
+LEAST_BYTES_PER_SECOND = 8 * 1024
+GRACE_SECONDS = 20
+# So much of an answer that is no file is kept on disk; of a longer one, the thread waits.
+MOST_KEPT_BYTES = 64 * 1024 * 1024
+SEND_BYTES = 256 * 1024
+SWEEP_SECONDS = 1.0
+
+
+@dataclass
+class Piece:
+    """A part of a file that is to be sent."""
+
+    descriptor: int
+    at: int
+    end: int
+    # It was made here for bytes that were not taken, and can grow.
+    is_ours: bool
+
+    def send(self, sock: socket.socket) -> int:
+        count = os.sendfile(sock.fileno(), self.descriptor, self.at, min(SEND_BYTES, self.end - self.at))
+        # A file that has become shorter must not be waited for.
+        self.at = self.at + count if count else self.end
+        return count
+
+
+@dataclass
+class Unsent:
+    """What is left of an answer, in its order."""
+
+    pieces: deque[Piece] = field(default_factory=deque)
+    began: float = field(default_factory=time.monotonic)
+    sent_bytes: int = 0
+
+    def add(self, data: memoryview) -> None:
+        if not self.pieces or not self.pieces[-1].is_ours:
+            with tempfile.TemporaryFile(dir=settings.FILE_UPLOAD_TEMP_DIR) as file:
+                self.pieces.append(Piece(os.dup(file.fileno()), 0, 0, True))
+        last = self.pieces[-1]
+        while data:
+            count = os.pwrite(last.descriptor, data, last.end)
+            last.end, data = last.end + count, data[count:]
+
+    def add_file(self, descriptor: int, at: int, end: int) -> None:
+        self.pieces.append(Piece(os.dup(descriptor), at, end, False))
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(piece.end for piece in self.pieces if piece.is_ours)
+
+    def send_some(self, sock: socket.socket) -> bool:
+        """Return whether all is sent. Raises BlockingIOError when the client takes no more just now."""
+        while self.pieces:
+            piece = self.pieces[0]
+            if piece.at < piece.end:
+                self.sent_bytes += piece.send(sock)
+                return False
+            os.close(self.pieces.popleft().descriptor)
+        return True
+
+    def is_too_slow(self, sock: socket.socket) -> bool:
+        # What is in the kernel's hands has not been taken yet.
+        waiting: int = struct.unpack("i", ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+        return _is_too_slow(self.began, self.sent_bytes - waiting)
+
+    def close(self) -> None:
+        while self.pieces:
+            os.close(self.pieces.popleft().descriptor)
+
+
+def _is_too_slow(began: float, count: int) -> bool:
+    seconds = time.monotonic() - began - GRACE_SECONDS
+    return seconds > 0 and count < seconds * LEAST_BYTES_PER_SECOND
+
+
+class ClientSocket(socket.socket):
+    """A client's connection, as gunicorn's threads use it."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        super().__init__(fileno=accepted.detach())
+        self.unsent: Unsent | None = None
+        self._began, self._received_bytes = 0.0, 0
+
+    def begin(self) -> None:
+        """Begin to measure how fast a body comes."""
+        self._began, self._received_bytes = time.monotonic(), 0
+
+    def recv(self, *args: Any) -> bytes:
+        data = super().recv(*args)
+        self._count(len(data))
+        return data
+
+    def recv_into(self, *args: Any) -> int:
+        count = super().recv_into(*args)
+        self._count(count)
+        return count
+
+    def _count(self, count: int) -> None:
+        self._received_bytes += count
+        if self._began and count and _is_too_slow(self._began, self._received_bytes):
+            raise TimeoutError(errno.ETIMEDOUT, "the body comes too slowly")
+
+    def end(self) -> None:
+        """Measure no more: the main loop reads what comes next, and has its own deadline."""
+        self._began = 0.0
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send what the client takes at once, and keep the rest."""
+        view = memoryview(data).cast("B")
+        while view and self.unsent is None:
+            try:
+                view = view[self.send(view, flags | socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                self.unsent = Unsent()
+        if self.unsent is not None and view:
+            self.unsent.add(view)
+            if self.unsent.kept_bytes > MOST_KEPT_BYTES:
+                self._send_unsent(self.unsent)
+
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
+        """Leave all of it to the thread that sends what is kept: it copies nothing."""
+        end = os.fstat(file.fileno()).st_size if count is None else offset + count
+        self.unsent = self.unsent or Unsent()
+        self.unsent.add_file(file.fileno(), offset, end)
+        return end - offset
+
+    def _send_unsent(self, unsent: Unsent) -> None:
+        """Wait in this thread until the client has taken what is kept."""
+        self.setblocking(True)
+        while not unsent.send_some(self):
+            if unsent.is_too_slow(self):
+                raise TimeoutError(errno.ETIMEDOUT, "the answer is read too slowly")
+        self.unsent = None
+
+    def close(self) -> None:
+        if self.unsent is not None:
+            self.unsent.close()
+            self.unsent = None
+        super().close()
+
+
+class SlowReaders(threading.Thread):
+    """Sends what is kept to those who read it slowly; at most so many at a time, the oldest make room."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(name="slow readers", daemon=True)
+        self._most = most
+        self._calls = PollableMethodQueue()
+        self._calls.init()
+        self._poller = selectors.DefaultSelector()
+        self._poller.register(self._calls.fileno(), selectors.EVENT_READ, self._calls.run_callbacks)
+        self._waiting: dict[ClientSocket, Callable[[bool], None]] = {}
+
+    def take(self, sock: ClientSocket, done: Callable[[bool], None]) -> None:
+        """Send what the socket has kept; then call `done` with whether all was sent."""
+        self._calls.defer(self._add, sock, done)
+
+    def run(self) -> None:
+        swept_at = 0.0
+        while True:
+            for key, _ in self._poller.select(SWEEP_SECONDS):
+                key.data(key.fileobj)
+            if time.monotonic() - swept_at > SWEEP_SECONDS:
+                swept_at = time.monotonic()
+                for sock in [one for one in self._waiting if one.unsent is None or one.unsent.is_too_slow(one)]:
+                    self._end(sock, False)
+
+    def _add(self, sock: ClientSocket, done: Callable[[bool], None]) -> None:
+        if len(self._waiting) >= self._most:
+            self._end(next(iter(self._waiting)), False)
+        sock.setblocking(False)
+        self._waiting[sock] = done
+        self._poller.register(sock, selectors.EVENT_WRITE, partial(self._send, sock))
+
+    def _send(self, sock: ClientSocket, _: Any) -> None:
+        try:
+            is_sent = sock.unsent is None or sock.unsent.send_some(sock)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._end(sock, False)
+        else:
+            if is_sent:
+                sock.unsent = None
+                self._end(sock, True)
+
+    def _end(self, sock: ClientSocket, is_sent: bool) -> None:
+        self._poller.unregister(sock)
+        self._waiting.pop(sock)(is_sent)
