@@ -21,6 +21,7 @@ from jobs.models import Job
 from submissions.forms import RunForm, SubmitForm, earlier_values
 from submissions.models import Submission
 from submissions.services import create_submission, submissions_that_count
+from submissions.uploads import takes_files
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def one_at_a_time(user: User, key: str) -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [user.pk % 2**31, key])
 
 
+@takes_files()
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def submit(request: HttpRequest) -> HttpResponse:

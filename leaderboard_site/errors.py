@@ -2,9 +2,11 @@
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import (
     PermissionDenied,
     RequestDataTooBig,
@@ -14,16 +16,19 @@ from django.core.exceptions import (
 )
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions
+from rest_framework.permissions import AllowAny
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from accounts.refusals import RequestRefused
 from leaderboard_site.middleware import is_api
+from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +167,55 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(exception, OperationalError | InterfaceError):
         return database_away(request, exception)
     return _answer(request, 500, _("Something broke on our side. It has been written down; please try again."))
+
+
+class BodyMiddleware:
+    """Decides about a request's body before anything reads it; the check against forgery would already store its files.
+
+    Only views marked by `takes_files` get files, from people who may send them. Anonymous clients send little. The API
+    reads bodies after the token, and has its own limits.
+    """
+
+    MOST_ANONYMOUS_BYTES = 64 * 1024
+
+    def __init__(self, get_response):
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
+    ) -> HttpResponseBase | None:
+        is_form = request.content_type == "multipart/form-data" and not is_api(request)
+        rule = file_rule(view) if is_form else None
+        if rule is not None and not rule.allows(request.user):
+            return redirect_to_login(request.get_full_path())
+        announced = request.META.get("CONTENT_LENGTH") or ""
+        if announced.isdigit() and int(announced) > self._most_bytes(request, view, rule, int(announced)):
+            return bad_request(request, RequestDataTooBig())
+        return self._refuse_files(request) if is_form and rule is None else None
+
+    def _most_bytes(self, request: HttpRequest, view: Any, rule: FileRule | None, announced: int) -> int:
+        if rule is not None:
+            return rule.most_body_bytes
+        if announced <= self.MOST_ANONYMOUS_BYTES:
+            return announced
+        if is_api(request):
+            needs_token = AllowAny not in getattr(getattr(view, "cls", None), "permission_classes", ())
+            return announced if needs_token else self.MOST_ANONYMOUS_BYTES
+        is_known = request.user.is_authenticated
+        return settings.DATA_UPLOAD_MAX_MEMORY_SIZE if is_known else self.MOST_ANONYMOUS_BYTES
+
+    def _refuse_files(self, request: HttpRequest) -> HttpResponse | None:
+        request.upload_handlers = [NoFilesHandler(request)]
+        try:
+            request.POST  # noqa: B018 - read here, so that the refusal becomes an answer
+        except FilesNotTaken as refusal:
+            return _answer(request, refusal.status, refusal)
+        except UnreadablePostError:
+            return _answer(request, 400, CUT_SHORT)
+        return None
 
 
 class MaintenanceMiddleware:

@@ -258,6 +258,7 @@ MIDDLEWARE = [
     "leaderboard_site.middleware.PageTimeZoneMiddleware",
     "leaderboard_site.errors.MaintenanceMiddleware",
     "leaderboard_site.middleware.PageCommonMiddleware",
+    "leaderboard_site.errors.BodyMiddleware",
     "leaderboard_site.middleware.PageCsrfMiddleware",
     "leaderboard_site.storable.StorableFormMiddleware",
     "leaderboard_site.middleware.PageAuthenticationMiddleware",

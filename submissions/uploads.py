@@ -1,7 +1,9 @@
 """Receiving files: written once to disk and hashed on the way, refused as soon as they are too large."""
 
 import hashlib
-from typing import IO, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
@@ -13,11 +15,50 @@ from rest_framework.parsers import DataAndFiles, MultiPartParser
 
 from accounts.refusals import InvalidInput, RequestRefused, TooLarge
 
+FILE_FIELD = "files"
 # Beside the files themselves, a multipart body has its boundaries, headers and small fields.
 ENVELOPE_BYTES = 1024 * 1024
 
 
 CHUNK_BYTES = 64 * 1024
+
+
+View = TypeVar("View", bound=Callable[..., Any])
+# Set by `takes_files` on a view, read by the middleware that refuses files everywhere else.
+_TAKES_FILES = "takes_files"
+
+
+@dataclass(frozen=True)
+class FileRule:
+    """Files that a view takes. Without a number of bytes it is UPLOAD_MAX_BYTES."""
+
+    most_bytes: int | None = None
+    is_for_staff: bool = False
+
+    @property
+    def most_body_bytes(self) -> int:
+        return (settings.UPLOAD_MAX_BYTES if self.most_bytes is None else self.most_bytes) + ENVELOPE_BYTES
+
+    def allows(self, user: Any) -> bool:
+        return bool(user.is_authenticated and (user.is_staff or not self.is_for_staff))
+
+
+def takes_files(*, most_bytes: int | None = None, is_for_staff: bool = False) -> Callable[[View], View]:
+    """Mark a view whose form may have files. All other pages refuse them before a byte is stored."""
+
+    def mark(view: View) -> View:
+        setattr(view, _TAKES_FILES, FileRule(most_bytes, is_for_staff))
+        return view
+
+    return mark
+
+
+def file_rule(view: Callable[..., Any]) -> FileRule | None:
+    return getattr(view, _TAKES_FILES, None)
+
+
+class FilesNotTaken(RequestRefused):
+    status = 415
 
 
 class LengthRequired(RequestRefused):
@@ -75,6 +116,19 @@ class HashingUploadHandler(FileUploadHandler):
         for file in self._opened:
             file.close()
         self._opened.clear()
+
+
+class NoFilesHandler(FileUploadHandler):
+    """Refuses the first file of a form, before anything of it is stored."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        raise FilesNotTaken("unsupported_media_type", _("This address takes no files."))
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
+        raise NotImplementedError
+
+    def file_complete(self, file_size: int) -> None:
+        raise NotImplementedError
 
 
 class WholeBody:
@@ -175,4 +229,6 @@ class UploadParser(MultiPartParser):
                 count=whole.count,
                 length=length,
             )
+        if stray := parsed.files.keys() - {FILE_FIELD}:
+            raise InvalidInput("invalid", _("takes no file."), field=min(stray)[:100])
         return parsed

@@ -25,6 +25,7 @@ from leaderboards.yaml_file import (
     import_leaderboard,
     read_file,
 )
+from submissions.uploads import takes_files
 
 
 @require_safe
@@ -97,6 +98,7 @@ def _slug(text: str) -> str:
     return str(read_file(text)[0]["slug"])
 
 
+@takes_files(most_bytes=LARGEST_BYTES, is_for_staff=True)
 @require_http_methods(["GET", "HEAD", "POST"])
 def take_in(request: HttpRequest) -> HttpResponse:
     """A form, then what the file would change with a question for the reason, then the leaderboard."""

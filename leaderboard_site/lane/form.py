@@ -76,15 +76,16 @@ def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | N
     if not body.startswith(edge + b"\r\n"):
         return None
     form = SmallForm()
-    at, line = len(edge) + 2, b"\r\n" + edge
+    at = len(edge) + 2
     for _ in range(MOST_PARTS):
         head_end = body.find(b"\r\n\r\n", at, at + 1000)
-        end = find(body, line, len(body), start=head_end + 4)
-        if head_end < 0 or end < 0 or body.startswith(edge, head_end + 4):
+        end = find(body, edge, len(body), start=head_end + 4) - 2
+        # Django's parser takes the boundary for one also within a line.
+        if head_end < 0 or end < head_end + 4 or not body.startswith(b"\r\n", end):
             return None
         if not _take(form, body[at:head_end], memoryview(body)[head_end + 4 : end], file_field):
             return None
-        at = end + len(line)
+        at = end + 2 + len(edge)
         following = body[at : at + 4]
         if following.startswith(b"\r\n"):
             at += 2

@@ -17,10 +17,10 @@ from leaderboard_site.lane.form import MOST_PARTS, SmallForm, file_name, read_fo
 from leaderboard_site.lane.search import find
 from submissions.archive import archive_kind
 from submissions.incoming import BUFFER_BYTES, PAGE_BYTES, IncomingArchive
+from submissions.uploads import FILE_FIELD
 
 logger = logging.getLogger(__name__)
 
-FILE_FIELD = "files"
 # Beside the file: a few fields.
 MOST_REST_BYTES = 256 * 1024
 
@@ -96,7 +96,12 @@ class LargeForm:
         self._before = self._before[:start]
         line = b"\r\n" + self._edge
         while True:
-            at = find(buffer, line, end)
+            edge_at = find(buffer, self._edge, end)
+            at = edge_at - 2 if edge_at >= 2 and buffer[edge_at - 2 : edge_at] == b"\r\n" else -1
+            if edge_at >= 0 > at:
+                # Within a line, where Django's parser takes it for the boundary, too.
+                self._after = buffer[:end]
+                return False
             # What may be the beginning of the line comes again before what follows, with the rest of its page.
             content = at if at >= 0 else max(0, end - len(line) + 1) // PAGE_BYTES * PAGE_BYTES
             self._after = buffer[content:end]

@@ -27,7 +27,7 @@ from gunicorn.workers.gthread import PollableMethodQueue
 LEAST_BYTES_PER_SECOND = 8 * 1024
 GRACE_SECONDS = 20
 # So much of an answer that is no file is kept on disk; of a longer one, the thread waits.
-MOST_KEPT_BYTES = 64 * 1024 * 1024
+MOST_KEPT_BYTES = 16 * 1024 * 1024
 SEND_BYTES = 256 * 1024
 SWEEP_SECONDS = 1.0
 
@@ -53,6 +53,8 @@ class Piece:
 class Unsent:
     """What is left of an answer, in its order."""
 
+    # What the kernel had taken before, and the client had not.
+    queued_bytes: int
     pieces: deque[Piece] = field(default_factory=deque)
     began: float = field(default_factory=time.monotonic)
     sent_bytes: int = 0
@@ -84,13 +86,17 @@ class Unsent:
         return True
 
     def is_too_slow(self, sock: socket.socket) -> bool:
-        # What is in the kernel's hands has not been taken yet.
-        waiting: int = struct.unpack("i", ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
-        return _is_too_slow(self.began, self.sent_bytes - waiting)
+        return _is_too_slow(self.began, self.queued_bytes + self.sent_bytes - _queued_bytes(sock))
 
     def close(self) -> None:
         while self.pieces:
             os.close(self.pieces.popleft().descriptor)
+
+
+def _queued_bytes(sock: socket.socket) -> int:
+    """Return how much is in the kernel's hands, and not yet taken by the client."""
+    count: int = struct.unpack("i", ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+    return count
 
 
 def _is_too_slow(began: float, count: int) -> bool:
@@ -136,7 +142,7 @@ class ClientSocket(socket.socket):
             try:
                 view = view[self.send(view, flags | socket.MSG_DONTWAIT) :]
             except BlockingIOError:
-                self.unsent = Unsent()
+                self.unsent = Unsent(_queued_bytes(self))
         if self.unsent is not None and view:
             self.unsent.add(view)
             if self.unsent.kept_bytes > MOST_KEPT_BYTES:
@@ -145,7 +151,7 @@ class ClientSocket(socket.socket):
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         """Leave all of it to the thread that sends what is kept: it copies nothing."""
         end = os.fstat(file.fileno()).st_size if count is None else offset + count
-        self.unsent = self.unsent or Unsent()
+        self.unsent = self.unsent or Unsent(_queued_bytes(self))
         self.unsent.add_file(file.fileno(), offset, end)
         return end - offset
 

@@ -262,7 +262,7 @@ def test_a_body_that_stalls_gives_its_thread_back(tmp_path):
         ["POST /api/auth/login HTTP/1.1", "Content-Type: application/json", "Content-Length: 100"],
         ["POST /login/ HTTP/1.1", "Content-Type: application/x-www-form-urlencoded", "Content-Length: 100"],
     ]
-    with gunicorn(tmp_path, "--config", str(tmp_path / "conf.py")) as (port, _):
+    with gunicorn(tmp_path, "--config", str(tmp_path / "conf.py"), "--keep-alive", "3") as (port, _):
         stalled = [
             Wire(port).send(
                 "\r\n".join([*head, "Host: localhost", f"Authorization: Bearer {secret}", "", "a"]).encode()

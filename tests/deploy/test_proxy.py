@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -21,6 +22,13 @@ FILE = str(ROOT / "deploy" / "proxy" / "Caddyfile")
 
 
 class Teller(BaseHTTPRequestHandler):
+    posts = 0
+
+    def do_POST(self) -> None:
+        Teller.posts += 1
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
     def do_GET(self) -> None:
         body = json.dumps({"path": self.path, **{name.lower(): value for name, value in self.headers.items()}}).encode()
         self.send_response(200)
@@ -87,3 +95,24 @@ def test_addresses_that_a_client_claims_are_not_believed(proxy):
 
 def test_metrics_are_not_for_people(proxy):
     assert [status(f"{proxy}{path}") for path in ("/metrics", "/metrics/", "/healthz")] == [404, 404, 200]
+
+
+def test_a_head_that_is_too_long_is_refused(proxy):
+    request = urllib.request.Request(f"{proxy}/", headers={"X-Long": "a" * 40_000})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    refused.value.close()
+    assert refused.value.code == 431
+
+
+def test_the_site_sees_a_small_body_when_it_is_whole(proxy):
+    host, _, port = proxy.removeprefix("http://").partition(":")
+    before = Teller.posts
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(f"POST / HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 200000\r\n\r\n".encode())
+        client.sendall(b"a" * 199_999)
+        time.sleep(1)
+        assert Teller.posts == before
+        client.sendall(b"a")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+        assert Teller.posts == before + 1

@@ -1,0 +1,167 @@
+"""The lane's worker and slow clients: what waits where, and when it is given up."""
+
+import os
+import socket
+import threading
+import time
+
+import pytest
+
+from leaderboard_site.lane import slow_clients
+from leaderboard_site.lane.wire import BAD, PAGES, PROBES, TOO_LONG, TRANSFERS, Incomplete, way_of
+from tests.api.test_lane_worker import ELSE, PLAIN, serving, the_conn
+
+MIB = 1024 * 1024
+POST = "POST /login/ HTTP/1.1"
+
+
+def request(line, *headers, body=b""):
+    return "\r\n".join([line, "Host: localhost", *headers, "", ""]).encode("latin-1") + body
+
+
+WAYS = {
+    "no body": (request("GET / HTTP/1.1"), PAGES),
+    "a small body, whole": (request(POST, "Content-Length: 20", body=b"ab" * 10), PAGES),
+    "a small body, not whole": (request(POST, "Content-Length: 20", body=b"a"), Incomplete),
+    "a large body": (request(POST, "Content-Length: 65537", body=b"a"), TRANSFERS),
+    "a body in chunks": (request(POST, "Transfer-Encoding: chunked", body=b"5\r\n"), TRANSFERS),
+    "a body that waits to be asked for": (request(POST, "Content-Length: 20", "Expect: 100-continue"), TRANSFERS),
+    "two lengths": (request("POST / HTTP/1.1", "Content-Length: 1", "Content-Length: 1"), TRANSFERS),
+    "no number": (request("POST / HTTP/1.1", "content-length: +1"), TRANSFERS),
+    "an artifact": (request("GET /api/jobs/1/artifacts/a.bin HTTP/1.1"), TRANSFERS),
+    "a page with its name in the query": (request("GET /?next=/mlflow/ HTTP/1.1"), PAGES),
+    "MLflow": (request("GET /mlflow/app HTTP/1.1"), TRANSFERS),
+    "ready": (request("GET /readyz HTTP/1.1"), PROBES),
+    "a health check with a cookie": (request("HEAD /healthz HTTP/1.0", "Cookie: a=b"), PROBES),
+    "an endless head": (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, TOO_LONG),
+    "no request": (b"\x16\x03\x01\x02\x00", BAD),
+    "a small letter": (b"get / HTTP/1.1\r\n", BAD),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_the_way_of_a_request(case):
+    data, expected = WAYS[case]
+    found = way_of(data)
+    assert isinstance(found, Incomplete) if expected is Incomplete else found == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "line"), [(WAYS["an endless head"][0], TOO_LONG), (WAYS["no request"][0], BAD)], ids=["endless", "none"]
+)
+def test_a_head_that_is_refused_is_answered_without_a_thread(data, line):
+    with serving() as server:
+        server.worker.enqueue_req = None
+        client = server.connect(data)
+        assert server.read(client).startswith(f"HTTP/1.1 {line}\r\nConnection: close\r\n".encode())
+
+
+def test_more_large_bodies_than_may_wait_are_503():
+    with serving() as server:
+        server.worker._transfers = 1000
+        client = server.connect(request("POST /login/ HTTP/1.1", "Content-Length: 100000"))
+        assert server.read(client).startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\n")
+        assert server.read(server.connect(ELSE)).endswith(b" site")
+
+
+def reading(environ, start_response):
+    """A view that reads the whole body, and says what came."""
+    try:
+        body = str(len(environ["wsgi.input"].read())).encode()
+    except OSError as error:
+        body = type(error).__name__.encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def test_a_body_below_the_minimum_rate_is_given_up(monkeypatch):
+    monkeypatch.setattr(slow_clients, "GRACE_SECONDS", 1)
+    with serving() as server:
+        server.worker.wsgi = reading
+        client = server.connect(request("POST / HTTP/1.1", "Content-Length: 100000"))
+        is_over = threading.Event()
+
+        def trickle():
+            while not is_over.wait(0.1):
+                try:
+                    client.send(b"a")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        assert server.read(client).endswith(b"TimeoutError")
+        is_over.set()
+        thread.join()
+
+
+def test_a_body_above_the_minimum_rate_is_read_whole(monkeypatch):
+    monkeypatch.setattr(slow_clients, "GRACE_SECONDS", 0)
+    with serving() as server:
+        server.worker.wsgi = reading
+        client = server.connect(request("POST / HTTP/1.1", "Content-Length: 100000"), b"a" * 50_000)
+        time.sleep(0.5)
+        client.sendall(b"a" * 50_000)
+        assert server.read(client).endswith(b"100000")
+
+
+def file_and_bytes(content, path):
+    """A view that sends bytes, then a file."""
+    path.write_bytes(content)
+
+    def site(environ, start_response):
+        if environ["PATH_INFO"] == "/bytes":
+            start_response("200 OK", [("Content-Length", str(len(content)))])
+            return [content[: MIB // 3], content[MIB // 3 :]]
+        start_response("200 OK", [("Content-Length", str(len(content)))])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    return site
+
+
+@pytest.mark.parametrize("path", ["/bytes", "/file"])
+def test_what_is_not_taken_at_once_arrives_whole_and_the_connection_goes_on(path, tmp_path):
+    content = os.urandom(12 * MIB)
+    with serving() as server:
+        server.worker.wsgi = file_and_bytes(content, tmp_path / "file")
+        client = server.connect()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.sendall(request(f"GET {path} HTTP/1.1"))
+        for _ in range(10):
+            server.turn()
+        found = server.read(client)
+        while len(found) < len(content):
+            found += server.read(client, times=0)
+        assert found.partition(b"\r\n\r\n")[2] == content
+        client.setblocking(True)
+        client.sendall(PLAIN)
+        assert server.read(client).endswith(b"{}")
+
+
+def test_a_reader_below_the_minimum_rate_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(slow_clients, "GRACE_SECONDS", 1)
+    with serving() as server:
+        server.worker.wsgi = file_and_bytes(bytes(16 * MIB), tmp_path / "file")
+        server.connect(request("GET /file HTTP/1.1"))
+        server.until(lambda: server.worker._slow_readers._waiting)
+        server.until(lambda: server.worker.nr_conns == 0)
+
+
+def test_the_oldest_slow_reader_makes_room(tmp_path):
+    with serving() as server:
+        server.worker._slow_readers._most = 2
+        server.worker.wsgi = file_and_bytes(bytes(16 * MIB), tmp_path / "file")
+        for count in (1, 2):
+            server.connect(request("GET /file HTTP/1.1"))
+            server.until(lambda count=count: len(server.worker._slow_readers._waiting) == count)
+        server.connect(request("GET /file HTTP/1.1"))
+        server.until(lambda: server.worker.nr_conns == 2)
+
+
+def test_a_whole_small_body_is_awaited_in_the_main_loop():
+    with serving() as server:
+        server.worker.wsgi = reading
+        client = server.connect(request("POST / HTTP/1.1", "Content-Length: 1000"), b"a" * 500)
+        server.until(lambda: the_conn(server.worker).wanted)
+        client.sendall(b"a" * 500)
+        assert server.read(client).endswith(b"1000")

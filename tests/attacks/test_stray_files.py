@@ -1,0 +1,117 @@
+"""A form with a file, sent to every address: nothing of it is stored where no file is expected."""
+
+import re
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import URLResolver, get_resolver
+
+from accounts.tests.factories import PASSWORD, UserFactory
+from submissions.incoming import IncomingArchive
+from submissions.uploads import HashingUploadHandler
+from tests.api.lane_client import LaneClient
+
+pytestmark = pytest.mark.django_db
+
+MIB = 1024 * 1024
+BOUNDARY = "edge"
+PARAMETERS = re.compile(r"<(?:\w+:)?(\w+)>")
+# The pages with a field for files.
+TAKE_FILES = {"/submit/", "/admin/leaderboard-file/"}
+
+
+def walk(patterns, prefix=""):
+    for entry in patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLResolver):
+            yield from walk(entry.url_patterns, route)
+        else:
+            yield route
+
+
+def address(route):
+    """An address of the route; its objects need not exist."""
+    values = {"slug": "none", "kind": "csv", "path": "a.txt", "object_id": "1", "app_label": "auth", "url": "x"}
+    ids = {"job_id", "submission_id", "token_id", "operation_id"}
+    plain = PARAMETERS.sub(lambda match: str(uuid4()) if match[1] in ids else values.get(match[1], "1"), route)
+    return "/" + re.sub(r"\(\?P<\w+>[^)]*\)|[\^$\\]", "", plain)
+
+
+ADDRESSES = sorted({address(route) for route in walk(get_resolver().url_patterns)})
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    """How many bytes of files are written to the disk for uploads."""
+    counted = []
+    receive = HashingUploadHandler.receive_data_chunk
+
+    def receive_and_count(self, raw_data, start):
+        counted.append(len(raw_data))
+        return receive(self, raw_data, start)
+
+    monkeypatch.setattr(HashingUploadHandler, "receive_data_chunk", receive_and_count)
+    monkeypatch.setattr(IncomingArchive, "add", lambda self, buffer, end: counted.append(end))
+    return counted
+
+
+def form(token, size=3 * MIB, name="files"):
+    """A form as a browser writes it, with the token against forgery first."""
+    lines = [f"--{BOUNDARY}", 'Content-Disposition: form-data; name="csrfmiddlewaretoken"', "", token, f"--{BOUNDARY}"]
+    lines += [f'Content-Disposition: form-data; name="{name}"; filename="main.zip"', "", "a" * size, f"--{BOUNDARY}--"]
+    return "\r\n".join([*lines, ""]).encode()
+
+
+def post(client, path, size=3 * MIB):
+    token = "a" * 32
+    client.cookies["csrftoken"] = token
+    return client.generic("POST", path, form(token, size), content_type=f"multipart/form-data; boundary={BOUNDARY}")
+
+
+def test_every_route_is_tried():
+    assert len(ADDRESSES) > 80
+    assert {"/login/", "/submit/", "/api/submissions", "/language/", "/admin/login/", *TAKE_FILES} <= {*ADDRESSES}
+
+
+@pytest.mark.parametrize("make", [Client, LaneClient])
+@pytest.mark.parametrize("size", [MIB // 2, 3 * MIB])
+def test_nothing_of_a_file_from_an_anonymous_client_is_stored(stored, make, size):
+    for path in ADDRESSES:
+        answer = post(make(enforce_csrf_checks=True) if make is Client else make(), path, size)
+        assert not stored, (path, answer.status_code)
+        assert answer.status_code < 500, path
+        assert answer.status_code >= 300, path
+
+
+@pytest.mark.parametrize("is_staff", [False, True])
+def test_a_file_from_a_person_is_stored_only_where_there_is_a_field_for_it(stored, is_staff):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(UserFactory(is_staff=is_staff))
+    taken = set()
+    for path in ADDRESSES:
+        # Signing out is one of the addresses.
+        if "logout" in path:
+            continue
+        post(client, path, MIB // 2)
+        if stored:
+            taken.add(path)
+            stored.clear()
+    assert taken == ({*TAKE_FILES} if is_staff else {"/submit/"})
+
+
+def test_the_refusal_says_why(client):
+    answer = post(client, "/login/", 1000)
+    assert (answer.status_code, "takes no files" in answer.content.decode()) == (415, True)
+    assert post(client, "/login/").status_code == 413
+
+
+def test_an_anonymous_client_sends_little(client):
+    for path, kind in (("/login/", "application/x-www-form-urlencoded"), ("/api/auth/login", "application/json")):
+        assert client.generic("POST", path, b"a" * 70_000, content_type=kind).status_code == 413, path
+
+
+def test_a_form_without_files_may_be_multipart(client):
+    UserFactory(username="ada")
+    answer = client.post("/login/", {"username": "ada", "password": PASSWORD})  # multipart in tests
+    assert answer.status_code == 302
