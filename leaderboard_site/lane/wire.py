@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call, is_plain, known, recognise, recognise_probe
+from leaderboard_site.lane.calls import BODY_MOST_BYTES, HEALTH, Call, is_plain, known, recognise, recognise_probe
 
 HEAD_MOST_BYTES = 4000
 # A head that comes in pieces is waited for in the main loop, whatever it asks, so that slow ones hold no thread.
@@ -53,7 +53,7 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
     if "x-forwarded-proto" in headers and settings.SECURE_PROXY_SSL_HEADER is None:
         return None  # whether it is believed hangs on who sends it, which gunicorn knows
     body = data[end + 4 :]
-    if path == "/healthz":
+    if path == HEALTH:
         probe = None if body else recognise_probe(method, headers)
         return None if probe is None else (probe, headers, first)
     if headers.get("connection", "keep-alive").lower() != "keep-alive":

@@ -1,7 +1,8 @@
 """A gunicorn worker for the lane: gthread, whose main loop reads the calls that the lane knows by itself.
 
 A thread for each kind of call answers them, with one database connection and as many calls at once as have come in
-meanwhile. All other requests go to gthread's pool, with every byte that was read.
+meanwhile. All other requests go to pools of threads, with every byte that was read: pages to gthread's own, large bodies
+and answers to a second one, health checks to a third. No slow client holds a thread of the first (docs/adr/0029).
 Set as gunicorn's `worker_class` by leaderboard_site/gunicorn_hooks.py. HTTP/2 and TLS in gunicorn are gthread's alone.
 """
 
@@ -28,7 +29,7 @@ from leaderboard_site.lane.connection import Kept, LaneConnection
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
 SWEEP_SECONDS = 1.0
-# A body that sends nothing, and a reader who takes nothing of an answer, for so long gives its thread of the pool back.
+# A body that sends nothing, and a reader who takes nothing of an answer, are given up after so long.
 STALL_SECONDS = 30
 # Threads for health checks alone, and how many transfers may wait for each of their threads.
 PROBE_THREADS, QUEUED_TRANSFERS = 2, 15
@@ -51,7 +52,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         super().run()
 
     def _prepare(self) -> None:
-        # Imported here, for the same reason.
+        # Imported here: they need Django's settings.
         from leaderboard_site.lane import slow_clients, wire
 
         self._wire, self._socket = wire, slow_clients.ClientSocket

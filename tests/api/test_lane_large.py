@@ -258,7 +258,7 @@ def small_body(seed):
     chance = random.Random(seed)
     tempting = [b"\r\n", b"\r\n--", b"\r\n--ed", b"--edge", b"\r\n--edg\r\n--e", b"\0" * 50, b"PK\3\4", b"\r"]
     content = b"P" + b"".join(chance.choices(tempting, k=chance.randint(0, 3000)))
-    content = content.replace(b"\r\n--edge", b"\r\n--edgy")
+    content = content.replace(b"--edge", b"--edgy")
     head = b'--edge\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
     file = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="a.zip"\r\n\r\n' + content
     first, last = (head % (b"entrypoint", b"a.py"), head % (b"metadata", b"{}")) if seed % 2 else (b"", b"")

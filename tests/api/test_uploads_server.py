@@ -201,7 +201,7 @@ def test_an_archive_whose_sender_goes_away_or_sends_too_much_leaves_nothing(serv
 
 
 def test_slow_bodies_do_not_keep_others_from_their_answers(server):
-    """Fewer of them than there are threads: each holds one, as docs/operations.md says of a proxy that buffers."""
+    """Fewer of them than there are threads for large bodies; tests/attacks/test_slow_clients.py sends more."""
     connect, uploads, _ = server
     slow = [connect(FORM, f"Content-Length: {3 * MIB}").send(FILE) for _ in range(3)]
     assert answered(connect(FORM, length(GOOD)).send(GOOD))[0] == 201
