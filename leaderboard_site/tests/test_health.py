@@ -7,6 +7,8 @@ import pytest
 from django.db import OperationalError
 
 from leaderboard_site import health
+from leaderboard_site.lane import desk
+from leaderboard_site.lane.calls import HEALTH, recognise_probe
 
 pytestmark = pytest.mark.django_db
 WELL = {"status": "ok", "database": "ok", "schema": "ok", "redis": "ok", "storage": "ok", "mlflow": "ok"}
@@ -53,6 +55,14 @@ def test_without_the_database_it_is_not_ready_and_still_alive(client, parts, mon
     monkeypatch.setattr(health, "_database", away)
     assert ask(client) == (503, WELL | {"status": "down", "database": "down", "schema": "down"})
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_lane_says_it_in_the_sites_words(client):
+    headers = {"host": "localhost", "x-request-id": "a"}
+    [ours] = desk.answer_all(HEALTH, [recognise_probe("GET", headers)])
+    theirs = client.get("/healthz", headers=headers)
+    assert (ours.status, ours.body, dict(ours.headers)) == (200, theirs.content, dict(theirs.headers))
+    assert recognise_probe("GET", {"host": "elsewhere.example"}) is None
 
 
 def test_a_database_that_lacks_a_migration_is_not_ready(client, parts, monkeypatch):
