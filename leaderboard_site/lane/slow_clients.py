@@ -43,7 +43,13 @@ class Piece:
     is_ours: bool
 
     def send(self, sock: socket.socket) -> int:
-        count = os.sendfile(sock.fileno(), self.descriptor, self.at, min(SEND_BYTES, self.end - self.at))
+        size = min(SEND_BYTES, self.end - self.at)
+        try:
+            count = os.sendfile(sock.fileno(), self.descriptor, self.at, size)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # some file systems cannot
+                raise
+            count = sock.send(os.pread(self.descriptor, size, self.at))
         # A file that has become shorter must not be waited for.
         self.at = self.at + count if count else self.end
         return count
@@ -199,9 +205,13 @@ class SlowReaders(threading.Thread):
     def _add(self, sock: ClientSocket, done: Callable[[bool], None]) -> None:
         if len(self._waiting) >= self._most:
             self._end(next(iter(self._waiting)), False)
-        sock.setblocking(False)
-        self._waiting[sock] = done
-        self._poller.register(sock, selectors.EVENT_WRITE, partial(self._send, sock))
+        try:
+            sock.setblocking(False)
+            self._poller.register(sock, selectors.EVENT_WRITE, partial(self._send, sock))
+        except (OSError, ValueError):
+            done(False)
+        else:
+            self._waiting[sock] = done
 
     def _send(self, sock: ClientSocket, _: Any) -> None:
         try:

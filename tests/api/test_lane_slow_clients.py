@@ -1,5 +1,6 @@
 """The lane's worker and slow clients: what waits where, and when it is given up."""
 
+import errno
 import os
 import threading
 import time
@@ -133,6 +134,17 @@ def test_what_is_not_taken_at_once_arrives_whole_and_the_connection_goes_on(path
         client.setblocking(True)
         client.sendall(PLAIN)
         assert server.read(client).endswith(b"{}")
+
+
+def test_a_file_system_that_cannot_sendfile_is_read(monkeypatch, tmp_path):
+    def cannot(*_):
+        raise OSError(errno.EINVAL, "")
+
+    monkeypatch.setattr(os, "sendfile", cannot)
+    with serving() as server:
+        server.worker.wsgi = file_and_bytes(b"content", tmp_path / "file")
+        client = server.connect(request("GET /file HTTP/1.1"))
+        assert server.read(client).endswith(b"\r\n\r\ncontent")
 
 
 def test_a_reader_below_the_minimum_rate_is_given_up(monkeypatch, tmp_path):
