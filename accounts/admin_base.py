@@ -6,10 +6,11 @@ from uuid import UUID
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db import models
+from django.db import DataError, models
 from django.db.models import QuerySet
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
@@ -25,6 +26,8 @@ from accounts.refusals import RequestRefused
 from accounts.services import record_action
 
 PEOPLE_FOUND = 100
+# Each word is a condition of its own on each field that is searched.
+LONGEST_SEARCH, MOST_WORDS = 150, 8
 
 
 class CappedPaginator(Paginator):
@@ -45,6 +48,13 @@ class CappedChangeList(ChangeList):
 
     def get_ordering(self, request, queryset):
         return list(self.model_admin.get_ordering(request) or self.lookup_opts.ordering)
+
+    def get_results(self, request):
+        try:
+            super().get_results(request)
+        except (DataError, OverflowError, ValueError) as error:
+            # A filter's value that only the database could judge, such as a time at the end of the year 9999.
+            raise IncorrectLookupParameters from error
 
     @property
     def is_capped(self) -> bool:
@@ -101,6 +111,10 @@ class OperatedAdmin(admin.ModelAdmin):
         text = search_term.strip().replace("\0", "")
         if not text:
             return queryset, False
+        if len(text) > LONGEST_SEARCH or len(text.split()) > MOST_WORDS:
+            said = gettext("Search: at most %(most)d characters and %(words)d words.")
+            self.message_user(request, said % {"most": LONGEST_SEARCH, "words": MOST_WORDS}, messages.ERROR)
+            return queryset.none(), False
         found = self.find(text)
         if found is None:
             return super().get_search_results(request, queryset, text)

@@ -6,7 +6,6 @@ they were stored. Nothing is unpacked to a disk.
 
 import difflib
 import logging
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -26,11 +25,13 @@ MAX_STORED_BYTES = 16 * MIB
 LIMITS = ArchiveLimits(total_bytes=64 * MIB, file_bytes=32 * MIB, seconds=5)
 MAX_FILE_BYTES = 128 * 1024
 MAX_FILES = 100
-# Of what lies between the first and the last line that differ: more can take seconds.
+# Of what lies between the first and the last line that differ.
 MAX_FILE_LINES = 1500
+# Pairs of equal lines that are looked at for all files together. An ordinary change of 1500 lines needs some thousands;
+# lines that repeat in another order need thousands of times as many.
+MAX_STEPS = 2_000_000
 SHOWN_LINES = 800
 LONGEST_LINE = 240
-COMPARE_SECONDS = 3.0
 CONTEXT_LINES = 3
 
 
@@ -73,7 +74,7 @@ def code_diff(first: Submission, second: Submission) -> CodeDiff:
         for submission, size in zip((first, second), sizes, strict=True)
     ]
     files, same = [], 0
-    room, deadline = SHOWN_LINES, time.monotonic() + COMPARE_SECONDS
+    room, budget = SHOWN_LINES, Budget(MAX_STEPS)
     for path in wanted:
         old, new = (text.get(path, b"") if path in size else None for text, size in zip(texts, sizes, strict=True))
         is_read = all(path not in size or path in text for text, size in zip(texts, sizes, strict=True))
@@ -81,10 +82,10 @@ def code_diff(first: Submission, second: Submission) -> CodeDiff:
             same += 1
             continue
         state = "added" if old is None else "removed" if new is None else "changed"
-        if not is_read or time.monotonic() > deadline:
+        if not is_read:
             files.append(FileDiff(path, state, [], why=_("too large to compare here")))
             continue
-        found = _file_diff(path, state, old or b"", new or b"", max(0, room))
+        found = _file_diff(path, state, old or b"", new or b"", max(0, room), budget)
         room -= len(found.lines)
         files.append(found)
     return CodeDiff(files, same, len(paths) - len(wanted), is_cut=room <= 0)
@@ -121,7 +122,39 @@ def _contents(submission: Submission, paths: set[str]) -> dict[str, bytes]:
     return {path.removeprefix(prefix): content for path, content in found.items()}
 
 
-def _file_diff(path: str, state: str, old: bytes, new: bytes, room: int) -> FileDiff:
+class BudgetSpent(Exception):
+    """Comparing takes more steps than a page may."""
+
+
+@dataclass
+class Budget:
+    """The steps that are left for all files of one comparison."""
+
+    steps: int
+
+    def spend(self, steps: int) -> None:
+        self.steps -= steps
+        if self.steps < 0:
+            raise BudgetSpent
+
+
+class BoundedMatcher(difflib.SequenceMatcher[str]):
+    """Counts the inner loop of difflib before each turn of it: its time grows with the cube of the lines."""
+
+    def __init__(self, before: list[str], after: list[str], budget: Budget) -> None:
+        super().__init__(None, before, after)
+        self._lines, self._budget = before, budget
+        self._equal = [len(self.b2j.get(line, ())) for line in before]
+
+    def find_longest_match(
+        self, alo: int = 0, ahi: int | None = None, blo: int = 0, bhi: int | None = None
+    ) -> difflib.Match:
+        end = len(self._lines) if ahi is None else ahi
+        self._budget.spend(end - alo + sum(self._equal[alo:end]))
+        return super().find_longest_match(alo, ahi, blo, bhi)
+
+
+def _file_diff(path: str, state: str, old: bytes, new: bytes, room: int, budget: Budget) -> FileDiff:
     texts = [_text(old), _text(new)]
     if texts[0] is None or texts[1] is None:
         return FileDiff(path, state, [], why=_("not text"))
@@ -129,7 +162,10 @@ def _file_diff(path: str, state: str, old: bytes, new: bytes, room: int) -> File
     before, after, offset = _trimmed(before, after)
     if max(len(before), len(after)) > MAX_FILE_LINES:
         return FileDiff(path, state, [], why=_("too large to compare here"))
-    lines = list(_lines(before, after, offset))
+    try:
+        lines = list(_lines(BoundedMatcher(before, after, budget), before, after, offset))
+    except BudgetSpent:
+        return FileDiff(path, state, [], why=_("too large to compare here"))
     added, removed = (sum(1 for kind, _text in lines if kind == name) for name in ("add", "del"))
     if not lines:
         return FileDiff(path, state, [], why=_("only line ends differ"))
@@ -156,9 +192,8 @@ def _trimmed(before: list[str], after: list[str]) -> tuple[list[str], list[str],
     return before[start : len(before) - end], after[start : len(after) - end], start
 
 
-def _lines(before: list[str], after: list[str], offset: int) -> Iterator[tuple[str, str]]:
+def _lines(matcher: BoundedMatcher, before: list[str], after: list[str], offset: int) -> Iterator[tuple[str, str]]:
     """The unified diff, line by line."""
-    matcher = difflib.SequenceMatcher(None, before, after)
     for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
         (_tag, old_start, _old, new_start, _new), (_tag, _, old_end, _, new_end) = group[0], group[-1]
         old, new = f"{offset + old_start + 1},{old_end - old_start}", f"{offset + new_start + 1},{new_end - new_start}"

@@ -3,6 +3,7 @@
 Of another person's job that stands on a board, only what the board shows takes part: its metrics there, and its cost.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 from jobs.curves import MOST_TABLES, CurveChart, draw, run_points
 from jobs.models import Job
 from jobs.queries import progress_of
+from leaderboards.models import Metric
 
+# Rows of the table, of metrics, of params that differ and of those that are the same; each row has a cell for each job.
+MOST_ROWS = 200
+# Params that are looked at: eight jobs can have thousands of names each.
+MOST_PARAMS = 2000
 MOST_CHARTS = 12
 MOST_PICTURES = 12
 # Of each of up to eight lines in a chart.
@@ -66,7 +72,9 @@ class PictureRow:
 class Comparison:
     differing: list[ParamRow]
     same: list[ParamRow]
+    same_count: int
     metrics: list[MetricRow]
+    more_rows: int
     charts: list[CurveChart]
     more_charts: int
     pictures: list[PictureRow]
@@ -78,50 +86,60 @@ MISSING = object()
 
 def compared(sides: Sequence[Side], *, pictures: Sequence[str]) -> Comparison:
     """Two or more jobs; differences are to the first. `pictures` are the endings of what is shown as a picture."""
-    settings = [side.params for side in sides]
-    charts = _charts(sides)
+    curves = _curves(sides)
     rows = _picture_rows(sides, tuple(pictures))
-    params = _param_rows(sides, settings)
+    params, more_params = _param_rows(sides)
+    differing, same = [row for row in params if row.differs], [row for row in params if not row.differs]
+    metrics = _metric_names(sides)
     return Comparison(
-        differing=[row for row in params if row.differs],
-        same=[row for row in params if not row.differs],
-        metrics=_metric_rows(sides),
-        charts=charts[:MOST_CHARTS],
-        more_charts=max(0, len(charts) - MOST_CHARTS),
+        differing=differing[:MOST_ROWS],
+        same=same[:MOST_ROWS],
+        same_count=len(same),
+        metrics=_metric_rows(sides, metrics[:MOST_ROWS]),
+        more_rows=more_params + sum(max(0, len(found) - MOST_ROWS) for found in (differing, same, metrics)),
+        charts=_charts(sides, curves),
+        more_charts=max(0, len(curves) - MOST_CHARTS),
         pictures=rows[:MOST_PICTURES],
         more_pictures=max(0, len(rows) - MOST_PICTURES),
     )
 
 
-def _param_rows(sides: Sequence[Side], settings: Sequence[dict[str, Any]]) -> list[ParamRow]:
+def _param_rows(sides: Sequence[Side]) -> tuple[list[ParamRow], int]:
+    """The first params, and how many more there are."""
+    settings = [side.params for side in sides]
     names = list(dict.fromkeys(name for values in settings for name in values))
     rows = []
-    for name in names:
+    for name in names[:MOST_PARAMS]:
         values = [values.get(name, MISSING) for values in settings]
         shown = [None if value is MISSING else value for value in values]
         known = [value for value, side in zip(values, sides, strict=True) if side.is_open]
         rows.append(ParamRow(name, shown, any(value != known[0] for value in known[1:])))
-    return rows
+    return rows, max(0, len(names) - MOST_PARAMS)
 
 
-def _charts(sides: Sequence[Side]) -> list[CurveChart]:
-    """A chart for each name, a line for each job; a job has the same colour in all."""
+def _curves(sides: Sequence[Side]) -> dict[str, dict[int, Any]]:
+    """The stored curves of each name, by the place of their job."""
     found: dict[str, dict[int, Any]] = {}
     for number, side in enumerate(sides):
         progress = progress_of(side.job) if side.is_open else None
         for curve in progress.curves if progress else []:
             if curve["points"]:
-                found.setdefault(curve["name"], {})[number] = run_points(curve)
+                found.setdefault(curve["name"], {})[number] = curve
+    return found
+
+
+def _charts(sides: Sequence[Side], curves: dict[str, dict[int, Any]]) -> list[CurveChart]:
+    """A chart for each of the first names, a line for each job; a job has the same colour in all."""
     return [
         draw(
             name,
-            {str(sides[number].job.pk)[:8]: points for number, points in lines.items()},
+            {str(sides[number].job.pk)[:8]: run_points(curve) for number, curve in lines.items()},
             most=LINE_POINTS,
             numbers=list(lines),
             # Many charts, and each job's own page and file have the numbers.
-            has_table=len(found) <= MOST_TABLES,
+            has_table=len(curves) <= MOST_TABLES,
         )
-        for name, lines in found.items()
+        for name, lines in itertools.islice(curves.items(), MOST_CHARTS)
     ]
 
 
@@ -139,13 +157,23 @@ def _picture_rows(sides: Sequence[Side], endings: tuple[str, ...]) -> list[Pictu
     ]
 
 
-def _metric_rows(sides: Sequence[Side]) -> list[MetricRow]:
-    known = {metric.name: metric for side in sides for metric in side.job.leaderboard.metric_list}
+def _known_metrics(sides: Sequence[Side]) -> dict[str, Metric]:
+    return {metric.name: metric for side in sides for metric in side.job.leaderboard.metric_list}
+
+
+def _metric_names(sides: Sequence[Side]) -> list[str]:
+    """What was measured, the leaderboards' own metrics first."""
+    known = _known_metrics(sides)
     measured = dict.fromkeys(name for side in sides for name in side.metrics)
-    names = [name for name in known if name in measured] + [name for name in measured if name not in known]
+    return [name for name in known if name in measured] + [name for name in measured if name not in known]
+
+
+def _metric_rows(sides: Sequence[Side], names: Sequence[str]) -> list[MetricRow]:
+    known = _known_metrics(sides)
+    measured = [side.metrics for side in sides]
     rows = []
     for name in names:
-        values = [side.metrics.get(name) for side in sides]
+        values = [metrics.get(name) for metrics in measured]
         present = [value for value in values if value is not None]
         best = None
         if name in known and len(set(present)) > 1:

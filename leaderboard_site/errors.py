@@ -26,7 +26,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from accounts.refusals import RequestRefused
+from accounts.refusals import InvalidInput, RequestRefused
 from leaderboard_site.middleware import is_api
 from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
@@ -45,6 +45,7 @@ _CODES = {
     413: "too_large",
     415: "unsupported_media_type",
     429: "throttled",
+    431: "bad_header",
     500: "internal",
     503: "unavailable",
 }
@@ -151,6 +152,11 @@ def permission_denied(request: HttpRequest, exception: Exception | None = None) 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     return _answer(request, 404, _("There is nothing here, or it is not yours."))
+
+
+def bad_header(request: HttpRequest, name: str) -> HttpResponse:
+    sentence = _("this header is too long or malformed. Nothing was stored.")
+    return _answer(request, 431, InvalidInput("bad_header", sentence, field=name))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -248,7 +248,8 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "leaderboard_site.observing.ObservingMiddleware",
     "leaderboard_site.middleware.SecurityHeadersMiddleware",
-    "leaderboard_site.storable.StorableAddressMiddleware",
+    "leaderboard_site.request_limits.RequestLimitsMiddleware",
+"leaderboard_site.storable.StorableAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "leaderboard_site.middleware.CorsMiddleware",

@@ -6,10 +6,12 @@ from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "leaderboard_site.settings")
-_site = get_wsgi_application()
+_django = get_wsgi_application()
 # Every view and what it imports, now: the first visitor of each process would wait for it.
 _routes = get_resolver().url_patterns
 
-from leaderboard_site.lane.application import LaneApplication  # noqa: E402 - needs the apps, which are ready only now
+# These need the apps, which are ready only now.
+from leaderboard_site.lane.application import LaneApplication  # noqa: E402
+from leaderboard_site.request_limits import LimitedApplication  # noqa: E402
 
-application = LaneApplication(_site)
+application = LaneApplication(LimitedApplication(_django))

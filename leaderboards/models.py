@@ -2,6 +2,7 @@
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
@@ -10,9 +11,12 @@ from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
+from leaderboards.markdown import check_markdown
 from leaderboards.scoring import folder_name, leaves, scorer_name
 
 DEFAULT_SLUG = "default"
+# Near the ends of what PostgreSQL and Python can hold, a time has no date in every reader's zone.
+FIRST_YEAR, LAST_YEAR = 2000, 2999
 # [registry[:port]/]path[:tag][@digest], as podman and docker read it.
 _IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 image_name = RegexValidator(
@@ -124,6 +128,24 @@ class Leaderboard(models.Model):
 
     def __str__(self) -> str:
         return self.title
+
+    def clean(self) -> None:
+        problems: dict[str, ValidationError] = {}
+        for name in ("description", "rules"):
+            try:
+                check_markdown(getattr(self, name))
+            except ValidationError as error:
+                problems[name] = error
+        for name in ("opens_at", "closes_at"):
+            moment = getattr(self, name)
+            if moment is not None and not FIRST_YEAR <= moment.year <= LAST_YEAR:
+                problems[name] = ValidationError(
+                    _("The year must lie between %(first)d and %(last)d, not be %(found)d."),
+                    code="bad_year",
+                    params={"first": FIRST_YEAR, "last": LAST_YEAR, "found": moment.year},
+                )
+        if problems:
+            raise ValidationError(problems)
 
     def get_absolute_url(self) -> str:
         return reverse("leaderboard", args=[self.slug])

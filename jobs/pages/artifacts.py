@@ -96,7 +96,7 @@ def view_file(request: HttpRequest, job_id: UUID, path: str) -> HttpResponse:
         context["place"], context["count"] = place + 1, len(pictures)
     elif can_be_drawn(path, item["bytes"]):
         with _opened(item) as stored:
-            context["charts"] = charts_of(path, stored.read(MAX_BYTES))
+            context["drawn"] = charts_of(path, stored.read(MAX_BYTES))
     return render(request, "jobs/_drawn.html" if request.htmx else "jobs/file.html", context)
 
 

@@ -1,7 +1,7 @@
 """My work: a person's jobs, submissions and runs in MLflow, newest first, page by page, by status and leaderboard."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
@@ -35,8 +35,9 @@ def parse_cursor(text: str) -> tuple[datetime, UUID] | None:
         parsed = parse_datetime(moment)
         if parsed is None or parsed.tzinfo is None:
             raise Http404
-        return parsed, UUID(job_id)
-    except ValueError as error:
+        # At either end of time another zone has no such moment.
+        return parsed.astimezone(UTC), UUID(job_id)
+    except (ValueError, OverflowError) as error:
         raise Http404 from error
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.curves import DRAWN_POINTS, MOST_LINES, draw, run_charts, thinned
-from jobs.series_files import MAX_CHARTS, MAX_ROWS, can_be_drawn, charts_of
+from jobs import series_files
+from jobs.series_files import MAX_BYTES, MAX_CHARTS, MAX_COLUMNS, MAX_NUMBERS, MAX_ROWS, can_be_drawn, charts_of
 
 
 def found(path: str, content: object) -> dict[str, dict[str, int]]:
@@ -19,7 +20,7 @@ def found(path: str, content: object) -> dict[str, dict[str, int]]:
         if isinstance(content, str)
         else json.dumps(content).encode()
     )
-    return {chart.name: {line.name: line.count for line in chart.lines} for chart in charts_of(path, raw)}
+    return {chart.name: {line.name: line.count for line in chart.lines} for chart in charts_of(path, raw).charts}
 
 
 # --- Drawing -------------------------------------------------------------------------------------------------------
@@ -84,8 +85,8 @@ def test_columns_of_numbers_are_curves(text, series):
 
 
 def test_a_column_that_steps_is_the_axis_only_while_it_rises():
-    assert charts_of("x.csv", b"epoch,loss\n10,1\n20,2\n")[0].line.first == (10.0, 1.0)
-    over_rows = charts_of("x.csv", b"epoch,loss\n20,1\n10,2\n")
+    assert charts_of("x.csv", b"epoch,loss\n10,1\n20,2\n").charts[0].line.first == (10.0, 1.0)
+    over_rows = charts_of("x.csv", b"epoch,loss\n20,1\n10,2\n").charts
     assert [chart.name for chart in over_rows] == ["epoch", "loss"] and over_rows[1].line.first == (0.0, 1.0)
 
 
@@ -118,9 +119,53 @@ def test_what_is_no_json_has_no_curves(text):
 
 
 def test_there_are_only_so_many_charts_and_rows():
-    assert len(charts_of("x.json", json.dumps({f"c{number}": [1, 2] for number in range(100)}).encode())) == MAX_CHARTS
-    (chart,) = charts_of("x.csv", b"a\n" + b"1\n" * (MAX_ROWS + 100))
-    assert chart.line.count == MAX_ROWS
+    many = charts_of("x.json", json.dumps({f"c{number}": [1, 2] for number in range(100)}).encode())
+    assert (len(many.charts), many.is_cut) == (MAX_CHARTS, True)
+    long = charts_of("x.csv", b"a\n" + b"1\n" * (MAX_ROWS + 100))
+    assert ([chart.line.count for chart in long.charts], long.is_cut) == ([MAX_ROWS], True)
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("x.csv", "a\n" + "1\n" * MAX_ROWS),
+        ("x.csv", "1\n" * MAX_ROWS),
+        ("x.json", json.dumps([1] * MAX_ROWS)),
+        ("x.json", json.dumps({f"c{number}": [1, 2] for number in range(MAX_CHARTS)})),
+    ],
+    ids=["rows", "rows without a head", "a list", "charts"],
+)
+def test_a_file_just_within_the_limits_is_drawn_whole(path, content):
+    assert not charts_of(path, content.encode()).is_cut
+
+
+FULL = {
+    "columns": ("x.csv", (",".join(["1"] * 25) + "\n") * 20_000),
+    "one row": ("x.csv", "1," * 500_000),
+    "empty lines": ("x.csv", "\n" * MAX_BYTES),
+    "lists": ("x.json", json.dumps({f"c{number}": [1] * 15_000 for number in range(20)})),
+    "pairs": ("x.json", json.dumps({f"c{number}": [[1, 2]] * 6_000 for number in range(20)})),
+    "objects of x and y": ("x.json", json.dumps({f"c{n}": {"x": [1] * 9_000, "y": [1] * 9_000} for n in range(16)})),
+    "objects": ("x.json", json.dumps([{f"c{n % 50}": 1} for n in range(50_000)])),
+    "words after numbers": ("x.json", json.dumps({f"c{number}": [1] * 9_000 + ["a"] for number in range(30)})),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_file_of_the_largest_size_is_read_only_so_far(name, monkeypatch):
+    """Counted: each number that is read passes `_finite`, each that is drawn stands in a line."""
+    path, text = FULL[name]
+    counted = 0
+
+    def count(value, finite=series_files._finite):
+        nonlocal counted
+        counted += 1
+        return finite(value)
+
+    monkeypatch.setattr(series_files, "_finite", count)
+    drawn = charts_of(path, text.encode()[:MAX_BYTES])
+    assert counted <= MAX_NUMBERS + MAX_COLUMNS
+    assert sum(line.count for chart in drawn.charts for line in chart.lines) <= MAX_NUMBERS
 
 
 @given(st.binary(max_size=300) | st.text(alphabet='0123456789.,;\t\n"[]{}:exyN-', max_size=300).map(str.encode))

@@ -1,27 +1,28 @@
 """How numbers, times, people and organizers' words are shown on every page."""
 
 import hashlib
+import itertools
 import json
 import math
 import re
 from datetime import datetime
 from typing import Any
 
-import nh3
 from django import template
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from markdown_it import MarkdownIt
+
+from leaderboards.markdown import rendered
 
 register = template.Library()
 _HUES = 8
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-_TAGS = {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em", "strong", "s", "a", "hr", "br", "table", "thead", "tbody", "tr", "th", "td", "img"}  # fmt: skip
-_ATTRIBUTES = {"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}}
+# Of a list that a stranger may have made thousands of rows long.
+MOST_ITEMS = 300
 
+register.filter("markdown", rendered)
 # Paths of 24 x 24 pictures, drawn as lines.
 _ICONS = {
     "pending": '<circle cx="12" cy="12" r="9"/><path d="M12 7v5l3 2"/>',
@@ -141,12 +142,20 @@ def size(value: Any) -> str:
     return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:.1f} {units[0]}"
 
 
+def _local(moment: datetime) -> datetime:
+    """The moment in the reader's zone; as it is where that has no date, at the end of the year 9999."""
+    try:
+        return timezone.localtime(moment)
+    except OverflowError:
+        return moment
+
+
 @register.simple_tag
 def when(moment: datetime | None) -> str:
     """How long ago (or until when), with the exact time for the pointer and for programs."""
     if moment is None:
         return "–"
-    local = timezone.localtime(moment)
+    local = _local(moment)
     exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _distance(moment))
 
@@ -165,7 +174,7 @@ def _distance(moment: datetime) -> str:
 def exactly(moment: datetime | None) -> str:
     if moment is None:
         return "–"
-    local = timezone.localtime(moment)
+    local = _local(moment)
     exact = local.strftime("%Y-%m-%d %H:%M:%S")
     return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), exact)
 
@@ -175,15 +184,6 @@ def avatar(name: str) -> str:
     """A letter on a colour of the name's own, beside the name."""
     hue = hashlib.sha256(name.encode()).digest()[0] % _HUES
     return format_html('<span class="avatar hue-{}" aria-hidden="true">{}</span>', hue, name[:1].upper())
-
-
-@register.filter
-def markdown(text: str) -> SafeString:
-    """Organizers' words as HTML: no raw HTML passes, links and pictures only where the policy lets them."""
-    cleaned = nh3.clean(
-        _MARKDOWN.render(text), tags=_TAGS, attributes=_ATTRIBUTES, url_schemes={"http", "https", "mailto"}
-    )
-    return mark_safe(cleaned)  # noqa: S308 - nh3 cleaned it
 
 
 @register.simple_tag(takes_context=True)
@@ -202,6 +202,22 @@ def query(context: dict[str, Any], **changes: Any) -> str:
 def value_of(values: dict[Any, Any], key: Any) -> Any:
     """A dictionary's value, or None."""
     return values.get(key)
+
+
+@register.filter
+def first_items(values: list[Any]) -> list[Any]:
+    """As many of the list as a page shows; _left_out.html tells of the others."""
+    return values[:MOST_ITEMS]
+
+
+@register.filter
+def first_pairs(values: dict[Any, Any]) -> list[tuple[Any, Any]]:
+    return list(itertools.islice(values.items(), MOST_ITEMS))
+
+
+@register.simple_tag
+def left_out(count: int) -> int:
+    return max(0, count - MOST_ITEMS)
 
 
 @register.simple_tag
