@@ -129,6 +129,9 @@ class Leaderboard(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    def get_absolute_url(self) -> str:
+        return reverse("leaderboard", args=[self.slug])
+
     def clean(self) -> None:
         problems: dict[str, ValidationError] = {}
         for name in ("description", "rules"):
@@ -146,9 +149,6 @@ class Leaderboard(models.Model):
                 )
         if problems:
             raise ValidationError(problems)
-
-    def get_absolute_url(self) -> str:
-        return reverse("leaderboard", args=[self.slug])
 
     @cached_property
     def metric_list(self) -> "list[Metric]":

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.curves import DRAWN_POINTS, MOST_LINES, draw, run_charts, thinned
 from jobs import series_files
+from jobs.curves import DRAWN_POINTS, MOST_LINES, draw, run_charts, thinned
 from jobs.series_files import MAX_BYTES, MAX_CHARTS, MAX_COLUMNS, MAX_NUMBERS, MAX_ROWS, can_be_drawn, charts_of
 
 
