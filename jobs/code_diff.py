@@ -141,6 +141,9 @@ class Budget:
 class BoundedMatcher(difflib.SequenceMatcher[str]):
     """Counts the inner loop of difflib before each turn of it: its time grows with the cube of the lines."""
 
+    # Set by difflib, and missing from its types: where each line stands in the second text.
+    b2j: dict[str, list[int]]
+
     def __init__(self, before: list[str], after: list[str], budget: Budget) -> None:
         super().__init__(None, before, after)
         self._lines, self._budget = before, budget

@@ -249,7 +249,7 @@ MIDDLEWARE = [
     "leaderboard_site.observing.ObservingMiddleware",
     "leaderboard_site.middleware.SecurityHeadersMiddleware",
     "leaderboard_site.request_limits.RequestLimitsMiddleware",
-"leaderboard_site.storable.StorableAddressMiddleware",
+    "leaderboard_site.storable.StorableAddressMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "leaderboard_site.middleware.CorsMiddleware",
