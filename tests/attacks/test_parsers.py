@@ -180,6 +180,10 @@ BOMBS = {
 }  # fmt: skip
 
 
+# Ordinary rules: some sentences, a link and a stress in each paragraph.
+PARAGRAPH = "words of a rule " * 20 + "with a [link](https://example.org) and a **stress**\n\n"
+
+
 def largest_accepted(piece):
     """As much of the piece as is taken, and words up to the largest text."""
     count = 8
@@ -198,7 +202,7 @@ def largest_accepted(piece):
 def test_markdown_costs_little_more_than_words(kind):
     text = largest_accepted(BOMBS[kind])
     check_markdown(text)
-    assert ratio(rendered, text, "words of a rule " * (len(text) // 16)) < 80
+    assert ratio(rendered, text, to_size(PARAGRAPH, len(text))) < 80
 
 
 @pytest.mark.parametrize("columns", [2, 5, 100, 1000])
@@ -206,7 +210,7 @@ def test_a_table_is_bounded_by_its_cells(columns):
     lines = min(MAX_LINES, MAX_CELLS // (columns + 1)) - 2
     text = "|" + "a|" * columns + "\n|" + "-|" * columns + "\n" + "a\n" * (lines - 1)
     check_markdown(text)
-    assert ratio(rendered, text, "words of a rule " * (MAX_CHARACTERS // 16)) < 80
+    assert ratio(rendered, text, to_size(PARAGRAPH, MAX_CHARACTERS)) < 80
 
 
 @pytest.mark.parametrize(
