@@ -2,6 +2,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, Permission
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
@@ -9,6 +10,7 @@ from accounts import admin_invitations as admin_invitations
 from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named
 from accounts.models import ApiToken, Operation, OperatorAction, User
 from accounts.operations import ACTIONS, NAMES, in_words, kind_in_words
+from accounts.permissions import may_manage
 
 VERBS = {"add": _("add"), "change": _("change"), "delete": _("delete"), "view": _("view")}
 
@@ -31,7 +33,7 @@ class GivesRights(admin.ModelAdmin):
 
 @admin.register(User)
 class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
-    """People. Only a superuser gives rights away: staff who may change people could else make themselves anything."""
+    """People. Superusers alone give rights away, and change staff: whoever could set their password could be them."""
 
     fieldsets = (*DjangoUserAdmin.fieldsets, (_("Quotas"), {"fields": ["submissions_per_hour", "concurrent_jobs"]}))  # type: ignore[misc]
     list_display = ["username", "email", "is_staff", "is_active", "last_login"]
@@ -41,7 +43,7 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
     ordering = ["username"]
     RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
-    def find(self, text):
+    def find(self, text, by):
         by_number = [Q(pk=int(text))] if text.isascii() and text.isdigit() and len(text) < 19 else []
         return [Q(username__startswith=text), Q(email__startswith=text), *by_number]
 
@@ -51,12 +53,21 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
         return own if request.user.is_superuser else [*own, *self.RIGHTS]
 
     def has_change_permission(self, request, obj=None):
-        is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return not is_above and super().has_change_permission(request, obj)
+        return super().has_change_permission(request, obj) and (obj is None or may_manage(request.user, obj))
 
     def has_delete_permission(self, request, obj=None):
-        is_above = obj is not None and obj.is_superuser and not request.user.is_superuser
-        return not is_above and super().has_delete_permission(request, obj)
+        return super().has_delete_permission(request, obj) and (obj is None or may_manage(request.user, obj))
+
+    def get_object(self, request, object_id, from_field=None):
+        # Locked while it is judged and changed: a form that began before a promotion must not end after it.
+        person = super().get_object(request, object_id, from_field)
+        if person is None or request.method != "POST" or not connection.in_atomic_block:
+            return person
+        return User.objects.select_for_update().filter(pk=person.pk).first()
+
+    @transaction.atomic
+    def user_change_password(self, request, id, form_url=""):
+        return super().user_change_password(request, id, form_url)
 
 
 admin.site.unregister(Group)
@@ -66,7 +77,7 @@ admin.site.unregister(Group)
 class GroupAdmin(GivesRights, OperatedAdmin, DjangoGroupAdmin):
     """What a group's members may do is for superusers to say."""
 
-    def find(self, text):
+    def find(self, text, by):
         return [Q(name__startswith=text)]
 
     def has_add_permission(self, request):
@@ -88,8 +99,8 @@ class ApiTokenAdmin(MachineMadeAdmin):
     ordering = ["-created_at", "-id"]
     exclude = ["digest"]
 
-    def find(self, text):
-        return [Q(user__in=people_named(text))]
+    def find(self, text, by):
+        return [Q(user__in=people_named(text, by))]
 
     def get_readonly_fields(self, request, obj=None):
         return ["user", "name", "created_at", "expires_at", "revoked_at"]
@@ -131,7 +142,7 @@ class OperatorActionAdmin(MachineMadeAdmin):
     def get_readonly_fields(self, request, obj=None):
         return self.get_fields(request, obj)
 
-    def find(self, text):
+    def find(self, text, by):
         kinds = OperatorAction.KINDS
         return [Q(username=text), Q(kind__in=kinds, object_id=text)]
 

@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import throttle
+from accounts.hashing import hashing_slot
 from accounts.models import User
 
 
@@ -19,11 +20,13 @@ class ThrottledBackend(ModelBackend):
     ) -> User | None:
         if username is None or password is None:
             return None
-        address = throttle.client_address(request)
-        throttle.check_login(username, address)
-        user = super().authenticate(request, username=username, password=password, **kwargs)
-        if user is None:
-            throttle.record_failure(username, address)
-            return None
-        throttle.record_success(username, address)
+        attempt = throttle.login_attempt(request, username)
+        attempt.check()  # a blocked one takes no slot
+        with hashing_slot():
+            attempt.admit()
+            user: User | None = super().authenticate(request, username=username, password=password, **kwargs)
+            if user is None:
+                attempt.fail()
+            else:
+                attempt.succeed()
         return user

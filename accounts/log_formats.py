@@ -5,8 +5,16 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from accounts.masking import MaskingFormatter, mask_secrets
 
-class JsonFormatter(logging.Formatter):
+
+def _json(line: dict[str, Any]) -> str:
+    """One object. Values are masked before they are quoted: a mask must not tear a quotation mark away."""
+    masked = {name: mask_secrets(value) if isinstance(value, str) else value for name, value in line.items()}
+    return json.dumps(masked, ensure_ascii=False, default=lambda value: mask_secrets(str(value)))
+
+
+class JsonFormatter(MaskingFormatter):
     """`time level logger message process` and what the piece of work carries; `exception` when there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -20,10 +28,10 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _json(line)
 
 
-class JsonAccessFormatter(logging.Formatter):
+class JsonAccessFormatter(MaskingFormatter):
     """gunicorn's access log: what it hands over as the line's arguments. The path without its query, which may hold anything."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -42,4 +50,4 @@ class JsonAccessFormatter(logging.Formatter):
             "seconds": float(given.get("L") or 0),
             "request_id": given.get("{x-request-id}o", ""),
         }
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _json(line)

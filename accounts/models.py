@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.names import USERNAME_SHAPE
 
-TOKEN_PREFIX = "lb_"  # noqa: S105 - so that a token found in a log or a repository can be told for what it is
+# Secrets are recognised by their prefix, in a log or a repository (accounts/masking.py).
+TOKEN_PREFIX = "lb_"  # noqa: S105
+INVITATION_PREFIX = "lbi_"
 
 
 class User(AbstractUser):
@@ -163,7 +165,7 @@ class Operation(models.Model):
 
 
 class LoginCounter(models.Model):
-    """Failed logins of one account or from one address (accounts/throttle.py). Names are kept as digests only."""
+    """Failed logins that count together (accounts/throttle.py). Names and addresses are kept as digests only."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     failures = models.PositiveIntegerField(default=0)
@@ -175,6 +177,19 @@ class LoginCounter(models.Model):
         verbose_name_plural = _("failed logins")
         # The sweep of counters that are over.
         indexes = [models.Index("updated_at", name="login_counter_oldest")]
+
+
+class KnownLogin(models.Model):
+    """An address or a browser where a person signed in (accounts/throttle.py), kept as a digest of it and the account."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = _("known login")
+        verbose_name_plural = _("known logins")
+        # The sweep of old ones.
+        indexes = [models.Index("seen_at", name="known_login_oldest")]
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
@@ -215,7 +230,7 @@ class Invitation(models.Model):
 
 
 def new_invitation_secret() -> str:
-    return secrets.token_urlsafe(24)
+    return INVITATION_PREFIX + secrets.token_urlsafe(24)
 
 
 def token_digest(secret: str) -> str:

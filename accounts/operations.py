@@ -61,6 +61,10 @@ class Action:
         """Whether the object's own page offers it now; what came in between is refused by `apply`."""
         return True
 
+    def reaches(self, obj: Any, by: User) -> bool:
+        """Whether the permission covers this object too; `by` has it."""
+        return True
+
     def initial(self, ids: Sequence[Any]) -> dict[str, Any]:
         """What stands in the form at first: what holds now, where that is one thing."""
         return {}
@@ -170,6 +174,8 @@ def _apply_all(operation: Operation, ids: Sequence[str]) -> tuple[int, list[str]
             refuse_without_permission(action, operation.user)
             if one not in found:
                 raise Conflict("gone", _("It is not there any more."))
+            if not action.reaches(found[one], operation.user):
+                raise Conflict("above_you", _("Only a superuser may do this to staff."))
             with transaction.atomic():
                 action.apply(found[one], by=operation.user, reason=operation.reason, parameters=operation.parameters)
             done += 1

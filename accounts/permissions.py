@@ -1,4 +1,4 @@
-"""Who may see more than their own. Each app's `visible_to` says what everybody may."""
+"""What operators may do beyond what is their own. Each app's `visible_to` says what everybody may see."""
 
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 
@@ -6,3 +6,13 @@ from django.contrib.auth.models import AbstractUser, AnonymousUser
 def sees_all_jobs(user: AbstractUser | AnonymousUser) -> bool:
     """Operators who were given that: everybody's jobs, and so MLflow's lists and searches, which hold everybody's runs."""
     return user.is_staff and user.has_perm("jobs.view_job")
+
+
+def may_manage(user: AbstractUser | AnonymousUser, person: AbstractUser) -> bool:
+    """Whether the user's rights over people reach the person: staff and superusers are for superusers alone."""
+    return user.is_active and (user.is_superuser or not (person.is_staff or person.is_superuser))
+
+
+def may_view_people(user: AbstractUser | AnonymousUser) -> bool:
+    """Whether the user may see, and search by, what only operators see of a person: the e-mail address."""
+    return user.is_staff and (user.has_perm("accounts.view_user") or user.has_perm("accounts.change_user"))

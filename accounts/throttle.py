@@ -1,46 +1,73 @@
-"""Throttled logins, per account and per address, counted in PostgreSQL so that all web processes share the count.
+"""Slow down password guessing. Failures are counted in PostgreSQL, so that all web processes share the counts.
 
-A login counts as failed before its password is looked at and is taken back when it was right: so logins sent at once
-cannot pass the limit together, and what is refused costs no hashing. Unknown names are counted like known ones.
+Three counters see a failed login: one for the account from this address, one for the account across all addresses where it
+never signed in, and one for the address. The second slows an account down and never closes it for long. A person is exempt
+from it at an address, and from everything but a counter of their own on a browser, where they signed in before. Unknown names
+are counted like known ones.
+
+Only failures count. A try is verified within `hashing_slot`, and its counters are read in there: as many guesses can pass
+together as are hashed together. Once a counter has reached its bound, a try is counted before it is verified, so that one
+passes at a time.
 """
 
 import hashlib
 import ipaddress
 import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.http import HttpRequest
+from django.db.models.functions import Now
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import LoginCounter
+from accounts.models import KnownLogin, LoginCounter
 from accounts.refusals import QuotaExceeded
 
-ACCOUNT_FAILURES = 5
-ADDRESS_FAILURES = 20  # many people may share one address
-FIRST_WAIT_SECONDS = 30  # doubled by every further failure
-LONGEST_WAIT_SECONDS = 900
 FORGET_SECONDS = 3600
+KNOWN_DAYS = 90
 SWEEP_ROWS = 100
-# How long to wait stands in `Retry-After`; pages say it beside the sentence, in their reader's words.
+DEVICE_COOKIE = "device"
+DEVICE_PREFIX = "lbd_"
+# The seconds to wait are in `Retry-After`; pages put them into words beside the sentence.
 TOO_MANY_LOGINS = _("Too many failed logins.")
+TOO_MANY_SIGN_UPS = _("Too many tries to sign up.")
 
-# Time is the database's. A counter that blocks is not touched: RETURNING gives no row then.
+
+@dataclass(frozen=True)
+class Bound:
+    """From so many failures on, each failure is followed by a wait that doubles up to `longest_seconds`."""
+
+    failures: int
+    first_seconds: int
+    longest_seconds: int
+
+
+PAIR = Bound(5, 30, 900)  # one account from one address, or on one known browser
+ACCOUNT = Bound(10, 1, 60)  # one account from all addresses that it is not known at
+ADDRESS = Bound(20, 30, 900)  # many people may share one address
+
+# Times are the database's.
+_READ = """
+SELECT digest, failures, extract(epoch FROM blocked_until - clock_timestamp()) FROM accounts_logincounter
+WHERE digest = ANY(%s) AND updated_at >= clock_timestamp() - make_interval(secs => %s) ORDER BY digest
+"""
 _COUNT = """
-INSERT INTO accounts_logincounter AS counter (digest, failures, updated_at) VALUES (%(digest)s, 1, statement_timestamp())
+INSERT INTO accounts_logincounter AS counter (digest, failures, updated_at) VALUES (%(digest)s, 1, clock_timestamp())
 ON CONFLICT (digest) DO UPDATE SET
-    failures = CASE WHEN counter.updated_at < statement_timestamp() - make_interval(secs => %(forget)s)
+    failures = CASE WHEN counter.updated_at < clock_timestamp() - make_interval(secs => %(forget)s)
         THEN 1 ELSE counter.failures + 1 END,
     blocked_until = CASE WHEN counter.failures + 1 >= %(limit)s
-        AND counter.updated_at >= statement_timestamp() - make_interval(secs => %(forget)s)
-        THEN statement_timestamp() + make_interval(
+        AND counter.updated_at >= clock_timestamp() - make_interval(secs => %(forget)s)
+        THEN clock_timestamp() + make_interval(
             secs => least(%(longest)s, %(first)s * power(2, least(counter.failures + 1 - %(limit)s, 20)))) END,
-    updated_at = statement_timestamp()
-WHERE counter.blocked_until IS NULL OR counter.blocked_until <= statement_timestamp()
-RETURNING failures
+    updated_at = clock_timestamp()
 """
-_WAIT = """
-SELECT extract(epoch FROM blocked_until - clock_timestamp()) FROM accounts_logincounter WHERE digest = %s
+_GIVE_BACK = """
+UPDATE accounts_logincounter SET failures = greatest(failures - %s, 0), blocked_until = NULL WHERE digest = %s
 """
 _SWEEP = """
 DELETE FROM accounts_logincounter WHERE digest IN (
@@ -49,8 +76,109 @@ DELETE FROM accounts_logincounter WHERE digest IN (
 """
 
 
+@dataclass
+class Attempt:
+    """One try: the counters that it is judged by, the try's own first."""
+
+    counters: Sequence[tuple[str, Bound]]
+    code: str = "too_many_logins"
+    sentence: object = TOO_MANY_LOGINS
+    known_as: Sequence[str] = ()  # what a success is remembered by
+    _counted: set[str] = field(default_factory=set)
+
+    def check(self) -> None:
+        """Raise QuotaExceeded, with the seconds to wait, if a counter blocks; count nothing."""
+        self._read()
+
+    def admit(self) -> None:
+        """The same, and count the try now where a counter has reached its bound."""
+        bounds = dict(self.counters)
+        with transaction.atomic():
+            failures = self._read(lock=True)
+            self._counted = {digest for digest in failures if failures[digest] >= bounds[digest].failures}
+            self._count(self._counted)
+
+    def fail(self) -> None:
+        """Count the failure, and sweep counters that are over."""
+        with transaction.atomic():
+            self._count({digest for digest, _bound in self.counters} - self._counted)
+        with connection.cursor() as cursor:
+            cursor.execute(_SWEEP, [FORGET_SECONDS + ADDRESS.longest_seconds, SWEEP_ROWS])
+
+    def succeed(self) -> None:
+        """Forget the own counter's failures, here and in the other counters, and remember where the person signed in."""
+        own = self.counters[0][0]
+        with transaction.atomic():
+            failures = self._read(lock=True, may_refuse=False)
+            with connection.cursor() as cursor:
+                for digest in failures.keys() - {own}:
+                    # What this try counted in both is one of them.
+                    same = failures.get(own, 0) - (own in self._counted) + (digest in self._counted)
+                    cursor.execute(_GIVE_BACK, [same, digest])
+            LoginCounter.objects.filter(digest=own).delete()
+            _remember(self.known_as)
+
+    def _read(self, *, lock: bool = False, may_refuse: bool = True) -> dict[str, int]:
+        """The failures of each counter. They are locked in the order of their digests, as everywhere."""
+        with connection.cursor() as cursor:
+            digests = [digest for digest, _bound in self.counters]
+            cursor.execute(f"{_READ} FOR UPDATE" if lock else _READ, [digests, FORGET_SECONDS])
+            rows = cursor.fetchall()
+        seconds = max((wait for _digest, _failures, wait in rows if wait is not None), default=0)
+        if may_refuse and seconds > 0:
+            raise QuotaExceeded(self.code, self.sentence, retry_after=math.ceil(seconds))
+        return {digest: failures for digest, failures, _wait in rows}
+
+    def _count(self, digests: set[str]) -> None:
+        with connection.cursor() as cursor:
+            for digest, bound in sorted(self.counters, key=lambda counter: counter[0]):
+                if digest in digests:
+                    given: dict[str, str | int] = {
+                        "digest": digest, "limit": bound.failures, "first": bound.first_seconds,
+                        "longest": bound.longest_seconds, "forget": FORGET_SECONDS,
+                    }  # fmt: skip
+                    cursor.execute(_COUNT, given)
+
+
+def login_attempt(request: HttpRequest | None, username: str, *, is_signed_in: bool = False) -> Attempt:
+    """A try to give the account's password. Of a person who is signed in, it is the old one that a change asks for."""
+    account, address = username.casefold(), client_address(request)
+    network, device = _network(address), _device(request)
+    at_address, on_device = _digest("known address", account, network), _digest("known device", account, device)
+    known = set(
+        KnownLogin.objects.filter(
+            digest__in=[at_address, on_device], seen_at__gt=Now() - timedelta(days=KNOWN_DAYS)
+        ).values_list("digest", flat=True)
+    )
+    known_as = [at_address] * bool(network) + [on_device] * bool(device)
+    if device and on_device in known:
+        return Attempt([(_digest("device", account, device), PAIR)], known_as=known_as)
+    counters = [(_digest("pair", account, network), PAIR)]
+    if network:
+        counters.append((_digest("address", network), ADDRESS))
+    if not is_signed_in and at_address not in known:
+        counters.append((_digest("account at unknown addresses", account), ACCOUNT))
+    return Attempt(counters, known_as=known_as)
+
+
+def sign_up_attempt(request: HttpRequest) -> Attempt:
+    """A try to make an account, or to guess an invitation."""
+    network = _network(client_address(request))
+    return Attempt([(_digest("sign-up", network), ADDRESS)], "too_many_sign_ups", TOO_MANY_SIGN_UPS)
+
+
+def allow_login(username: str, address: str = "") -> None:
+    """Forget the account's failures; with an address, forget that one's too and let the account count as known there."""
+    account, network = username.casefold(), _network(address)
+    digests = [_digest("account at unknown addresses", account)]
+    if network:
+        digests += [_digest("pair", account, network), _digest("address", network)]
+        _remember([_digest("known address", account, network)])
+    LoginCounter.objects.filter(digest__in=digests).delete()
+
+
 def client_address(request: HttpRequest | None) -> str:
-    """Who is asking: the peer, or what the outermost of our NUM_PROXIES proxies saw. A client can put no word in."""
+    """The peer's address, or what the outermost of our NUM_PROXIES proxies saw; clients cannot choose it."""
     if request is None:
         return ""
     forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
@@ -59,68 +187,48 @@ def client_address(request: HttpRequest | None) -> str:
     return str(request.META.get("REMOTE_ADDR", ""))
 
 
-def check_login(username: str, address: str) -> None:
-    """Count one more login; raises QuotaExceeded, with the seconds to wait, when the account or the address is blocked."""
-    with transaction.atomic():  # the address first, always: two logins at once lock in one order
-        if address:
-            _count(_address_digest(address), ADDRESS_FAILURES)
-        _count(_account_digest(username), ACCOUNT_FAILURES)
+def keep_device(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """Give the browser its cookie after a login; another one than the session's, which ends."""
+    if device := getattr(request, "device", ""):
+        response.set_cookie(
+            DEVICE_COOKIE, device, max_age=KNOWN_DAYS * 86400, httponly=True, samesite="Lax",
+            secure=settings.SESSION_COOKIE_SECURE,
+        )  # fmt: skip
+    return response
 
 
-def check_sign_up(address: str) -> None:
-    """Count one more try to sign up from the address; raises QuotaExceeded when there were too many."""
-    sentence = _("Too many tries to sign up.")
-    _count(_address_digest(address, "sign-up"), ADDRESS_FAILURES, "too_many_sign_ups", sentence)
+def _device(request: HttpRequest | None) -> str:
+    """What the browser's cookie says, or a new random name for `keep_device`. The API knows no cookies."""
+    if request is None or not hasattr(request, "session"):
+        return ""
+    device: str = request.COOKIES.get(DEVICE_COOKIE, "")
+    if not device.startswith(DEVICE_PREFIX) or len(device) > 100:
+        device = DEVICE_PREFIX + secrets.token_urlsafe(24)
+    request.device = device  # type: ignore[attr-defined]
+    return device
 
 
-def record_failure(username: str, address: str) -> None:
-    """The password was wrong: the count stands already. Sweeps counters that are long over."""
-    with connection.cursor() as cursor:
-        cursor.execute(_SWEEP, [FORGET_SECONDS + LONGEST_WAIT_SECONDS, SWEEP_ROWS])
+def _remember(digests: Sequence[str]) -> None:
+    KnownLogin.objects.bulk_create(
+        [KnownLogin(digest=digest, seen_at=Now()) for digest in sorted(digests)],
+        update_conflicts=True,
+        unique_fields=["digest"],
+        update_fields=["seen_at"],
+    )
+    old = KnownLogin.objects.filter(seen_at__lt=Now() - timedelta(days=KNOWN_DAYS))
+    KnownLogin.objects.filter(digest__in=list(old.values_list("digest", flat=True)[:SWEEP_ROWS])).delete()
 
 
-def record_success(username: str, address: str) -> None:
-    """The password was right: the account starts anew, the address gets this one back."""
-    with transaction.atomic():
-        if address:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "UPDATE accounts_logincounter SET failures = greatest(failures - 1, 0), "
-                    "blocked_until = CASE WHEN failures > %s THEN blocked_until END WHERE digest = %s",
-                    [ADDRESS_FAILURES, _address_digest(address)],
-                )
-        LoginCounter.objects.filter(digest=_account_digest(username)).delete()
-
-
-def _count(digest: str, limit: int, code: str = "too_many_logins", sentence: object = TOO_MANY_LOGINS) -> None:
-    given: dict[str, str | int] = {
-        "digest": digest, "limit": limit, "first": FIRST_WAIT_SECONDS, "longest": LONGEST_WAIT_SECONDS,
-        "forget": FORGET_SECONDS,
-    }  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(_COUNT, given)
-        if cursor.fetchone():
-            return
-        cursor.execute(_WAIT, [digest])
-        row = cursor.fetchone()
-    seconds = max(1, math.ceil(row[0])) if row and row[0] else 1
-    raise QuotaExceeded(code, sentence, retry_after=seconds)
-
-
-def _account_digest(username: str) -> str:
-    return _digest("account", username.casefold())
-
-
-def _address_digest(address: str, kind: str = "address") -> str:
-    """An IPv6 client owns a whole /64, so that is what counts."""
+def _network(address: str) -> str:
+    """What counts as one address: an IPv6 client owns a whole /64."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:
-        return _digest(kind, address)
+        return address
     if isinstance(known, ipaddress.IPv6Address) and known.ipv4_mapped is None:
-        return _digest(kind, str(ipaddress.ip_network((known, 64), strict=False)))
-    return _digest(kind, str(getattr(known, "ipv4_mapped", None) or known))
+        return str(ipaddress.ip_network((int(known), 64), strict=False))
+    return str(getattr(known, "ipv4_mapped", None) or known)
 
 
-def _digest(kind: str, value: str) -> str:
-    return hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).hexdigest()
+def _digest(kind: str, *values: str) -> str:
+    return hashlib.sha256(":".join([kind, *values]).encode("utf-8", "surrogatepass")).hexdigest()

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts import services, signing_up, throttle
 from accounts.forms import PasswordForm, ProfileForm, SignUpForm, TokenForm
+from accounts.hashing import hashing_slot
 from accounts.refusals import InvalidInput
 
 
@@ -25,6 +26,9 @@ class SignInView(LoginView):
     def get_context_data(self, **kwargs):
         is_open = settings.SIGN_UP != signing_up.CLOSED
         return super().get_context_data(**kwargs, can_sign_up=is_open)
+
+    def form_valid(self, form):
+        return throttle.keep_device(self.request, super().form_valid(form))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -39,9 +43,14 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     by_invitation = settings.SIGN_UP == signing_up.BY_INVITATION
     if request.method != "POST":
         form = SignUpForm(by_invitation=by_invitation, initial={"invitation": request.GET.get("invitation", "")[:100]})
-        return render(request, "accounts/sign_up.html", {"form": form})
-    throttle.check_sign_up(throttle.client_address(request))
+        # What the page loads and leads to gets no address with an invitation in it. The origin stays: the form needs it.
+        response = render(request, "accounts/sign_up.html", {"form": form})
+        response.headers["Referrer-Policy"] = "strict-origin"
+        return response
+    attempt = throttle.sign_up_attempt(request)
+    attempt.admit()
     if by_invitation and not signing_up.is_open_invitation(request.POST.get("invitation", "").strip()):
+        attempt.fail()
         kept = {name: request.POST.get(name, "") for name in ("invitation", "username", "name", "email")}
         context = {"form": SignUpForm(by_invitation=True, initial=kept), "errors": [signing_up.bad_invitation()]}
         return render(request, "accounts/sign_up.html", context, status=400)
@@ -59,9 +68,16 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         except InvalidInput as refusal:
             form.add_refusal(refusal)
         else:
+            # An invitation bounds how many accounts it makes; where anybody may make one, the address does.
+            if by_invitation:
+                attempt.succeed()
+            else:
+                attempt.fail()
             login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+            throttle.login_attempt(request, user.username).succeed()
             messages.success(request, _("Welcome. Your account is made, and you are signed in."))
-            return redirect("home")
+            return throttle.keep_device(request, redirect("home"))
+    attempt.fail()
     return render(request, "accounts/sign_up.html", {"form": form}, status=400)
 
 
@@ -86,14 +102,16 @@ def password(request: HttpRequest) -> HttpResponse:
     user = request.user
     if request.method != "POST":
         return render(request, "accounts/password.html", {"form": PasswordForm(user)})
-    address = throttle.client_address(request)
-    throttle.check_login(user.username, address)
+    attempt = throttle.login_attempt(request, user.username, is_signed_in=True)
+    attempt.check()
     form = PasswordForm(user, request.POST)
-    is_valid = form.is_valid()
-    if "old_password" in form.errors:
-        throttle.record_failure(user.username, address)
-    else:
-        throttle.record_success(user.username, address)
+    with hashing_slot():
+        attempt.admit()
+        is_valid = form.is_valid()
+        if "old_password" in form.errors:
+            attempt.fail()
+        else:
+            attempt.succeed()
     if not is_valid:
         return render(request, "accounts/password.html", {"form": form}, status=400)
     ended = services.change_password(
@@ -104,7 +122,7 @@ def password(request: HttpRequest) -> HttpResponse:
     if ended:
         told += " " + ngettext("%(count)d token has ended.", "%(count)d tokens have ended.", ended) % {"count": ended}
     messages.success(request, told)
-    return redirect("account")
+    return throttle.keep_device(request, redirect("account"))
 
 
 @login_required

@@ -44,12 +44,12 @@ class JobAdmin(MachineMadeAdmin):
     ordering = ["-created_at", "-id"]
     change_form_template = "admin/console/job.html"
 
-    def find(self, text):
+    def find(self, text, by):
         if (one := as_uuid(text)) is not None:
             return [Q(pk=one), Q(submission=one), Q(rerun_of=one)]
         if text in ErrorCode.values:
             return [Q(error_code=text)]
-        return [Q(user__in=people_named(text))]
+        return [Q(user__in=people_named(text, by))]
 
     def get_queryset(self, request):
         # A page of rows must not carry each job's list of a thousand files.
@@ -102,7 +102,7 @@ class JobAttemptAdmin(MachineMadeAdmin):
     search_help_text = _("A job's id or a worker's name.")
     ordering = ["-id"]
 
-    def find(self, text):
+    def find(self, text, by):
         job = as_uuid(text)
         return [Q(job=job)] if job else [Q(worker_name=text)]
 
@@ -135,7 +135,7 @@ class WorkerAdmin(MachineMadeAdmin):
     search_help_text = _("A worker's name, or the beginning of it.")
     ordering = ["-heartbeat_at"]
 
-    def find(self, text):
+    def find(self, text, by):
         return [Q(name__startswith=text)]
 
     @admin.display(description=_("limits that hold"))
@@ -172,6 +172,6 @@ class TrackingOutboxAdmin(MachineMadeAdmin):
     search_help_text = _("A job's id.")
     ordering = ["created_at"]
 
-    def find(self, text):
+    def find(self, text, by):
         job = as_uuid(text)
         return [Q(pk=job)] if job else []

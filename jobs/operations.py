@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 import leaderboards.operations  # noqa: F401 - registers its actions
 from accounts.models import ApiToken, User
 from accounts.operations import Action, ReasonForm, register
+from accounts.permissions import may_manage
 from accounts.refusals import Conflict
 from accounts.services import let_in, record_action, revoke_token, set_quota
 from jobs import services, steering
@@ -168,6 +169,9 @@ class UserAction(Action):
     model = "accounts.user"
     permission = "accounts.change_user"
 
+    def reaches(self, obj: Any, by: User) -> bool:
+        return may_manage(by, obj)
+
 
 class QuotaForm(ReasonForm):
     submissions_per_hour = forms.IntegerField(
@@ -225,8 +229,6 @@ class BanUser(UserAction):
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         if obj.pk == by.pk:
             raise Conflict("own_account", gettext_lazy("You cannot ban yourself."))
-        if obj.is_superuser and not by.is_superuser:
-            raise Conflict("above_you", gettext_lazy("Only a superuser can ban a superuser."))
         cancelled = steering.ban(obj, by=by, reason=reason)
         record_action(by, self.code, [obj], reason=reason, details={"jobs": cancelled})
 
@@ -243,8 +245,6 @@ class UnbanUser(UserAction):
         return [_("They can sign in again. Tokens stay revoked: they make new ones.")]
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
-        if obj.is_superuser and not by.is_superuser:
-            raise Conflict("above_you", gettext_lazy("Only a superuser can let a superuser in."))
         let_in(obj)
         record_action(by, self.code, [obj], reason=reason)
 
@@ -259,6 +259,9 @@ class RevokeToken(Action):
 
     def suits(self, obj: Any) -> bool:
         return obj.revoked_at is None
+
+    def reaches(self, obj: Any, by: User) -> bool:
+        return may_manage(by, obj.user) or obj.user_id == by.pk
 
     def objects(self) -> QuerySet[ApiToken]:
         return ApiToken.objects.select_related("user")

@@ -1,24 +1,17 @@
-"""The access log without secrets: a token that somebody put into an address is crossed out."""
+"""gunicorn's logs without secrets: addresses in the access log, requests and tracebacks in the error log."""
 
-import re
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-# As accounts.models makes them; also percent-encoded, or cut.
-_TOKEN = re.compile(r"lb(?:_|%5[Ff])[A-Za-z0-9_%-]{6,}")
+from accounts.masking import MaskedFormatter, MaskingFormatter
 
 
-def without_tokens(text: str) -> str:
-    return _TOKEN.sub("lb_...", text)
+class MaskingLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own logger, with every handler's lines masked, whatever configuration the handlers come from."""
 
-
-class AccessLogger(Logger):  # type: ignore[misc]
-    """gunicorn's own, but for what it hands on of a request."""
-
-    def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
-        atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
-        return {
-            key: without_tokens(value) if isinstance(value, str) and "lb" in value else value
-            for key, value in atoms.items()
-        }
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+            if not isinstance(handler.formatter, MaskingFormatter):
+                handler.setFormatter(MaskedFormatter(handler.formatter))

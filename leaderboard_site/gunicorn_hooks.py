@@ -15,7 +15,7 @@ from environs import Env
 from leaderboard_site.metrics.sharing import FOLDER, add_to_the_dead
 
 __all__ = ["access_log_format", "child_exit", "keepalive", "logconfig_dict", "logger_class", "on_exit", "worker_class"]
-logger_class = "leaderboard_site.access_log.AccessLogger"  # crosses out tokens
+logger_class = "leaderboard_site.access_log.MaskingLogger"
 # gthread that answers the commonest calls by a short way; `--worker-class gthread` is the same without it.
 worker_class = "leaderboard_site.lane.worker.LaneWorker"
 keepalive = 30  # a connection that waits costs no thread

@@ -14,6 +14,7 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env, validate
 
+from accounts.masking import add_known_secret
 from leaderboard_site.embedded import locations
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -22,13 +23,15 @@ env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 
 def secret(name: str, default: str | None = None) -> str:
-    """The value of NAME, or what the file named by NAME_FILE holds (how container platforms hand out secrets)."""
+    """The value of NAME, or what the file named by NAME_FILE holds (how container platforms hand out secrets).
+
+    No log shows it (accounts/masking.py).
+    """
     path = env.str(f"{name}_FILE", "")
-    if path:
-        return Path(path).read_text().strip()
-    value = env.str(name, default)
+    value = Path(path).read_text().strip() if path else env.str(name, default)
     if value is None:
         raise ImproperlyConfigured(f"{name} (or {name}_FILE) must be set when DATABASE_URL is set: it has no default.")
+    add_known_secret(str(value))
     return str(value)
 
 
@@ -291,7 +294,7 @@ TEMPLATES = [
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["accounts.backends.ThrottledBackend"]
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "accounts.hashing.BoundedArgon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 AUTH_PASSWORD_VALIDATORS = [
@@ -372,10 +375,20 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {"context": {"()": "accounts.log_context.AddContext"}},
     "formatters": {
-        "text": {"format": "{asctime} {levelname} {name} {message}{suffix}", "style": "{"},
+        "text": {
+            "()": "accounts.masking.MaskingFormatter",
+            "fmt": "{asctime} {levelname} {name} {message}{suffix}",
+            "style": "{",
+        },
         "json": {"()": "accounts.log_formats.JsonFormatter"},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
-    "loggers": {"django.request": {"level": "ERROR"}, "mlflow": {"level": "ERROR"}},
+    "loggers": {
+        # Django's own handlers would write lines that are not masked.
+        "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "mlflow": {"level": "ERROR"},
+    },
 }

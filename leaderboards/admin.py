@@ -75,7 +75,7 @@ class LeaderboardAdmin(OperatedAdmin):
     def is_paused(self, leaderboard: Leaderboard) -> bool:
         return getattr(leaderboard, "pause", None) is not None
 
-    def find(self, text):
+    def find(self, text, by):
         return [Q(title__startswith=text), Q(slug__startswith=text)]
 
 
@@ -88,9 +88,9 @@ class EntryAdmin(MachineMadeAdmin):
     search_help_text = _("A job's id, or the beginning of a user's name or address.")
     ordering = ["-id"]
 
-    def find(self, text):
+    def find(self, text, by):
         job = as_uuid(text)
-        return [Q(job=job)] if job else [Q(user__in=people_named(text))]
+        return [Q(job=job)] if job else [Q(user__in=people_named(text, by))]
 
 
 @admin.register(Disqualification)
@@ -101,7 +101,7 @@ class DisqualificationAdmin(MachineMadeAdmin):
     search_help_text = _("A job's id.")
     ordering = ["-created_at"]
 
-    def find(self, text):
+    def find(self, text, by):
         job = as_uuid(text)
         return [Q(job=job)] if job else []
 

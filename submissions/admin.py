@@ -18,10 +18,10 @@ class SubmissionAdmin(MachineMadeAdmin):
     search_help_text = _("A submission's id, its SHA-256, or the beginning of a user's name or address.")
     ordering = ["-created_at", "-id"]
 
-    def find(self, text):
+    def find(self, text, by):
         if (one := as_uuid(text)) is not None:
             return [Q(pk=one)]
-        return [Q(sha256=text)] if len(text) == 64 else [Q(user__in=people_named(text))]
+        return [Q(sha256=text)] if len(text) == 64 else [Q(user__in=people_named(text, by))]
 
     @admin.display(description=_("jobs"))
     def its_jobs(self, submission: Submission) -> str:

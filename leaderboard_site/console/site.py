@@ -4,6 +4,7 @@ from typing import Any
 
 from django.contrib.admin import AdminSite
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
@@ -38,6 +39,15 @@ class ConsoleSite(AdminSite):
             path("r/<int:content_type_id>/<path:object_id>/", self.admin_view(self.on_site), name="view_on_site")
         )
         return own + [found for found in super().get_urls() if getattr(found, "name", "") != "view_on_site"]
+
+    def login(self, request, extra_context=None):
+        from accounts.throttle import keep_device
+
+        return keep_device(request, super().login(request, extra_context))
+
+    def password_change(self, request, extra_context=None):
+        """To the site's own page, where wrong old passwords are counted."""
+        return redirect("password")
 
     def on_site(self, request: HttpRequest, content_type_id: int, object_id: str) -> HttpResponse:
         """To an object's page, for who may see it here."""

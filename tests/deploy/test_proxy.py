@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,12 @@ class Teller(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def proxy(tool, tmp_path_factory) -> Iterator[str]:
+def log(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("log") / "caddy.log"
+
+
+@pytest.fixture(scope="module")
+def proxy(tool, tmp_path_factory, log) -> Iterator[str]:
     assert tool("caddy", "version").returncode == 0
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Teller)
     threading.Thread(target=behind.serve_forever, daemon=True).start()
@@ -52,10 +58,8 @@ def proxy(tool, tmp_path_factory) -> Iterator[str]:
         "HEALTH_ADDRESS": health, "WEB_ADDRESS": f"127.0.0.1:{behind.server_port}",
     }  # fmt: skip
     program = str(environments.folder("deploy") / "bin" / "caddy")
-    with subprocess.Popen(
-        [program, "run", "--config", FILE, "--adapter", "caddyfile"], env=own, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+    command = [program, "run", "--config", FILE, "--adapter", "caddyfile"]
+    with log.open("w") as lines, subprocess.Popen(command, env=own, stdout=lines, stderr=lines) as process:
         try:
             deadline = time.monotonic() + 180
             while status(health) != 200 or status(url) != 200:
@@ -116,3 +120,22 @@ def test_the_site_sees_a_small_body_when_it_is_whole(proxy):
         client.sendall(b"a")
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
         assert Teller.posts == before + 1
+
+
+def test_secrets_in_addresses_stay_out_of_the_log(proxy, log):
+    secret = "Zr4k" * 8
+    addresses = [
+        f"/sign-up/?invitation={secret}", f"/sign-up?a=1&invitation={secret}", f"/sign%2Dup/?%69nvitation={secret}",
+        f"/api/jobs?t=lb_{secret}&page=2", f"/sign-up/lbi_{secret}", f"/x?t=%6Cb%5f{secret}",
+        f"/login/?next=/sign-up/%3Finvitation%3D{secret}", f"/x?X-Amz-Signature={secret}",
+    ]  # fmt: skip
+    for address in [*addresses, "/the-last-one/"]:
+        request = urllib.request.Request(f"{proxy}{address}", headers={"Referer": f"{proxy}{address}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert answer.status == 200
+    deadline = time.monotonic() + 30
+    while "/the-last-one/" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert secret not in log.read_text()
+    assert log.read_text().count("sign-up/?...") >= 1
