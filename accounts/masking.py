@@ -13,43 +13,53 @@ _known: set[str] = set()
 _known_pattern: re.Pattern[str] | None = None
 
 
-def _encoded(text: str) -> str:
-    """A pattern for the text, any of its characters percent-encoded, also more than once."""
-    return "".join(f"(?:{re.escape(char)}|%(?:25)*{ord(char):02x})" for char in text)
-
-
-_EQUALS, _QUESTION_MARK = _encoded("="), _encoded("?")
 _NAMES = (
-    "invitation", "password", "passwd", "secret", "token", "access_token", "api_key", "csrfmiddlewaretoken", "sessionid",
-    "X-Amz-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "AWSAccessKeyId", "Signature",
+    "invitation", "password", "passwd", "secret", "token", "api_key", "sessionid", "signature", "credential",
+    "AWSAccessKeyId",
 )  # fmt: skip
 # `lb_` of an API token, `lbi_` of an invitation, `lbd_` of a browser (accounts/models.py, accounts/throttle.py).
-_PREFIX = f"{_encoded('lb')}(?:{_encoded('i')}|{_encoded('d')})?{_encoded('_')}"
-_BOUNDARY = r"(?:(?<![a-z0-9])|(?<=%[0-9a-f][0-9a-f])|(?<=%25[0-9a-f][0-9a-f]))"
 _PATTERNS = [
     # Whole within anything; cut, where a word begins.
-    re.compile(rf"({_PREFIX})[a-z0-9_%-]{{20,}}", re.IGNORECASE),
-    re.compile(rf"{_BOUNDARY}({_PREFIX})[a-z0-9_%-]{{6,}}", re.IGNORECASE),
+    re.compile(r"(lb[id]?_)[A-Za-z0-9_-]{20,}"),
+    re.compile(r"(?<![A-Za-z0-9])(lb[id]?_)[A-Za-z0-9_-]{6,}"),
     # Invitations made before they had a prefix: all that follows their page's address.
-    re.compile(rf"({_encoded('sign-up')}(?:/|%(?:25)*2f)?{_QUESTION_MARK})[^\s\"']+", re.IGNORECASE),
-    # By the name of the parameter or the setting.
-    re.compile(rf"{_BOUNDARY}((?:{'|'.join(map(_encoded, _NAMES))}){_EQUALS}[\"']?)[^\s\"'&;,)]+", re.IGNORECASE),
+    re.compile(r"(sign-up/?\?)[^\s\"']+"),
+    # By the name of the parameter or the setting, or by its end (X-Amz-Signature).
+    re.compile(rf"((?:{'|'.join(_NAMES)})=[\"']?)[^\s\"'&;,)]+", re.IGNORECASE),
     re.compile(r"\b((?:Bearer|Basic)\s+)[^\s\"',]+", re.IGNORECASE),
     # The password of an address such as DATABASE_URL.
-    re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s/:@\"']*:)[^\s/@\"']+(?=@)", re.IGNORECASE),
+    re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+(?=@)"),
 ]
-# What every one of them has: other lines cost one search.
-_SUSPECT = re.compile(r"lb|%|=|://|bearer\s|basic\s|sign-up", re.IGNORECASE)
+# Each match has one of them; lines that have none cost no pattern.
+_SUSPECT = ("lb", "://", "bearer", "basic", "sign-up", *(f"{name.lower()}=" for name in _NAMES))
+_MOST_ENCODINGS = 3
 
 
 def mask_secrets(text: str) -> str:
     """The text with MASK in the place of each secret."""
+    return "\n".join(map(_mask_line, text.split("\n"))) if "\n" in text else _mask_line(text)
+
+
+def _mask_line(line: str) -> str:
+    masked = plain = _mask(line)
+    for _time in range(_MOST_ENCODINGS):
+        if "%" not in plain:
+            break
+        plain = unquote(plain)
+        if (found := _mask(plain)) != plain:
+            # The line is written decoded then, but for what would end it or steer a terminal.
+            masked = "".join(char if char.isprintable() else quote(char, errors="replace") for char in found)
+    return masked
+
+
+def _mask(line: str) -> str:
     if _known_pattern is not None:
-        text = _known_pattern.sub(MASK, text)
-    if _SUSPECT.search(text):
+        line = _known_pattern.sub(MASK, line)
+    lowered = line.lower()
+    if any(word in lowered for word in _SUSPECT):
         for pattern in _PATTERNS:
-            text = pattern.sub(rf"\g<1>{MASK}", text)
-    return text
+            line = pattern.sub(rf"\g<1>{MASK}", line)
+    return line
 
 
 def add_known_secret(value: str) -> None:
@@ -59,7 +69,6 @@ def add_known_secret(value: str) -> None:
     if "://" in value:
         password = _password(value)
         found = {password, unquote(password)}
-    found |= {quote(one, safe="") for one in found}
     _known.update(one for one in found if len(one) >= _SHORTEST_KNOWN)
     if _known:
         _known_pattern = re.compile("|".join(re.escape(one) for one in sorted(_known, key=len, reverse=True)))

@@ -110,6 +110,11 @@ def test_a_line_keeps_what_is_no_secret(text, masked):
     assert mask_secrets(text) == masked
 
 
+def test_a_decoded_line_stays_one_line():
+    line = mask_secrets(f"GET /x?a=%0A%1b[31m\udce9&t=%6cb_{RANDOM} 200")
+    assert line == "GET /x?a=%0A%1B[31m%3F&t=lb_... 200"
+
+
 def test_a_configured_secret_is_masked_wherever_it_stands(monkeypatch):
     monkeypatch.setattr(masking, "_known", set())
     monkeypatch.setattr(masking, "_known_pattern", None)
