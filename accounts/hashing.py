@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.refusals import Unavailable
 
 AT_ONCE = 2
-LONGEST_WAIT_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 30.0
 _slots = threading.BoundedSemaphore(AT_ONCE)
 _thread = threading.local()
 

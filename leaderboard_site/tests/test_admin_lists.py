@@ -10,11 +10,14 @@ from django.contrib import admin
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
-from accounts.models import ApiToken, OperatorAction, User
+from accounts.models import ApiToken, Operation, OperatorAction, User
+from accounts.signing_up import create_invitation
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.models import Job, JobAttempt
 from jobs.tests.factories import JobAttemptFactory, JobFactory
+from leaderboard_site.tests.operating import signed_in
 from leaderboards.models import Entry, Leaderboard
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.models import Submission
@@ -181,3 +184,66 @@ def test_a_list_shows_a_score_without_the_noise_of_floats(client, operator, name
     EntryFactory(score=0.9 - 0.03 - 0.03)
     html = client.get(reverse(f"admin:{name}_changelist")).content.decode()
     assert '<td class="field-score">0.84</td>' in html
+
+
+# --- What a search must not tell -----------------------------------------------------------------------------------
+
+
+def viewer(model, *more):
+    return signed_in(f"{model._meta.app_label}.view_{model._meta.model_name}", *more)[0]
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model._meta.label_lower)
+def test_no_list_lets_staff_guess_what_only_viewers_of_users_see(model):
+    """By the search, by any look-up through a person, by the order, or by what other forms complete."""
+    if model is User:
+        return
+    rows(1)
+    person = User.objects.get(pk=Job.objects.get().user_id)
+    User.objects.update(email="right@example.org", first_name="Right", last_login=timezone.now())
+    Operation.objects.create(action="ban_user", user=person)
+    create_invitation(by=person)
+    client = viewer(model)
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+    def found(query):
+        answer = client.get(address, query)
+        assert answer.status_code in (200, 302, 400), query
+        return [row.pk for row in answer.context["cl"].result_list] if answer.status_code == 200 else answer.status_code
+
+    assert found({"q": "right@"}) == found({"q": "wrong@"})
+    everything = found({})
+    for field in (one for one in model._meta.get_fields() if one.related_model is User):
+        for column in ("email", "password", "first_name", "last_login"):
+            for kind in ("", "__startswith", "__gte", "__isnull"):
+                assert found({f"{field.name}__{column}{kind}": "r"}) == 400
+    assert found({"o": "1"}) == found({"o": "-1"}) == everything
+
+
+@pytest.mark.parametrize("name", ["accounts_user", "accounts_apitoken", "accounts_invitation"])
+@pytest.mark.parametrize("lookup", ["password", "digest"])
+@pytest.mark.parametrize("kind", ["", "__exact", "__startswith", "__gte", "__regex"])
+def test_no_list_filters_by_a_secret(client, operator, name, lookup, kind):
+    ApiTokenFactory()
+    answer = client.get(reverse(f"admin:{name}_changelist"), {f"{lookup}{kind}": "a"})
+    assert answer.status_code == 400 or answer["Location"].endswith("?e=1")
+
+
+@pytest.mark.parametrize("name", ["jobs_job", "leaderboards_entry", "submissions_submission", "accounts_apitoken"])
+def test_the_address_is_searched_for_staff_who_may_view_users(name):
+    rows(1)
+    User.objects.filter(is_staff=False).update(email="right@example.org")
+    model = next(one for one in OURS if f"{one._meta.app_label}_{one._meta.model_name}" == name)
+    numbers = []
+    for client in (viewer(model), viewer(model, "accounts.view_user")):
+        answer = client.get(reverse(f"admin:{name}_changelist"), {"q": "right@"})
+        numbers.append(len(answer.context["cl"].result_list))
+    assert (numbers[0], numbers[1] > 0) == (0, True)
+
+
+def test_forms_complete_people_for_staff_who_may_view_users():
+    person = UserFactory(email="right@example.org")
+    query = {"app_label": "leaderboards", "model_name": "baseline", "field_name": "user", "term": "right@"}
+    assert signed_in("leaderboards.change_leaderboard")[0].get("/admin/autocomplete/", query).status_code == 403
+    answer = signed_in("accounts.view_user")[0].get("/admin/autocomplete/", query)
+    assert answer.status_code == 403 or [one["id"] for one in answer.json()["results"]] == [str(person.pk)]

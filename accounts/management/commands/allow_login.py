@@ -22,7 +22,9 @@ class Command(TaughtCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("username")
-        parser.add_argument("--address", default="", help="The address that the person comes from, as the site sees it.")
+        parser.add_argument(
+            "--address", default="", help="The address that the person comes from, as the site sees it."
+        )
 
     def handle(self, **options: Any) -> None:
         user = User.objects.filter(username=options["username"]).first()

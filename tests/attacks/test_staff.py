@@ -1,0 +1,220 @@
+"""Staff with one permission each, against every form, action and page of the console.
+
+Nothing that the permission does not cover may change, nothing of another member of staff, and no permission may be won. The
+forms and actions are those of `admin.site`, so that a new one is attacked without a change here.
+"""
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
+from django.contrib.sessions.models import Session
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from accounts.hashing import BoundedArgon2PasswordHasher
+from accounts.models import ApiToken, Invitation, KnownLogin, LoginCounter, Operation, OperatorAction, User
+from accounts.operations import ACTIONS, plan
+from accounts.refusals import RequestRefused
+from accounts.signing_up import create_invitation
+from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.models import Job
+from jobs.tests.factories import JobAttemptFactory, WorkerFactory
+from leaderboard_site.tests.operating import signed_in
+from leaderboards.models import Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from submissions.models import Submission
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "taken-over-4711"
+# The record of what was done, and what a login leaves.
+NOT_COMPARED = {OperatorAction, Operation, Session, LoginCounter, KnownLogin, Permission}
+# An action's permission and what else than its own model it changes on purpose (docs/console.md).
+SIDE_EFFECTS = {
+    "jobs.change_job": {"jobs.job", "jobs.jobattempt"},
+    "leaderboards.change_entry": {"leaderboards.entry", "leaderboards.disqualification", "leaderboards.standing"},
+    "leaderboards.change_leaderboard": {
+        "leaderboards.pause", "leaderboards.baseline", "leaderboards.entry", "leaderboards.standing",
+    },
+    "leaderboards.add_leaderboard": {"leaderboards.metric", "leaderboards.leaderboard"},
+    "accounts.change_user": {"accounts.apitoken", "jobs.job", "jobs.jobattempt", "auth.group"},
+}  # fmt: skip
+PERMISSIONS = [
+    f"{model._meta.app_label}.{verb}_{model._meta.model_name}"
+    for model in admin.site._registry
+    for verb in ("view", "add", "change", "delete")
+]
+
+
+class World:
+    """People of each kind, each with something of their own, and one object of each model of the console."""
+
+    def __init__(self) -> None:
+        self.participant = UserFactory(username="participant")
+        self.banned = UserFactory(username="banned", is_active=False)
+        self.colleague = UserFactory(username="colleague", email="colleague@example.org", is_staff=True)
+        self.colleague.user_permissions.add(Permission.objects.get(codename="view_job"))
+        self.suspended = UserFactory(username="suspended", is_staff=True, is_active=False)
+        self.root = UserFactory(username="root", is_staff=True, is_superuser=True)
+        self.group = Group.objects.create(name="organizers")
+        self.group.permissions.add(Permission.objects.get(codename="change_leaderboard"))
+        for person in (self.participant, self.colleague, self.root):
+            ApiTokenFactory(user=person)
+        create_invitation(by=self.root)
+        board = LeaderboardFactory()
+        EntryFactory(leaderboard=board, user=self.participant)
+        JobAttemptFactory(job__leaderboard=board, job__user=self.colleague)
+        Disqualification.objects.create(job=JobAttemptFactory(job__status="completed").job, reason="x")
+        WorkerFactory()
+        Pause.objects.create(leaderboard=None, reason="x")
+        self.protected = [self.colleague, self.suspended, self.root]
+
+    def state(self) -> dict[str, dict[Any, Any]]:
+        """Every row of every model of the console and of what hangs on people, by its model."""
+        models = {
+            *admin.site._registry,
+            Metric,
+            User.groups.through,
+            User.user_permissions.through,
+            Group.permissions.through,
+        }
+        return {
+            model._meta.label_lower: {row["pk"]: row for row in model._base_manager.values("pk", *_columns(model))}
+            for model in models - NOT_COMPARED
+        }
+
+
+def _columns(model: type[Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]
+
+
+def changed(before: dict[str, dict[Any, Any]], after: dict[str, dict[Any, Any]]) -> dict[str, set[Any]]:
+    """The keys of the rows that were added, changed or removed, by model."""
+    found = {
+        label: {
+            pk for pk in before[label].keys() | after[label].keys() if before[label].get(pk) != after[label].get(pk)
+        }
+        for label in before
+    }
+    return {label: keys for label, keys in found.items() if keys}
+
+
+def hostile_form(obj: Model | None, world: World) -> dict[str, Any]:
+    """What an attacker would like to send: each field, whether the form shows it or not."""
+    name = f"mine{uuid.uuid4().hex[:6]}"
+    return {
+        "username": name, "email": f"{name}@evil.example", "password": PASSWORD, "password1": PASSWORD,
+        "password2": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD, "usable_password": "true",
+        "is_staff": "on", "is_superuser": "on", "is_active": "on", "groups": [str(world.group.pk)],
+        "user_permissions": [str(pk) for pk in Permission.objects.values_list("pk", flat=True)[:5]],
+        "permissions": [str(pk) for pk in Permission.objects.values_list("pk", flat=True)[:5]],
+        "submissions_per_hour": "99999", "concurrent_jobs": "999", "name": name, "title": name, "slug": name,
+        "user": str(world.root.pk), "digest": "0" * 64, "note": name, "status": "completed", "score": "1", "reason": "x",
+        "expires_at_0": "2099-01-01", "expires_at_1": "00:00", "revoked_at_0": "", "revoked_at_1": "", "post": "yes",
+        "last_login_0": "2020-01-01", "last_login_1": "00:00", "date_joined_0": "2020-01-01", "date_joined_1": "00:00",
+    }  # fmt: skip
+
+
+def addresses(world: World) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every page of the console about every object, with what is sent there."""
+    for model in admin.site._registry:
+        label = f"{model._meta.app_label}_{model._meta.model_name}"
+        form = hostile_form(None, world)
+        yield reverse(f"admin:{label}_add"), form
+        yield reverse(f"admin:{label}_changelist"), {**form, "action": "delete_selected", "_save": "1"}
+        people = model in (User, ApiToken)
+        for obj in model._default_manager.all()[: None if people else 1]:
+            for page in ("change", "delete"):
+                yield reverse(f"admin:{label}_{page}", args=[obj.pk]), hostile_form(obj, world)
+    for person in User.objects.all():
+        yield reverse("admin:auth_user_password_change", args=[person.pk]), hostile_form(person, world)
+
+
+def act(client: Client, by: User, world: World) -> None:
+    """Every action on all objects that it could be done to: from the list, by its own address, and past both of them."""
+    for code, action in ACTIONS.items():
+        model = action.objects().model if action.chosen_field == "pk" else Entry
+        ids = [str(pk) for pk in model._default_manager.values_list("pk", flat=True)]
+        app, _, name = action.model.partition(".")
+        sent = {"action": code, "_selected_action": ids}
+        begun = [client.post(reverse(f"admin:{app}_{name}_changelist"), sent)]
+        begun += [client.post(reverse("admin:operation_plan"), {"action": code, "object": pk}) for pk in ids]
+        for answer in begun:
+            if answer.status_code == 302 and "/operations/" in answer["Location"]:
+                client.get(answer["Location"])
+                client.post(
+                    answer["Location"], {"reason": "Because.", "submissions_per_hour": "9", "concurrent_jobs": "9"}
+                )
+        with pytest.raises(RequestRefused) if not by.has_perm(action.permission) else _nothing():
+            plan(code, ids, by=by)
+    for name in ("withdraw", "delete_selected"):
+        ids = [str(pk) for pk in Invitation.objects.values_list("pk", flat=True)]
+        client.post(
+            reverse("admin:accounts_invitation_changelist"), {"action": name, "_selected_action": ids, "post": "yes"}
+        )
+
+
+class _nothing:
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def rights(person: User) -> tuple[Any, ...]:
+    fresh = User.objects.get(pk=person.pk)
+    return (
+        fresh.is_active, fresh.is_staff, fresh.is_superuser, sorted(fresh.get_all_permissions()),
+        sorted(fresh.groups.values_list("name", flat=True)),
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch):
+    for name, least in (("time_cost", 1), ("memory_cost", 64), ("parallelism", 1)):
+        monkeypatch.setattr(BoundedArgon2PasswordHasher, name, least)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("permission", PERMISSIONS)
+def test_one_permission_changes_what_it_covers_and_nothing_else(permission):
+    world = World()
+    client, staff = signed_in(permission, username="staff")
+    client.raise_request_exception = False
+    world.protected.append(staff)
+    before, rights_before = world.state(), [rights(person) for person in world.protected]
+    people = list(User.objects.values_list("pk", flat=True))
+    broken = {}
+    for address, sent in list(addresses(world)):
+        is_about_people = address.startswith(("/admin/accounts/", "/admin/auth/"))
+        for answer in [client.get(address)] * is_about_people + [client.post(address, sent)]:
+            if (
+                answer.status_code == 400 or answer.status_code >= 500
+            ):  # what is refused before the view attacks nothing
+                broken[address] = answer.status_code
+    act(client, staff, world)
+    assert broken == {}
+    app, _, codename = permission.partition(".")
+    covered = set() if codename.startswith("view_") else {f"{app}.{codename.partition('_')[2]}"}
+    after = world.state()
+    differs = changed(before, after)
+    assert differs.keys() <= covered | SIDE_EFFECTS.get(permission, set())
+    # Nothing of another member of staff: the account, the tokens, the rights.
+    assert [rights(person) for person in world.protected] == rights_before
+    untouched = {person.pk for person in world.protected}
+    assert differs.get("accounts.user", set()) & untouched == set()
+    tokens = ApiToken.objects.filter(user__in=untouched).values_list("pk", flat=True)
+    assert differs.get("accounts.apitoken", set()) & set(tokens) == set()
+    # No way to more rights, through new people or old ones either.
+    raised = User.objects.exclude(pk__in=untouched).exclude(is_staff=False, is_superuser=False)
+    assert list(raised) == []
+    for through in (User.groups.through, User.user_permissions.through, Group.permissions.through):
+        assert before[through._meta.label_lower] == after[through._meta.label_lower]
+    assert codename in ("add_user", "delete_user") or sorted(people) == sorted(
+        User.objects.values_list("pk", flat=True)
+    )
