@@ -237,7 +237,7 @@ def test_an_operator_lets_a_person_in_by_command(user, with_address, capsys):
 @pytest.mark.parametrize("words", [["no-such-person"], ["known", "--address", "somewhere"]])
 def test_the_command_refuses_what_it_cannot_find(words):
     UserFactory(username="known")
-    with pytest.raises(CommandError, match="no-such-person|somewhere"):
+    with pytest.raises(CommandError, match=r"no-such-person|somewhere"):
         call_command("allow_login", *words)
 
 

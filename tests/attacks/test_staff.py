@@ -6,6 +6,7 @@ forms and actions are those of `admin.site`, so that a new one is attacked witho
 
 import uuid
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -22,12 +23,10 @@ from accounts.operations import ACTIONS, plan
 from accounts.refusals import RequestRefused
 from accounts.signing_up import create_invitation
 from accounts.tests.factories import ApiTokenFactory, UserFactory
-from jobs.models import Job
 from jobs.tests.factories import JobAttemptFactory, WorkerFactory
 from leaderboard_site.tests.operating import signed_in
-from leaderboards.models import Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.models import Disqualification, Entry, Metric, Pause
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
-from submissions.models import Submission
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "taken-over-4711"
@@ -149,21 +148,13 @@ def act(client: Client, by: User, world: World) -> None:
                 client.post(
                     answer["Location"], {"reason": "Because.", "submissions_per_hour": "9", "concurrent_jobs": "9"}
                 )
-        with pytest.raises(RequestRefused) if not by.has_perm(action.permission) else _nothing():
+        with pytest.raises(RequestRefused) if not by.has_perm(action.permission) else nullcontext():
             plan(code, ids, by=by)
     for name in ("withdraw", "delete_selected"):
         ids = [str(pk) for pk in Invitation.objects.values_list("pk", flat=True)]
         client.post(
             reverse("admin:accounts_invitation_changelist"), {"action": name, "_selected_action": ids, "post": "yes"}
         )
-
-
-class _nothing:
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def rights(person: User) -> tuple[Any, ...]:
