@@ -199,7 +199,7 @@ def test_no_list_lets_staff_guess_what_only_viewers_of_users_see(model):
     if model is User:
         return
     rows(1)
-    person = User.objects.get(pk=Job.objects.get().user_id)
+    person = UserFactory()
     User.objects.update(email="right@example.org", first_name="Right", last_login=timezone.now())
     Operation.objects.create(action="ban_user", user=person)
     create_invitation(by=person)

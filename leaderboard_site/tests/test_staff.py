@@ -4,10 +4,13 @@ import re
 
 import pytest
 from django.contrib import admin
+from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
+from django.test import Client
 from django.urls import URLResolver, reverse
 
-from accounts.models import OperatorAction
+from accounts.models import OperatorAction, User
+from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs.models import Job, Status
 from jobs.tests.factories import JobFactory
@@ -54,6 +57,30 @@ def test_staff_who_may_change_people_cannot_raise_themselves():
     assert (answer.status_code, above.username != "mine") == (403, True)
     password = reverse("admin:auth_user_password_change", args=[above.pk])
     assert client.post(password, {"password1": "a-new-password-1", "password2": "a-new-password-1"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "loss", ["is_staff", "is_active", "permission", "group"], ids=["staff", "active", "permission", "group"]
+)
+def test_a_token_and_a_session_lose_rights_in_the_same_moment_as_their_person(loss):
+    client, user = signed_in(*["jobs.view_job"] * (loss != "group"))
+    if loss == "group":
+        group = Group.objects.create(name="g")
+        group.permissions.add(Permission.objects.get(codename="view_job"))
+        user.groups.add(group)
+    job = JobFactory()
+    caller = Client(headers={"Authorization": f"Bearer {create_token(user, name='t')[1]}"})
+
+    def statuses():
+        api, page = caller.get(f"/api/jobs/{job.pk}/status"), client.get(job.get_absolute_url())
+        return api.status_code, page.status_code, client.get("/admin/jobs/job/").status_code
+
+    assert statuses() == (200, 200, 200)
+    if loss in ("is_staff", "is_active"):
+        User.objects.filter(pk=user.pk).update(**{loss: False})
+    user.user_permissions.clear() if loss == "permission" else user.groups.clear()
+    expected = {"is_staff": (404, 404, 302), "is_active": (401, 302, 302)}
+    assert statuses() == expected.get(loss, (404, 404, 403))
 
 
 # What every member of staff may open: their own password, the way out, words for scripts, a page without contents.

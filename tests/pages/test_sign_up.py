@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import Invitation, User
+from accounts.models import Invitation, User, token_digest
 from accounts.names import USERNAME_SHAPE, name_shape
 from accounts.refusals import InvalidInput
 from accounts.signing_up import create_invitation, sign_up, withdraw_invitation
@@ -64,6 +64,24 @@ def test_an_invitation_makes_one_account(client, invited):
     assert again.status_code == 400 and "unknown, used or expired" in again.content.decode()
     assert User.objects.count() == 1
     assert invited not in str(Invitation.objects.values_list())
+
+
+def test_an_invitation_from_before_the_prefix_still_makes_an_account(client, settings):
+    settings.SIGN_UP = "invitation"
+    old = "Zr4k" * 8
+    invitation, _ = create_invitation(by=None)
+    Invitation.objects.filter(pk=invitation.pk).update(digest=token_digest(old))
+    assert client.post("/sign-up/", form(invitation=old)).status_code == 302
+
+
+def test_guessing_invitations_is_slowed_down_and_a_crowd_with_good_ones_is_not(settings):
+    settings.SIGN_UP = "invitation"
+    for number in range(22):
+        sent = form(username=f"person-{number}", email="", invitation=create_invitation(by=None)[1])
+        assert Client().post("/sign-up/", sent).status_code == 302
+    guess = form(username="guesser", invitation="lbi_guess")
+    assert [Client().post("/sign-up/", guess).status_code for _ in range(21)] == [400] * 20 + [429]
+    assert Client().post("/sign-up/", guess, REMOTE_ADDR="192.0.2.1").status_code == 400
 
 
 @pytest.mark.parametrize("secret", ["", "nonsense"])
