@@ -120,7 +120,7 @@ class OperatedAdmin(admin.ModelAdmin):
         return SECRET_FIELDS.isdisjoint(lookup.split("__")) and super().lookup_allowed(lookup, value, request)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        text = search_term.strip().replace("\0", "")
+        text = search_term.strip()
         if not text:
             return queryset, False
         if len(text) > LONGEST_SEARCH or len(text.split()) > MOST_WORDS:

@@ -20,6 +20,7 @@ from accounts.models import Operation, OperatorAction
 from accounts.services import create_token
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.tests.factories import JobAttemptFactory, JobFactory
+from leaderboard_site.errors import BodyMiddleware
 from leaderboards.tests.factories import EntryFactory
 from submissions.tests.factories import SubmissionFactory
 
@@ -216,7 +217,9 @@ def test_json_bodies(given, route, who):
         response = client.generic("POST", path, body, content_type="application/json")
         assert_answered(response)
         if route == "api/auth/login" or (route == "api/jobs" and who != "nobody"):
-            assert (name, response.status_code, set(response.json())) == (name, 400, {"code", "message"})
+            # Without a token a body of this size is refused unread.
+            expected = 413 if route == "api/auth/login" and len(body) > BodyMiddleware.MOST_ANONYMOUS_BYTES else 400
+            assert (name, response.status_code, set(response.json())) == (name, expected, {"code", "message"})
 
 
 @pytest.mark.parametrize("path", ["/", "/api/jobs", "/admin/login/", "/static/site.css", "/healthz"])
