@@ -19,11 +19,13 @@ from django.http import HttpRequest, QueryDict
 
 from accounts.models import User
 from accounts.permissions import sees_all_jobs
+from core.untrusted import Bounds, load_json
 from jobs.mlflow_queries import DOCUMENTS, with_typenames
 from jobs.models import Job
 from jobs.tracking import LOG_ARTIFACT
 
 BODY_BYTES = 256 * 1024
+_BODY = Bounds(bytes=BODY_BYTES, depth=16)
 MOST_DEPTH = 6  # of an operator's search; MLflow's pages need four
 MOST_IDS = 100  # as many as MLflow's pages ask for at once
 GRAPHQL = "graphql"
@@ -172,8 +174,8 @@ def _json_body(request: HttpRequest) -> dict[str, Any]:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
         if not 0 < length <= BODY_BYTES:
             raise PermissionDenied
-        body = json.loads(request.body)
-    except (ValueError, RecursionError):
+        body = load_json(request.body, _BODY)
+    except ValueError:  # TextRefused, too
         raise PermissionDenied from None
     if not isinstance(body, dict):
         raise PermissionDenied

@@ -8,12 +8,12 @@ JSON: lists of numbers, lists of [x, y], {"x": [...], "y": [...]}, and lists of 
 import csv
 import io
 import itertools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from core.untrusted import Bounds, TextRefused, load_json
 from jobs.curves import MOST_LINES, CurveChart, Points, draw
 
 MAX_BYTES = 1024 * 1024
@@ -24,6 +24,8 @@ MAX_CHARTS = 24
 MAX_NUMBERS = 100_000
 MAX_DEPTH = 5
 FEWEST_POINTS = 2
+# A file of single digits is cut by MAX_NUMBERS, not refused. Replacement characters are longer than what they stand for.
+_JSON = Bounds(bytes=4 * MAX_BYTES, tokens=MAX_BYTES, storable=False)
 ENDINGS = (".csv", ".json")
 _X_NAMES = {"step", "epoch", "iteration", "iter", "x", "index", "time", "seconds", "batch"}
 _MAX_NAME = 100
@@ -117,8 +119,8 @@ class _Reader:
 
     def of_json(self, text: str) -> Iterator[Named]:
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
+            document = load_json(text, _JSON)
+        except TextRefused:
             return
         yield from self._within(document, "", 0)
 
