@@ -22,11 +22,16 @@ env = Env()
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 
+# Each may be given as NAME or in the file that NAME_FILE names.
+SECRET_NAMES: set[str] = set()
+
+
 def secret(name: str, default: str | None = None) -> str:
     """The value of NAME, or what the file named by NAME_FILE holds (how container platforms hand out secrets).
 
     No log shows it (accounts/masking.py).
     """
+    SECRET_NAMES.add(name)
     path = env.str(f"{name}_FILE", "")
     value = Path(path).read_text().strip() if path else env.str(name, default)
     if value is None:
@@ -91,11 +96,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = secret("REDIS_URL", "") or _LOCATIONS.redis_url()
 _MLFLOW_GIVEN = env.str("MLFLOW_TRACKING_URI", "")
 MLFLOW_TRACKING_URI = _MLFLOW_GIVEN or _LOCATIONS.mlflow_url()
-# The secret that MLflow's server asks for. The embedded site's is for the embedded MLflow and no other.
+# The secret that MLflow's server asks for. The embedded site's own is for the embedded MLflow only.
 MLFLOW_TRACKING_USERNAME = env.str("MLFLOW_TRACKING_USERNAME", "") or locations.MLFLOW_USER
-MLFLOW_TRACKING_PASSWORD = secret("MLFLOW_TRACKING_PASSWORD", "")
-if EMBEDDED and not _MLFLOW_GIVEN and not MLFLOW_TRACKING_PASSWORD:
-    MLFLOW_TRACKING_PASSWORD = locations.own_secret(_LOCATIONS.mlflow_password_file)
+_OWN_MLFLOW = EMBEDDED and not _MLFLOW_GIVEN
+MLFLOW_TRACKING_PASSWORD = secret(
+    "MLFLOW_TRACKING_PASSWORD", locations.own_secret(_LOCATIONS.mlflow_password_file) if _OWN_MLFLOW else ""
+)
 # How people reach it: through the site and its login, unless it stands elsewhere behind a login of its own.
 MLFLOW_PUBLIC_URL = env.str("MLFLOW_PUBLIC_URL", "") or f"{SITE_URL.rstrip('/')}/mlflow"
 # For backups: where MLflow keeps its records and files, where this machine can reach them.
@@ -132,7 +138,7 @@ _S3 = "submissions.object_storage.ObjectStorage"
 def _files(location: Path, prefix: str) -> dict[str, Any]:
     if STORAGE == "s3":
         return {"BACKEND": _S3, "OPTIONS": {**S3_OPTIONS, "location": prefix}}
-    # The group may read: in production the web and its workers are different users of one group.
+    # The group may read: in production, web process and workers can be different users of one group.
     mode = 0o600 if EMBEDDED else 0o640
     return {"BACKEND": _DURABLE, "OPTIONS": {"location": str(location), "file_permissions_mode": mode}}
 
@@ -385,7 +391,7 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["context"]}},
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     "loggers": {
-        # Django's own handlers would write lines that are not masked.
+        # The handlers that Django gives these would write lines without masks.
         "django": {"handlers": [], "level": "INFO"},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "django.request": {"level": "ERROR"},

@@ -87,8 +87,8 @@ def _strength(found: Found, name: str, value: str) -> None:
 
 def _secret_files() -> list[Path]:
     """Ours under var/, .env, and what NAME_FILE names, where this user can see them."""
-    named = [Path(value) for name, value in os.environ.items() if name.endswith("_FILE") and name.removesuffix("_FILE") in (
-        "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "S3_SECRET_KEY", "METRICS_TOKEN", "MLFLOW_DATABASE_URL", "MLFLOW_TRACKING_PASSWORD")]  # fmt: skip
+    given = [os.environ.get(f"{name}_FILE") for name in sorted(settings.SECRET_NAMES)]
+    named = [Path(path) for path in given if path]
     # /run/secrets is the container engine's own, readable in the container by design.
     named = [path for path in named if not path.is_relative_to("/run/secrets")]
     ours = [settings.VAR_DIR / "secret_key", settings.BASE_DIR / ".env", *settings.VAR_DIR.glob("*.password")]
