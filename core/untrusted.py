@@ -1,9 +1,9 @@
-"""YAML and JSON from outside: bounded while they are scanned, then read by the safe loader or by `json`.
+"""Read YAML and JSON from outside, bounded while they are scanned, by PyYAML's safe loader and `json`.
 
-PyYAML's scanner takes quadratic time in open brackets, and its constructors do in long numbers to base 60, in merge keys
-and in numbers as names whose hashes are equal. So each text is counted before anything is built of it: JSON by one pass
-of a regular expression, YAML by the scanner itself, which stops at the first token beyond a bound. A second reader of
-YAML would be cheaper and could be deceived; the scanner that counts is the one that reads.
+PyYAML's scanner takes quadratic time for open brackets, and its constructors for long numbers to base 60, for merge keys
+and for numeric names with equal hashes. So each text is counted before anything is built from it: JSON in one pass of a
+regular expression, YAML by the scanner itself, which stops at the first token beyond a bound. A second scanner for YAML
+would be cheaper but could be deceived; here the scanner that counts is the one that reads.
 
 Every refusal is a `TextRefused`, which names the rule, the value and the line.
 """
@@ -17,18 +17,18 @@ import yaml
 
 DEEPEST = 64
 LONGEST_NUMBER = 400
-# Numbers hash to themselves up to here. Many larger ones can share one hash, and a dict of them is quadratic.
+# Up to this length, numbers hash to themselves. Many longer ones can share one hash, which makes a dict quadratic.
 LONGEST_NUMBER_AS_NAME = 17
 MOST_MERGES = 100
 MOST_MERGED_NAMES = 10_000
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBERS = (f"{_TAG}int", f"{_TAG}float")
-# The values of a wrong type at which PyYAML's constructors stumble: `!!int ''`, `!!bool maybe`, an hour of 99.
+# What PyYAML's constructors raise for wrong values: `!!int ''`, `!!bool maybe`, an hour of 99.
 _STUMBLES = (ValueError, TypeError, LookupError, AttributeError, OverflowError)
 # One token at a time, without going back over a character: the quantifiers are possessive.
 _JSON_TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[{\]},:]|[-0-9][0-9.eE+-]*+', re.DOTALL)
-# The escapes that may stand for a character which PostgreSQL does not store.
+# Escapes that may stand for a character that PostgreSQL cannot store.
 _JSON_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|[\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -39,25 +39,25 @@ def _(sentence: str) -> str:
 
 
 _TOO_DEEP = _("it is nested deeper than %(most)d levels")
-_TOO_MANY = _("it has more than %(most)d names, values and signs")
+_TOO_MANY = _("it has more than %(most)d names, values and punctuation marks")
 _TOO_LONG = _("the number %(value)s... has more than %(most)d characters")
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """The most that a text may have. The defaults suit a config that is read while a request waits."""
+    """Limits of a text. The defaults suit a config that is read while a request waits."""
 
     bytes: int
     # Names, values, brackets, commas and the like.
     tokens: int = 50_000
     depth: int = DEEPEST
     aliases: int = 0
-    # Whether NUL, lone surrogates and numbers that are not finite are refused, which PostgreSQL's jsonb cannot hold.
+    # Whether to refuse what PostgreSQL's jsonb cannot hold: NUL, lone surrogates and numbers that are not finite.
     storable: bool = True
 
 
 class TextRefused(ValueError):
-    """A text is not YAML or JSON, or passes a bound. `sentence` % `values` is the reason in English, for translation."""
+    """A text is not YAML or JSON, or exceeds a bound. `sentence` % `values` is the reason in English, for translation."""
 
     def __init__(self, sentence: str, *, rule: str, line: int | None = None, place: str = "", **values: Any) -> None:
         super().__init__(sentence % values)
@@ -66,13 +66,13 @@ class TextRefused(ValueError):
 
     @property
     def is_syntax(self) -> bool:
-        """Whether the text could not be read, rather than being too much."""
+        """Whether the text is malformed; otherwise it exceeds a bound."""
         return self.rule == "syntax"
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
 def load_json(text: str | bytes, bounds: Bounds, **options: Any) -> Any:
-    """The value. `options` are those of `json.loads`. Raises TextRefused, and what a hook among the options raises."""
+    """Return the value. `options` are those of `json.loads`. Raises TextRefused, and whatever hooks in the options raise."""
     _check_size(text, bounds)
     if isinstance(text, bytes):
         text = _decoded(text)
@@ -89,7 +89,7 @@ def load_json(text: str | bytes, bounds: Bounds, **options: Any) -> Any:
 
 
 def refuse_unstorable(value: Any) -> None:
-    """Raise TextRefused, naming the place, when a text within a value of JSON's types cannot be stored."""
+    """Raise TextRefused, with the place, if a text in this parsed JSON cannot be stored."""
     waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
         place, inner = waiting.pop()
@@ -103,14 +103,14 @@ def refuse_unstorable(value: Any) -> None:
 
 
 def unstorable(text: str) -> str:
-    """Why PostgreSQL cannot store the text; empty when it can."""
+    """Return why PostgreSQL cannot store the text; empty if it can."""
     if "\0" in text:
         return _("a text holds the character NUL")
     return _("a text holds half of a character (a lone surrogate)") if _SURROGATE.search(text) else ""
 
 
 def storable_json_bytes(value: Any) -> int:
-    """The length of a parsed value as JSON, in bytes. Raises ValueError, with the rule, when jsonb cannot hold it."""
+    """Return the length of a parsed value as JSON, in bytes. Raises ValueError, with the rule, if jsonb cannot hold it."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     except RecursionError as error:
@@ -138,7 +138,7 @@ def _decoded(raw: bytes) -> str:
 
 
 def _scan_json(text: str, bounds: Bounds) -> None:
-    """Count brackets, tokens and the digits of numbers; strings are passed over whole."""
+    """Bound the depth, the tokens and the length of numbers. A string is one token."""
     depth = 0
     for tokens, matched in enumerate(_JSON_TOKEN.finditer(text), start=1):
         first = matched[0][0]
@@ -164,18 +164,18 @@ def _refuse_constant(name: str) -> None:
 
 # --- YAML ------------------------------------------------------------------------------------------------------------
 def load_yaml(text: str | bytes, bounds: Bounds, kind: "type[BoundedLoader] | None" = None) -> Any:
-    """The value of the one document; None for an empty one. Raises TextRefused."""
+    """Return the value of the only document; None if it is empty. Raises TextRefused."""
     return _read_yaml(text, bounds, kind, "get_single_data")
 
 
 def compose_yaml(text: str | bytes, bounds: Bounds) -> yaml.Node | None:
-    """The nodes of the one document. Nothing is built of them, so their tags may be unknown. Raises TextRefused."""
+    """Return the nodes of the only document. No values are built, so tags may be unknown. Raises TextRefused."""
     node: yaml.Node | None = _read_yaml(text, bounds, None, "get_single_node")
     return node
 
 
 class BoundedLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which counts what its scanner finds and stops at the first token beyond a bound."""
+    """PyYAML's safe loader, with a scanner that counts and stops at the first token beyond a bound."""
 
     def __init__(self, text: str | bytes, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -185,7 +185,7 @@ class BoundedLoader(yaml.SafeLoader):
     def fetch_more_tokens(self) -> None:
         super().fetch_more_tokens()  # type: ignore[no-untyped-call]
         self.counted += 1
-        # Each level that is open; the scanner's work for one token is proportional to the open brackets.
+        # All open levels: the scanner's work for one token is proportional to the open brackets.
         if self.flow_level + len(self.indents) > self.bounds.depth:
             self.refuse(_TOO_DEEP, "depth", most=self.bounds.depth)
         if self.counted > self.bounds.tokens:
@@ -198,13 +198,13 @@ class BoundedLoader(yaml.SafeLoader):
                 self.refuse(sentence if self.bounds.aliases else _("aliases (*name) are not taken"), "aliases",
                             most=self.bounds.aliases)  # fmt: skip
         elif isinstance(token, yaml.DirectiveToken) and token.name == "TAG":
-            # Its prefix is copied into each tag that uses it.
+            # Its prefix would be copied into each tag that uses it.
             self.refuse(_("TAG directives are not taken"), "directives")
         elif self.bounds.storable and isinstance(token, yaml.ScalarToken) and (problem := unstorable(token.value)):
             self.refuse(problem, "storable")
 
     def refuse(self, sentence: str, rule: str, node: yaml.Node | None = None, **values: Any) -> NoReturn:
-        """Raise TextRefused with the line of the node, or of what the scanner has come to."""
+        """Raise TextRefused with the line of the node, or the line that the scanner has reached."""
         line = node.start_mark.line if node else self.line
         raise TextRefused(sentence, rule=rule, line=line + 1, **values)
 
@@ -220,7 +220,7 @@ class BoundedLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
         if isinstance(node, yaml.MappingNode):
-            self.flatten_mapping(node)  # before the check, which merged names must pass too
+            self.flatten_mapping(node)  # first, so that merged names are checked too
             for key, _value in node.value:
                 if key.tag in _NUMBERS and len(key.value) > LONGEST_NUMBER_AS_NAME:
                     sentence = _("the number %(value)s... is used as a name and has more than %(most)d characters")
@@ -229,7 +229,7 @@ class BoundedLoader(yaml.SafeLoader):
         return made
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Counted before anything is copied: a list of merges is as long as its author likes."""
+        """Count the merges before anything is copied: their list can have any length."""
         sources = [source for key, value in node.value if key.tag == f"{_TAG}merge" for source in _sources(value)]
         if len(sources) > MOST_MERGES:
             self.refuse(_("a mapping has more than %(most)d merges (<<)"), "merges", node, most=MOST_MERGES)
