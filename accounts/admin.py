@@ -33,7 +33,7 @@ class GivesRights(admin.ModelAdmin):
 
 @admin.register(User)
 class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
-    """People. Superusers alone give rights away, and change staff: whoever could set their password could be them."""
+    """People. Only superusers give rights away and change staff: a person who could set their password could act as them."""
 
     fieldsets = (*DjangoUserAdmin.fieldsets, (_("Quotas"), {"fields": ["submissions_per_hour", "concurrent_jobs"]}))  # type: ignore[misc]
     list_display = ["username", "email", "is_staff", "is_active", "last_login"]
@@ -59,7 +59,7 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
         return super().has_delete_permission(request, obj) and (obj is None or may_manage(request.user, obj))
 
     def get_object(self, request, object_id, from_field=None):
-        # Locked while it is judged and changed: a form that began before a promotion must not end after it.
+        # The row is locked from the check to the change: a form that began before a promotion must not end after it.
         person = super().get_object(request, object_id, from_field)
         if person is None or request.method != "POST" or not connection.in_atomic_block:
             return person

@@ -27,9 +27,9 @@ from accounts.refusals import RequestRefused
 from accounts.services import record_action
 
 PEOPLE_FOUND = 100
-# Each word is a condition of its own on each field that is searched.
+# Each word adds a condition on each searched field.
 LONGEST_SEARCH, MOST_WORDS = 150, 8
-# No page shows them; a filter by their beginning would, letter by letter.
+# No page shows them, but a filter by their beginning would tell them letter by letter.
 SECRET_FIELDS = {"password", "digest"}
 
 
@@ -56,7 +56,7 @@ class CappedChangeList(ChangeList):
         try:
             super().get_results(request)
         except (DataError, OverflowError, ValueError) as error:
-            # A filter's value that only the database could judge, such as a time at the end of the year 9999.
+            # A value that only the database can judge, such as a time at the end of the year 9999.
             raise IncorrectLookupParameters from error
 
     @property
@@ -65,9 +65,9 @@ class CappedChangeList(ChangeList):
 
 
 def people_named(text: str, by: Any) -> list[int]:
-    """The first PEOPLE_FOUND users whose name begins like this, or whose e-mail address does: both by an index.
+    """Return the first PEOPLE_FOUND users whose name or e-mail address begins with the text; an index serves both.
 
-    The address is looked at only for staff who may view users. All others could find an address out letter by letter.
+    E-mail addresses are searched only for staff who may view users. Others could find one out letter by letter.
     """
     by_name = User.objects.filter(username__startswith=text).order_by("username").values_list("pk", flat=True)
     found = list(by_name[:PEOPLE_FOUND])
@@ -109,14 +109,14 @@ class OperatedAdmin(admin.ModelAdmin):
         return field
 
     def find(self, text: str, by: Any) -> list[models.Q] | None:
-        """What a search for the text by this operator means: conditions that an index serves, any of which may hold.
+        """Return what a search by this operator means: conditions that an index serves, any of which may hold.
 
         None leaves it to `search_fields`: only for tables that stay small.
         """
         return None
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse filters by secrets. Django refuses those by fields of a related row that no `list_filter` names."""
+        """Refuse filters by secrets. Django itself refuses fields of related rows that no `list_filter` names."""
         return SECRET_FIELDS.isdisjoint(lookup.split("__")) and super().lookup_allowed(lookup, value, request)
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:

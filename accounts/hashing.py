@@ -1,6 +1,6 @@
 """A bound on how many passwords one process hashes at once.
 
-Argon2 takes 100 MiB and some cores for each. Without a bound, a crowd at the login page takes all of both.
+Argon2 takes 100 MiB and several cores for each. Without a bound, a crowd at the login page takes all of both.
 """
 
 import threading
@@ -20,7 +20,7 @@ _thread = threading.local()
 
 @contextmanager
 def hashing_slot() -> Iterator[None]:
-    """Hold one of the process's slots; a thread that holds one already goes on. Raises Unavailable after a long wait."""
+    """Hold one of the process's slots; a thread that holds one keeps it. Raises Unavailable after a long wait."""
     if getattr(_thread, "has_slot", False):
         yield
         return

@@ -12,7 +12,7 @@ from rest_framework.parsers import JSONParser
 from accounts.refusals import InvalidInput, reason_of
 from core.untrusted import Bounds, TextRefused, load_json
 
-# A job's config, the largest thing in a body, has 64 KiB: each token takes a byte or more.
+# The largest part of a body is a job's config of 64 KiB, and each token takes a byte or more.
 BODY = Bounds(bytes=settings.DATA_UPLOAD_MAX_MEMORY_SIZE, tokens=100_000)
 
 

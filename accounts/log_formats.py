@@ -9,7 +9,7 @@ from accounts.masking import MaskingFormatter, mask_secrets
 
 
 def _json(line: dict[str, Any]) -> str:
-    """One object. Values are masked before they are quoted: a mask must not tear a quotation mark away."""
+    """Return one JSON object. Values are masked before they are quoted, so that no mask removes a quotation mark."""
     masked = {name: mask_secrets(value) if isinstance(value, str) else value for name, value in line.items()}
     return json.dumps(masked, ensure_ascii=False, default=lambda value: mask_secrets(str(value)))
 

@@ -1,6 +1,6 @@
-"""Mask secrets in log lines. Every log of the site passes here: gunicorn's, Django's, the worker's and the reconciler's.
+"""Mask secrets in log lines: those of gunicorn, Django, workers and the reconciler.
 
-Imports no Django: gunicorn's master process uses it as well.
+It does not import Django, because gunicorn's master process uses it too.
 """
 
 import logging
@@ -19,24 +19,24 @@ _NAMES = (
 )  # fmt: skip
 # `lb_` of an API token, `lbi_` of an invitation, `lbd_` of a browser (accounts/models.py, accounts/throttle.py).
 _PATTERNS = [
-    # Whole within anything; cut, where a word begins.
+    # A whole secret anywhere; a cut one at the beginning of a word.
     re.compile(r"(lb[id]?_)[A-Za-z0-9_-]{20,}"),
     re.compile(r"(?<![A-Za-z0-9])(lb[id]?_)[A-Za-z0-9_-]{6,}"),
-    # Invitations made before they had a prefix: all that follows their page's address.
+    # Invitations from before the prefix: all that follows their page's address.
     re.compile(r"(sign-up/?\?)[^\s\"']+"),
-    # By the name of the parameter or the setting, or by its end (X-Amz-Signature).
+    # Values of parameters and settings whose name is one of these, or ends with one (X-Amz-Signature).
     re.compile(rf"((?:{'|'.join(_NAMES)})=[\"']?)[^\s\"'&;,)]+", re.IGNORECASE),
     re.compile(r"\b((?:Bearer|Basic)\s+)[^\s\"',]+", re.IGNORECASE),
     # The password of an address such as DATABASE_URL.
     re.compile(r"(://[^\s/:@\"']*:)[^\s/@\"']+(?=@)"),
 ]
-# Each match has one of them; lines that have none cost no pattern.
+# Every match contains one of these. Lines without any are not matched against the patterns.
 _SUSPECT = ("lb", "://", "bearer", "basic", "sign-up", *(f"{name.lower()}=" for name in _NAMES))
 _MOST_ENCODINGS = 3
 
 
 def mask_secrets(text: str) -> str:
-    """The text with MASK in the place of each secret."""
+    """Return the text with MASK in the place of each secret."""
     return "\n".join(map(_mask_line, text.split("\n"))) if "\n" in text else _mask_line(text)
 
 
@@ -47,7 +47,7 @@ def _mask_line(line: str) -> str:
             break
         plain = unquote(plain)
         if (found := _mask(plain)) != plain:
-            # The line is written decoded then, but for what would end it or steer a terminal.
+            # Such a line is written decoded, except for characters that would end it or control a terminal.
             masked = "".join(char if char.isprintable() else quote(char, errors="replace") for char in found)
     return masked
 
@@ -63,7 +63,7 @@ def _mask(line: str) -> str:
 
 
 def add_known_secret(value: str) -> None:
-    """Mask this value wherever it stands; of an address with a password, the password."""
+    """Mask this value in all later lines; of an address with a password, only the password."""
     global _known_pattern
     found = {value}
     if "://" in value:
@@ -82,14 +82,14 @@ def _password(address: str) -> str:
 
 
 class MaskingFormatter(logging.Formatter):
-    """A line of text without secrets, its traceback included."""
+    """Format a record as text, and mask secrets in it and in its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         return mask_secrets(super().format(record))
 
 
 class MaskedFormatter(MaskingFormatter):
-    """Mask what another formatter makes of a record."""
+    """Mask the line that another formatter makes."""
 
     def __init__(self, inner: logging.Formatter | None) -> None:
         super().__init__()

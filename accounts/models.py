@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.names import USERNAME_SHAPE
 
-# Secrets are recognised by their prefix, in a log or a repository (accounts/masking.py).
+# The prefixes let programs recognise a secret in a log or a repository (accounts/masking.py).
 TOKEN_PREFIX = "lb_"  # noqa: S105
 INVITATION_PREFIX = "lbi_"
 
@@ -165,7 +165,7 @@ class Operation(models.Model):
 
 
 class LoginCounter(models.Model):
-    """Failed logins that count together (accounts/throttle.py). Names and addresses are kept as digests only."""
+    """Failed logins that count together (accounts/throttle.py). Names and addresses are stored only as digests."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     failures = models.PositiveIntegerField(default=0)
@@ -180,7 +180,7 @@ class LoginCounter(models.Model):
 
 
 class KnownLogin(models.Model):
-    """An address or a browser where a person signed in (accounts/throttle.py), kept as a digest of it and the account."""
+    """An address or a browser where a person signed in (accounts/throttle.py), stored as a digest that includes the account."""
 
     digest = models.CharField(max_length=64, primary_key=True)
     seen_at = models.DateTimeField(db_default=Now())
@@ -188,7 +188,7 @@ class KnownLogin(models.Model):
     class Meta:
         verbose_name = _("known login")
         verbose_name_plural = _("known logins")
-        # The sweep of old ones.
+        # For the sweep of old ones.
         indexes = [models.Index("seen_at", name="known_login_oldest")]
 
 

@@ -62,7 +62,7 @@ class Action:
         return True
 
     def reaches(self, obj: Any, by: User) -> bool:
-        """Whether the permission covers this object too; `by` has it."""
+        """Whether the permission, which `by` has, covers this object."""
         return True
 
     def initial(self, ids: Sequence[Any]) -> dict[str, Any]:

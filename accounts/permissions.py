@@ -1,4 +1,4 @@
-"""What operators may do beyond what is their own. Each app's `visible_to` says what everybody may see."""
+"""Rights of operators over what is not their own. Each app's `visible_to` says what everyone may see."""
 
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 
@@ -9,10 +9,10 @@ def sees_all_jobs(user: AbstractUser | AnonymousUser) -> bool:
 
 
 def may_manage(user: AbstractUser | AnonymousUser, person: AbstractUser) -> bool:
-    """Whether the user's rights over people reach the person: staff and superusers are for superusers alone."""
+    """Whether the user's rights over people cover this person. Only superusers manage staff and superusers."""
     return user.is_active and (user.is_superuser or not (person.is_staff or person.is_superuser))
 
 
 def may_view_people(user: AbstractUser | AnonymousUser) -> bool:
-    """Whether the user may see, and search by, what only operators see of a person: the e-mail address."""
+    """Whether the user may see and search people's e-mail addresses."""
     return user.is_staff and (user.has_perm("accounts.view_user") or user.has_perm("accounts.change_user"))

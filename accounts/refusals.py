@@ -76,14 +76,14 @@ class Unavailable(RequestRefused):
 
 
 def reason_of(error: ValueError) -> object:
-    """Why a text from outside was refused, with its line, in the language of its reader; other errors speak English."""
+    """Return why a text from outside was refused, with its line, in the reader's language; other errors are in English."""
     if not isinstance(error, TextRefused):
         return error
     return _Reason(error)
 
 
 class _Reason:
-    """Translated when it is shown, like the sentence that it stands in."""
+    """A reason that is translated when it is shown, like the sentence around it."""
 
     def __init__(self, error: TextRefused) -> None:
         self._error = error

@@ -1,13 +1,13 @@
 """Slow down password guessing. Failures are counted in PostgreSQL, so that all web processes share the counts.
 
 Three counters see a failed login: one for the account from this address, one for the account across all addresses where it
-never signed in, and one for the address. The second slows an account down and never closes it for long. A person is exempt
-from it at an address, and from everything but a counter of their own on a browser, where they signed in before. Unknown names
-are counted like known ones.
+never signed in, and one for the address. The second slows an account down but never closes it for long. At an address where
+a person signed in before, the second does not apply. On a browser where they did, one counter of its own replaces all three.
+Unknown names are counted like known ones.
 
-Only failures count. A try is verified within `hashing_slot`, and its counters are read in there: as many guesses can pass
-together as are hashed together. Once a counter has reached its bound, a try is counted before it is verified, so that one
-passes at a time.
+Only failures count. An attempt reads its counters and is verified within `hashing_slot`, so only as many guesses can pass a
+bound together as are hashed together. Once a counter has reached its bound, an attempt is counted before it is verified, so
+that only one passes at a time.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ TOO_MANY_SIGN_UPS = _("Too many tries to sign up.")
 
 @dataclass(frozen=True)
 class Bound:
-    """From so many failures on, each failure is followed by a wait that doubles up to `longest_seconds`."""
+    """From this number of failures on, each one is followed by a wait, which doubles up to `longest_seconds`."""
 
     failures: int
     first_seconds: int
@@ -78,20 +78,20 @@ DELETE FROM accounts_logincounter WHERE digest IN (
 
 @dataclass
 class Attempt:
-    """One try: the counters that it is judged by, the try's own first."""
+    """One attempt to sign in or sign up, with the counters that it is judged by. The first is its own."""
 
     counters: Sequence[tuple[str, Bound]]
     code: str = "too_many_logins"
     sentence: object = TOO_MANY_LOGINS
-    known_as: Sequence[str] = ()  # what a success is remembered by
+    known_as: Sequence[str] = ()  # digests to remember after a success
     _counted: set[str] = field(default_factory=set)
 
     def check(self) -> None:
-        """Raise QuotaExceeded, with the seconds to wait, if a counter blocks; count nothing."""
+        """Raise QuotaExceeded, with the seconds to wait, if a counter blocks. Count nothing."""
         self._read()
 
     def admit(self) -> None:
-        """The same, and count the try now where a counter has reached its bound."""
+        """Check, and count the attempt at once in counters that have reached their bound."""
         bounds = dict(self.counters)
         with transaction.atomic():
             failures = self._read(lock=True)
@@ -99,27 +99,27 @@ class Attempt:
             self._count(self._counted)
 
     def fail(self) -> None:
-        """Count the failure, and sweep counters that are over."""
+        """Count the failure, and sweep counters that have expired."""
         with transaction.atomic():
             self._count({digest for digest, _bound in self.counters} - self._counted)
         with connection.cursor() as cursor:
             cursor.execute(_SWEEP, [FORGET_SECONDS + ADDRESS.longest_seconds, SWEEP_ROWS])
 
     def succeed(self) -> None:
-        """Forget the own counter's failures, here and in the other counters, and remember where the person signed in."""
+        """Take the own counter's failures out of all counters, and remember where the person signed in."""
         own = self.counters[0][0]
         with transaction.atomic():
             failures = self._read(lock=True, may_refuse=False)
             with connection.cursor() as cursor:
                 for digest in failures.keys() - {own}:
-                    # What this try counted in both is one of them.
+                    # The own counter's failures, less or more what this attempt counted in only one of the two.
                     same = failures.get(own, 0) - (own in self._counted) + (digest in self._counted)
                     cursor.execute(_GIVE_BACK, [same, digest])
             LoginCounter.objects.filter(digest=own).delete()
             _remember(self.known_as)
 
     def _read(self, *, lock: bool = False, may_refuse: bool = True) -> dict[str, int]:
-        """The failures of each counter. They are locked in the order of their digests, as everywhere."""
+        """Return the failures of each counter. Rows are locked in the order of their digests, as everywhere."""
         with connection.cursor() as cursor:
             digests = [digest for digest, _bound in self.counters]
             cursor.execute(f"{_READ} FOR UPDATE" if lock else _READ, [digests, FORGET_SECONDS])
@@ -141,7 +141,7 @@ class Attempt:
 
 
 def login_attempt(request: HttpRequest | None, username: str, *, is_signed_in: bool = False) -> Attempt:
-    """A try to give the account's password. Of a person who is signed in, it is the old one that a change asks for."""
+    """Return an attempt to give an account's password; with `is_signed_in`, the old one that a change asks for."""
     account, address = username.casefold(), client_address(request)
     network, device = _network(address), _device(request)
     at_address, on_device = _digest("known address", account, network), _digest("known device", account, device)
@@ -162,13 +162,13 @@ def login_attempt(request: HttpRequest | None, username: str, *, is_signed_in: b
 
 
 def sign_up_attempt(request: HttpRequest) -> Attempt:
-    """A try to make an account, or to guess an invitation."""
+    """Return an attempt to make an account, which may be a guess of an invitation."""
     network = _network(client_address(request))
     return Attempt([(_digest("sign-up", network), ADDRESS)], "too_many_sign_ups", TOO_MANY_SIGN_UPS)
 
 
 def allow_login(username: str, address: str = "") -> None:
-    """Forget the account's failures; with an address, forget that one's too and let the account count as known there."""
+    """Forget the account's failures. With an address, forget the address's too and treat the account as known there."""
     account, network = username.casefold(), _network(address)
     digests = [_digest("account at unknown addresses", account)]
     if network:
@@ -178,7 +178,7 @@ def allow_login(username: str, address: str = "") -> None:
 
 
 def client_address(request: HttpRequest | None) -> str:
-    """The peer's address, or what the outermost of our NUM_PROXIES proxies saw; clients cannot choose it."""
+    """Return the peer's address, or the one that the outermost of NUM_PROXIES proxies saw. Clients cannot choose it."""
     if request is None:
         return ""
     forwarded = [part.strip() for part in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if part.strip()]
@@ -188,7 +188,7 @@ def client_address(request: HttpRequest | None) -> str:
 
 
 def keep_device(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    """Give the browser its cookie after a login; another one than the session's, which ends."""
+    """Set the browser's cookie after a login. Unlike the session's, it outlives a logout."""
     if device := getattr(request, "device", ""):
         response.set_cookie(
             DEVICE_COOKIE, device, max_age=KNOWN_DAYS * 86400, httponly=True, samesite="Lax",
@@ -198,7 +198,7 @@ def keep_device(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 
 def _device(request: HttpRequest | None) -> str:
-    """What the browser's cookie says, or a new random name for `keep_device`. The API knows no cookies."""
+    """Return the browser's name from its cookie, or a new one for `keep_device` to set; empty in the API, which has no cookies."""
     if request is None or not hasattr(request, "session"):
         return ""
     device: str = request.COOKIES.get(DEVICE_COOKIE, "")
@@ -220,7 +220,7 @@ def _remember(digests: Sequence[str]) -> None:
 
 
 def _network(address: str) -> str:
-    """What counts as one address: an IPv6 client owns a whole /64."""
+    """Return what counts as one address: an IPv6 client owns a whole /64."""
     try:
         known = ipaddress.ip_address(address)
     except ValueError:

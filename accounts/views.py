@@ -43,7 +43,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     by_invitation = settings.SIGN_UP == signing_up.BY_INVITATION
     if request.method != "POST":
         form = SignUpForm(by_invitation=by_invitation, initial={"invitation": request.GET.get("invitation", "")[:100]})
-        # What the page loads and leads to gets no address with an invitation in it. The origin stays: the form needs it.
+        # Pages and files that this one links to must not learn the invitation. The form needs the origin, so that stays.
         response = render(request, "accounts/sign_up.html", {"form": form})
         response.headers["Referrer-Policy"] = "strict-origin"
         return response
@@ -68,7 +68,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         except InvalidInput as refusal:
             form.add_refusal(refusal)
         else:
-            # An invitation bounds how many accounts it makes; where anybody may make one, the address does.
+            # An invitation makes one account by itself. With open sign-up, the address bounds the number.
             if by_invitation:
                 attempt.succeed()
             else:

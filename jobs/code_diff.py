@@ -27,8 +27,8 @@ MAX_FILE_BYTES = 128 * 1024
 MAX_FILES = 100
 # Of what lies between the first and the last line that differ.
 MAX_FILE_LINES = 1500
-# Pairs of equal lines that are looked at for all files together. An ordinary change of 1500 lines needs some thousands;
-# lines that repeat in another order need thousands of times as many.
+# Pairs of equal lines that are looked at in all files together. An ordinary change of 1500 lines needs some thousands;
+# repeated lines in another order need thousands of times as many.
 MAX_STEPS = 2_000_000
 SHOWN_LINES = 800
 LONGEST_LINE = 240
@@ -123,12 +123,12 @@ def _contents(submission: Submission, paths: set[str]) -> dict[str, bytes]:
 
 
 class BudgetSpent(Exception):
-    """Comparing takes more steps than a page may."""
+    """Comparing would take more steps than a page may."""
 
 
 @dataclass
 class Budget:
-    """The steps that are left for all files of one comparison."""
+    """The steps left for all files of one comparison."""
 
     steps: int
 
@@ -139,9 +139,9 @@ class Budget:
 
 
 class BoundedMatcher(difflib.SequenceMatcher[str]):
-    """Counts the inner loop of difflib before each turn of it: its time grows with the cube of the lines."""
+    """Count difflib's inner loop before each round of it: its time grows with the cube of the lines."""
 
-    # Set by difflib, and missing from its types: where each line stands in the second text.
+    # Set by difflib but missing from its types: the places of each line in the second text.
     b2j: dict[str, list[int]]
 
     def __init__(self, before: list[str], after: list[str], budget: Budget) -> None:

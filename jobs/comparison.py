@@ -13,9 +13,9 @@ from jobs.models import Job
 from jobs.queries import progress_of
 from leaderboards.models import Metric
 
-# Rows of the table, of metrics, of params that differ and of those that are the same; each row has a cell for each job.
+# Rows of metrics, of params that differ and of params that are the same. Each row has a cell for each job.
 MOST_ROWS = 200
-# Params that are looked at: eight jobs can have thousands of names each.
+# Params that are compared: each of eight jobs can have thousands.
 MOST_PARAMS = 2000
 MOST_CHARTS = 12
 MOST_PICTURES = 12
@@ -105,7 +105,7 @@ def compared(sides: Sequence[Side], *, pictures: Sequence[str]) -> Comparison:
 
 
 def _param_rows(sides: Sequence[Side]) -> tuple[list[ParamRow], int]:
-    """The first params, and how many more there are."""
+    """Return the rows of the first params, and how many more params there are."""
     settings = [side.params for side in sides]
     names = list(dict.fromkeys(name for values in settings for name in values))
     rows = []
@@ -118,7 +118,7 @@ def _param_rows(sides: Sequence[Side]) -> tuple[list[ParamRow], int]:
 
 
 def _curves(sides: Sequence[Side]) -> dict[str, dict[int, Any]]:
-    """The stored curves of each name, by the place of their job."""
+    """Return the stored curves by name, and by the place of their job among the sides."""
     found: dict[str, dict[int, Any]] = {}
     for number, side in enumerate(sides):
         progress = progress_of(side.job) if side.is_open else None
@@ -129,7 +129,7 @@ def _curves(sides: Sequence[Side]) -> dict[str, dict[int, Any]]:
 
 
 def _charts(sides: Sequence[Side], curves: dict[str, dict[int, Any]]) -> list[CurveChart]:
-    """A chart for each of the first names, a line for each job; a job has the same colour in all."""
+    """Draw a chart for each of the first names, with a line for each job; a job has the same colour in all."""
     return [
         draw(
             name,
@@ -162,7 +162,7 @@ def _known_metrics(sides: Sequence[Side]) -> dict[str, Metric]:
 
 
 def _metric_names(sides: Sequence[Side]) -> list[str]:
-    """What was measured, the leaderboards' own metrics first."""
+    """List the measured metrics, the leaderboards' own first."""
     known = _known_metrics(sides)
     measured = dict.fromkeys(name for side in sides for name in side.metrics)
     return [name for name in known if name in measured] + [name for name in measured if name not in known]

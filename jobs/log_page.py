@@ -57,7 +57,7 @@ def found_in_log(job: Job, wanted: str) -> Found:
     wanted_low = _lowered(wanted)
     shown: list[tuple[int, SafeString]] = []
     line_count = match_count = 0
-    # Plain searches, which take time by the length of the text; an expression's grows with both lengths.
+    # Plain searches take time by the length of the text; regular expressions by the product of both lengths.
     for number, (line, low) in enumerate(zip(text.split("\n"), _lowered(text).split("\n"), strict=True), start=1):
         if wanted_low not in low:
             continue
@@ -68,7 +68,7 @@ def found_in_log(job: Job, wanted: str) -> Found:
 
 
 def _lowered(text: str) -> str:
-    """In small letters and as long as before: one letter of all becomes two."""
+    """Return the text in small letters and of the same length: only the letter İ would become two characters."""
     return text.replace("\u0130", "i").lower()
 
 
@@ -84,7 +84,7 @@ def _whole_log(job: Job) -> str:
 
 
 def _marked(line: str, low: str, wanted: str) -> SafeString:
-    """The line escaped, the first of what was found in <mark>; of a long line the part around the first find."""
+    """Return the line escaped, with the first matches in <mark>; of a long line only the part around the first match."""
     start = max(0, low.find(wanted) - 200) if len(line) > _LONGEST_LINE else 0
     end = min(len(line), start + _LONGEST_LINE)
     out, position = ["…" if start else ""], start
@@ -100,7 +100,7 @@ def _marked(line: str, low: str, wanted: str) -> SafeString:
 
 def log_part(job: Job, offset: int = 0, style: str = "", *, most: int = PART_BYTES) -> LogPart:
     """The log from a byte offset on, at most `most` bytes of it."""
-    # It stands in each stretch of the answer.
+    # The style is repeated in each piece of the answer.
     classes = style.split(" ", len(_CLASSES))
     style = style if len(set(classes)) == len(classes) and _CLASSES.issuperset(classes) else ""
     try:

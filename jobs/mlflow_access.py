@@ -2,8 +2,8 @@
 
 MLflow knows no users. The site therefore lists the reads that MLflow's pages need: exact paths with exact parameters,
 and for GraphQL the pages' own documents. It refuses everything else, and writes each request anew from the values that
-it checked. A person reads the runs of their own jobs; every run and experiment in a request must belong to a job
-that they may see. Operators may also search, and are not asked whose a run is. Nothing can be changed.
+it checked. People read the runs of their own jobs: every run and experiment in a request must belong to a job that they
+may see. Operators may also search, and may read every run. Nothing can be changed.
 """
 
 import json
@@ -26,7 +26,7 @@ from jobs.tracking import LOG_ARTIFACT
 
 BODY_BYTES = 256 * 1024
 _BODY = Bounds(bytes=BODY_BYTES, depth=16)
-MOST_DEPTH = 6  # of an operator's search; MLflow's pages need four
+MOST_DEPTH = 6  # levels of an operator's search; MLflow's pages need four
 MOST_IDS = 100  # as many as MLflow's pages ask for at once
 GRAPHQL = "graphql"
 
@@ -100,7 +100,7 @@ OPERATORS_SEARCHES: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class Operation:
-    """A GraphQL query of MLflow's pages: the name of its one variable, and the fields of that."""
+    """A GraphQL query of MLflow's pages: the name of its only variable and the fields of that variable."""
 
     variable: str
     fields: Parameters
@@ -213,7 +213,7 @@ def _search(user: User, path: str, request: HttpRequest) -> dict[str, Any]:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Tell whether the JSON is flat enough, and its texts are without control characters."""
+    """Tell whether the JSON is flat enough and its texts have no control characters."""
     if isinstance(value, (dict, list)):
         inner = [*value, *value.values()] if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(one, depth - 1) for one in inner)
@@ -221,7 +221,7 @@ def _is_plain(value: Any, depth: int) -> bool:
 
 
 def _check(user: User, parameters: Parameters, values: Mapping[str, Any], *, is_search: bool) -> None:
-    """Refuse names that are not listed, values of another kind, and runs or experiments that the person may not see."""
+    """Refuse unlisted names, values of another kind, and runs or experiments that the person may not see."""
     for name, value in values.items():
         if name not in parameters or not _fits(parameters[name], value):
             raise PermissionDenied

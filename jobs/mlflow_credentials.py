@@ -1,4 +1,4 @@
-"""The secret that the site shows to MLflow's server, for the proxy, the publisher and the checks."""
+"""The secret with which the proxy, the publisher and the checks reach MLflow's server."""
 
 import base64
 import os
@@ -8,7 +8,7 @@ from django.conf import settings
 
 
 def authorization() -> dict[str, str]:
-    """Return the header for MLflow: from the address, the settings or MLFLOW_TRACKING_TOKEN, as MLflow's client does."""
+    """Return the header for MLflow, from the address, the settings or MLFLOW_TRACKING_TOKEN, as MLflow's client finds them."""
     address = urlsplit(settings.MLFLOW_TRACKING_URI)
     if address.username:
         return _basic(unquote(address.username), unquote(address.password or ""))
@@ -19,13 +19,13 @@ def authorization() -> dict[str, str]:
 
 
 def url() -> str:
-    """Return MLflow's address without the secret that may stand in it."""
+    """Return MLflow's address without the secret that may be part of it."""
     address = urlsplit(settings.MLFLOW_TRACKING_URI)
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
 
 
 def set_for_client() -> None:
-    """Put the secret where MLflow's own client looks for it: into this process's environment."""
+    """Put the secret into this process's environment, where MLflow's own client looks for it."""
     if settings.MLFLOW_TRACKING_PASSWORD:
         os.environ["MLFLOW_TRACKING_USERNAME"] = settings.MLFLOW_TRACKING_USERNAME
         os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.MLFLOW_TRACKING_PASSWORD

@@ -1,7 +1,7 @@
 """The GraphQL documents of MLflow's pages, of the pinned version.
 
-The site sends MLflow these texts and never one that a client wrote. A test compares them with the scripts of the
-installed MLflow, so a version that asks differently is noticed when it is pinned.
+The site sends MLflow these texts and never one that a client wrote. A test compares them with the scripts of the installed
+MLflow, so that a new version with other queries is noticed when it is pinned.
 """
 
 DOCUMENTS = {

@@ -20,7 +20,7 @@ MAX_BYTES = 1024 * 1024
 MAX_ROWS = 20_000
 MAX_COLUMNS = 50
 MAX_CHARTS = 24
-# Of the whole file: reading a number and placing it costs the same in one long column and in fifty.
+# In the whole file: a number costs the same in one long column as in fifty.
 MAX_NUMBERS = 100_000
 MAX_DEPTH = 5
 FEWEST_POINTS = 2
@@ -39,7 +39,7 @@ Named = tuple[str, dict[str, Points]]
 
 @dataclass(frozen=True)
 class Drawn:
-    """The charts of a file; `is_cut` where the file holds more than was read or drawn."""
+    """The charts of a file. `is_cut` if the file has more than was read or drawn."""
 
     charts: list[CurveChart]
     is_cut: bool
@@ -55,7 +55,7 @@ def can_be_drawn(path: str, size: int) -> bool:
 
 
 def charts_of(path: str, raw: bytes) -> Drawn:
-    """The charts that a file's content makes; none where it holds no series. Raises nothing."""
+    """Return the charts of a file's content; none if it has no series. Raises nothing."""
     text = raw[:MAX_BYTES].decode("utf-8-sig", "replace")
     reader = _Reader()
     series = reader.of_csv(text) if path.lower().endswith(".csv") else reader.of_json(text)
@@ -80,14 +80,14 @@ def _finite(value: Any) -> float | None:
 
 
 class _Reader:
-    """Finds series in one file, and counts the numbers that it has looked at."""
+    """Find series in one file, and count the numbers that are read."""
 
     def __init__(self) -> None:
         self.is_cut = False
         self._numbers_left = MAX_NUMBERS
 
     def _rows(self, rows: int, columns: int) -> int:
-        """How many of the rows may be read; they are counted as read."""
+        """Return how many of the rows may be read, and count them as read."""
         allowed = max(0, min(rows, MAX_ROWS, self._numbers_left // max(1, columns)))
         self.is_cut = self.is_cut or allowed < rows
         self._numbers_left -= allowed * columns + _SERIES_COST
@@ -103,7 +103,7 @@ class _Reader:
             self.is_cut = len(head) > width
             has_names = any(_finite(cell) is None for cell in head[:width])
             most = min(MAX_ROWS, MAX_NUMBERS // max(1, width))
-            # One more than may be read, which tells whether there are more.
+            # One more than may be read, to know whether there are more.
             body = itertools.chain([] if has_names else [head], filled)
             rows = [row[:width] for row in itertools.islice(body, most + 1)]
         except csv.Error:
@@ -150,7 +150,7 @@ class _Reader:
                 yield from self._within(inner, f"{name}.{key}" if name else str(key), depth + 1)
 
     def _points(self, value: Any) -> Points | None:
-        """The points of a list of numbers, a list of pairs, or an object of x and y; None for anything else."""
+        """Return the points of a list of numbers, a list of pairs, or an object of x and y; None for anything else."""
         if isinstance(value, dict):
             return self._pair(value)
         if not isinstance(value, list) or len(value) < FEWEST_POINTS:

@@ -27,7 +27,7 @@ from submissions.storage import STORAGE_ERRORS
 
 CHUNK = 1024 * 1024
 MAX_MERGED_BYTES = 256 * 1024
-# A run's config may hold what a database cannot; and no request waits for it.
+# A run's config may contain what the database cannot store, and no request waits for it.
 _CONFIG_FILE = Bounds(bytes=MAX_MERGED_BYTES, tokens=200_000, aliases=1000, storable=False)
 
 

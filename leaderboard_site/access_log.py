@@ -1,4 +1,4 @@
-"""gunicorn's logs without secrets: addresses in the access log, requests and tracebacks in the error log."""
+"""gunicorn's access and error logs, without the secrets in addresses, requests and tracebacks."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from accounts.masking import MaskedFormatter, MaskingFormatter
 
 
 class MaskingLogger(Logger):  # type: ignore[misc]
-    """gunicorn's own logger, with every handler's lines masked, whatever configuration the handlers come from."""
+    """gunicorn's own logger, with the lines of every handler masked, whatever configuration the handlers come from."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

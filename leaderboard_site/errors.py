@@ -134,7 +134,7 @@ def _answer(
 
 
 def refused(request: HttpRequest, refusal: RequestRefused) -> HttpResponse:
-    """A service's refusal that no view has shown."""
+    """Answer a service's refusal that no view has shown."""
     return _answer(request, refusal.status, refusal, code=refusal.code, retry_after=refusal.retry_after)
 
 
@@ -176,10 +176,10 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 class BodyMiddleware:
-    """Decides about a request's body before anything reads it; the check against forgery would already store its files.
+    """Decide about a request's body before anything reads it: the check against forgery would already store its files.
 
-    Only views marked by `takes_files` get files, from people who may send them. Anonymous clients send little. The API
-    reads bodies after the token, and has its own limits.
+    Only views marked by `takes_files` get files, and only from people who may send them. Anonymous clients may send
+    little. The API reads bodies after the token and has its own limits.
     """
 
     MOST_ANONYMOUS_BYTES = 64 * 1024

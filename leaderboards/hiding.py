@@ -5,8 +5,8 @@
     labels labels.csv              masks/CATEGORY/0001.png ...
 
 Test images get neutral names in a random order and lose the metadata in the files. Both folders are written in one pass in
-name order, so that the file system's metadata tells nothing either. What the pixels tell stays, and the file size with them:
-the images themselves must never have been published with labels.
+name order, so that the file system's metadata tells nothing either. The pixels, and so the file sizes, stay as they are: the
+images must never have been published with labels.
 """
 
 import csv
@@ -73,7 +73,7 @@ def hide_labels(source: Path, data: Path, labels: Path) -> Hidden:
     labels.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     data.parent.mkdir(parents=True, exist_ok=True)
     with beside(data) as new_data, beside(labels) as new_labels:
-        # One after the other: a mask written between two images would show in these as a gap.
+        # One after the other: a mask written between two images would leave a gap between them.
         write_folder(new_data, shown)
         write_folder(new_labels, masks | {LABELS: partial(_table, rows)})
         new_labels.rename(labels)
@@ -82,8 +82,10 @@ def hide_labels(source: Path, data: Path, labels: Path) -> Hidden:
 
 
 def leak_of(data: Path, labels: Path) -> str:
-    """What file metadata of the data set tells of the labels, in a few words; empty when nothing does, or without a table
-    of labels as `hide_labels` writes it."""
+    """Return in a few words what file metadata of the data set tells about the labels.
+
+    Empty if it tells nothing, or if there is no table of labels as `hide_labels` writes it.
+    """
     images: dict[str, Image] = {}
     with suppress(FileNotFoundError), (labels / LABELS).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -141,7 +143,7 @@ def _shuffled(tests: list[_Test]) -> list[_Test]:
 
 
 def _size(test: _Test) -> tuple[int, int]:
-    """(height, width) of the image, and of its mask."""
+    """Return (height, width) of the image, which its mask must share."""
     try:
         width, height = picture_size(_bare(test.path))
         if test.mask is not None and picture_size(test.mask.read_bytes()) != (width, height):

@@ -1,4 +1,4 @@
-"""Organizers' Markdown as HTML. What it may cost is bounded before it is parsed, and the result is cleaned."""
+"""Organizers' Markdown as HTML. The text is bounded before it is parsed, and the result is cleaned."""
 
 import nh3
 from django.core.exceptions import ValidationError
@@ -8,11 +8,11 @@ from django.utils.translation import gettext as _
 from markdown_it import MarkdownIt
 
 MAX_CHARACTERS = 64 * 1024
-# The parser takes up to a thousand times as long for these as for letters, and for some the square of their number.
+# The parser takes up to a thousand times as long for these as for letters; for some, the time grows with the square.
 MARKS = "\\`*_[]<>!&~"
 MAX_MARKS = 5000
 MAX_LINES = 3000
-# A table's head may have a thousand columns, and each line below it then makes a thousand cells.
+# If a table's head has a thousand columns, each line below it makes a thousand cells.
 MAX_CELLS = 15_000
 
 _PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
@@ -44,9 +44,9 @@ def check_markdown(text: str) -> None:
 
 
 def rendered(text: str) -> SafeString:
-    """The text as HTML: no raw HTML passes, links and pictures only where the policy lets them.
+    """Return the text as HTML, without raw HTML, and with links and pictures only where the policy allows them.
 
-    A text from before there were limits, and beyond them, is shown as plain text.
+    A stored text that exceeds the limits, from before there were any, is shown as plain text.
     """
     try:
         check_markdown(text)

@@ -15,7 +15,7 @@ from leaderboards.markdown import check_markdown
 from leaderboards.scoring import folder_name, leaves, scorer_name
 
 DEFAULT_SLUG = "default"
-# Near the ends of what PostgreSQL and Python can hold, a time has no date in every reader's zone.
+# Near the first and last times of PostgreSQL and Python, a time may have no date in a reader's zone.
 FIRST_YEAR, LAST_YEAR = 2000, 2999
 # [registry[:port]/]path[:tag][@digest], as podman and docker read it.
 _IMAGE_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"

@@ -1,7 +1,7 @@
-"""Folders whose files were written in one pass in name order, so that the file system keeps nothing else of how they came.
+"""Write the files of a folder in one pass in name order, so that the file system keeps no trace of where they came from.
 
-Inode numbers, times, addresses on the disk and the order of listings then follow from the names alone. Files are written,
-never linked or cloned: a link count or shared blocks would tell where a file came from.
+Inode numbers, times, addresses on the disk and the order of listings then follow from the names alone. Files are never
+linked or cloned: a link count or shared blocks would tell where a file came from.
 """
 
 import os
@@ -19,7 +19,7 @@ class UnusualFile(Exception):
 def write_folder(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> None:
     """Write `files` (path below the folder -> what gives its content) into an empty folder."""
     names = sorted(files, key=os.fsencode)
-    # All files exist before the first has content: inode numbers and birth times do not depend on how long writing takes.
+    # All files are made before the first gets content, so that inode numbers and birth times do not depend on writing.
     for name in _with_folders(names):
         path = folder / name
         if name in files:
@@ -31,7 +31,7 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> None
         with (folder / name).open("r+b") as file:
             file.write(files[name]())
             file.flush()
-            # Now, and not when the kernel writes back: until then the file system chooses no place for the content.
+            # The file system chooses the content's place only when it is written back: do that now, in this order.
             os.fsync(file.fileno())
     _even_times(folder, names)
 
@@ -39,9 +39,9 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[], bytes]]) -> None
 def rewrite(*folders: Path) -> None:
     """Write all files of the folders anew, in one pass in name order. Their names and contents stay.
 
-    A new file takes an old one's place in one step. So each file is there at every moment, and what has a folder open or
-    mounted goes on. All copies are written before the first old file goes: in the gaps that the old files leave, copies
-    would lie as telling as the old ones. Raises UnusualFile.
+    A new file takes an old one's place in one step. So each file exists at every moment, and programs that have a folder
+    open or mounted can go on. All copies are written before the first old file goes: copies in the gaps that old files
+    leave would tell as much as those. Raises UnusualFile.
     """
     names = {folder: _regular_files(folder) for folder in folders}
     with ExitStack() as stack:
@@ -57,7 +57,7 @@ def rewrite(*folders: Path) -> None:
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A folder beside the target, readable by all like it, that goes when it was not renamed."""
+    """Make a folder next to the target, readable by all like it; remove it at the end unless it was renamed."""
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     folder.chmod(0o755)
     try:
@@ -67,12 +67,12 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 def _with_folders(names: Sequence[str]) -> list[str]:
-    """The paths and all folders on the way to them, the root as ".", in name order: each after the one that it lies in."""
+    """Return the paths and all their parent folders, the root as ".", in name order: each after its own folder."""
     return sorted({".", *names, *(str(parent) for name in names for parent in Path(name).parents)}, key=os.fsencode)
 
 
 def _even_times(folder: Path, names: Sequence[str]) -> None:
-    """Make times tell nothing. The change time cannot be set: it becomes that of this loop, which reads and writes no file."""
+    """Set all times to zero. The change time cannot be set: it becomes that of this loop, which reads and writes no file."""
     for name in _with_folders(names):
         os.utime(folder / name, ns=(0, 0))
 
@@ -88,7 +88,7 @@ def _regular_files(folder: Path) -> list[str]:
 
 
 def _give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
-    """What root writes belongs to the folder's owner."""
+    """Give files that root wrote to the folder's owner."""
     if os.geteuid() == 0:
         state = folder.stat()
         for path in paths:

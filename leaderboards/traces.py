@@ -1,7 +1,7 @@
-"""Whether the file system tells defective test images from good ones, by what a run can see of files without reading them.
+"""Measure whether file metadata, which a run sees without reading files, tells defective test images from good ones.
 
 A mask that was written right after its image leaves a gap in the inode numbers and in the times of the images. Only the
-standard library is imported: the tests run this module inside the sandbox, too.
+standard library is imported, because the tests run this module inside the sandbox too.
 """
 
 import ctypes
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# In standard deviations of chance: once in two million for each of some twenty numbers that are compared.
+# In standard deviations of chance: reached once in two million times for each of some twenty compared numbers.
 CLEAR = 5.0
-# The file size follows from the pixels, so only what tells more than it counts.
+# The file size follows from the pixels, so other numbers count only if they tell more than it does.
 MORE_THAN_SIZE = 0.1
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW, _STATX_BASIC_AND_BIRTH = -100, 0x100, 0xFFF
 _STATX_BIRTH = 0x800
@@ -23,7 +23,7 @@ _STATX_BIRTH = 0x800
 
 @dataclass(frozen=True)
 class Image:
-    """A test image with its label, what its file shows, and what its mask's does."""
+    """A test image with its label and the metadata of its file and of its mask's."""
 
     category: str
     is_defective: bool
@@ -32,7 +32,7 @@ class Image:
 
 
 def shown_by(path: str | Path) -> dict[str, int]:
-    """All numbers that the file system keeps of a file besides its content."""
+    """Return all numbers that the file system shows of a file besides its content."""
     state = Path(path).stat(follow_symlinks=False)
     shown = {
         "inode number": state.st_ino, "change time": state.st_ctime_ns, "modification time": state.st_mtime_ns,
@@ -44,7 +44,7 @@ def shown_by(path: str | Path) -> dict[str, int]:
 
 
 def _birth_time(path: str | Path) -> int | None:
-    """In nanoseconds; None where the C library or the file system does not tell it."""
+    """Return it in nanoseconds; None if the C library or the file system does not tell it."""
     statx = getattr(ctypes.CDLL(None), "statx", None)
     answer = ctypes.create_string_buffer(256)
     if statx is None or statx(_AT_FDCWD, os.fsencode(path), _AT_SYMLINK_NOFOLLOW, _STATX_BASIC_AND_BIRTH, answer):
@@ -54,7 +54,7 @@ def _birth_time(path: str | Path) -> int | None:
 
 
 def leak(images: Sequence[Image]) -> str:
-    """What tells the labels, in a few words for an operator; empty when nothing does. `images` are in name order."""
+    """Return in a few words what tells the labels; empty if nothing does. `images` are in name order."""
     categories: dict[str, list[Image]] = defaultdict(list)
     for image in images:
         categories[image.category].append(image)
@@ -62,7 +62,7 @@ def leak(images: Sequence[Image]) -> str:
 
 
 def _masks_between(categories: Mapping[str, Sequence[Image]]) -> str:
-    """Masks that were written between images. Told of a few files, too, of which statistics say nothing."""
+    """Look for masks that were written between images. This works for a few files too, where statistics tell nothing."""
     within: dict[str, list[bool]] = defaultdict(list)
     for members in categories.values():
         for name in ("birth time", "change time"):
@@ -90,7 +90,7 @@ def _clear_numbers(categories: Mapping[str, Sequence[Image]]) -> str:
 
 
 def tellings(categories: Iterable[Sequence[Image]]) -> list[tuple[str, float, float]]:
-    """(number, AUC, standard deviations from chance) of each number that files show, and of its gaps to both neighbours."""
+    """Return (name, AUC, standard deviations from chance) for each number of the files, and for the gaps to its neighbours."""
     series: dict[str, list[list[tuple[int, bool]]]] = defaultdict(list)
     for members in categories:
         for name in sorted(set.intersection(*(set(image.shown) for image in members)) - {"size", "blocks"}):
@@ -107,7 +107,7 @@ def _labelled(members: Sequence[Image], values: Sequence[int]) -> list[tuple[int
 
 
 def _gaps(values: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Of each value how far the next smaller one is, and the next larger one; 0 at the ends."""
+    """Return for each value the distances to the next smaller and the next larger one; 0 at the ends."""
     order = sorted(range(len(values)), key=values.__getitem__)
     before, after = [0] * len(values), [0] * len(values)
     for left, right in itertools.pairwise(order):
@@ -116,7 +116,7 @@ def _gaps(values: Sequence[int]) -> tuple[list[int], list[int]]:
 
 
 def separation(strata: Iterable[Sequence[tuple[int, bool]]]) -> tuple[float, float]:
-    """(AUC, standard deviations from chance): the test of Mann and Whitney within each stratum, ties counted half."""
+    """Return (AUC, standard deviations from chance) by the Mann-Whitney test within each stratum; ties count half."""
     wins = pairs = variance = 0.0
     for values in strata:
         good, defective = (sum(is_defective is kind for _, is_defective in values) for kind in (False, True))

@@ -32,7 +32,7 @@ VERSION_KEY = "leadersboard"
 LARGEST_BYTES = 1024 * 1024
 MOST_METRICS = 100
 MOST_PROBLEMS = 50
-# Most of a long file are its description and rules: a hundred metrics with all their fields have some 6,000 tokens.
+# A hundred metrics with all their fields have some 6,000 tokens; a long file consists mostly of description and rules.
 _BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}

@@ -3,9 +3,9 @@
 The advisories are asked for over the network by pip-audit, or read from a copy: --advisories PATH (or OSV_ADVISORIES) names
 OSV's export for PyPI, https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip or the folder unpacked from it.
 
-Exit code 0: no vulnerability is known; 1: some are, each is named; 2: the copy cannot be read. Where not every package could be
-looked up (no network, a mirror of PyPI without advisories, a copy that is too old), nothing is known of the others: a
-framed warning says so, and with --strict the exit code is 3.
+Exit code 0: no vulnerability is known; 1: some are, and each is named; 2: the copy cannot be read. If packages could not be
+looked up (no network, a mirror of PyPI without advisories, a copy that is too old), nothing is known about them: a framed
+warning says so, and with --strict the exit code is 3.
 
 Vulnerabilities that do not concern this project stand in ACCEPTED, with the reason.
 """
@@ -57,7 +57,7 @@ def in_rounds(pinned: set[Pin]) -> Iterator[list[Pin]]:
 
 
 def run_pip_audit(pinned: list[Pin]) -> tuple[list[dict[str, Any]], str]:
-    """Each package with its vulnerabilities; an empty list and the reason where that fails."""
+    """Return each package with its vulnerabilities; an empty list and the reason if that fails."""
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off", "--timeout", "15"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.writelines(f"{name}=={version}\n" for name, version in pinned)
@@ -72,7 +72,7 @@ def run_pip_audit(pinned: list[Pin]) -> tuple[list[dict[str, Any]], str]:
 
 # --- From a copy of OSV's export -----------------------------------------------------------------------------------
 def records(copy: Path) -> Iterator[dict[str, Any]]:
-    """Every advisory of the copy. Raises BadCopy."""
+    """Yield every advisory of the copy. Raises BadCopy."""
     if copy.is_dir():
         files = ((path.name, path.read_bytes) for path in sorted(copy.glob("**/*.json")))
         yield from (_record(copy, name, read()) for name, read in files)
@@ -99,9 +99,9 @@ def _record(copy: Path, name: str, raw: bytes) -> dict[str, Any]:
 
 
 def look_up(copy: Path, pinned: set[Pin], now: datetime) -> tuple[list[dict[str, Any]], int]:
-    """Each package with its vulnerabilities, in pip-audit's form, and the days since the newest advisory changed.
+    """Return each package with its vulnerabilities, in pip-audit's form, and the days since the newest advisory changed.
 
-    The age is told by what the copy holds: a file's own time changes when it is copied. Raises BadCopy.
+    The copy's age is that of its content, because a file's time changes when it is copied. Raises BadCopy.
     """
     versions: dict[str, list[dict[str, Any]]] = {}
     for name, version in sorted(pinned):
@@ -127,7 +127,7 @@ def look_up(copy: Path, pinned: set[Pin], now: datetime) -> tuple[list[dict[str,
 
 
 def _match(record: dict[str, Any], versions: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the advisory down with each package that it is about."""
+    """Add the advisory to each package that it affects."""
     for affected in record.get("affected", []):
         about = affected.get("package", {})
         if str(about.get("ecosystem", "")).partition(":")[0] != "PyPI":
@@ -141,7 +141,7 @@ def _match(record: dict[str, Any], versions: dict[str, list[dict[str, Any]]]) ->
 
 
 def _events(part: dict[str, Any]) -> list[dict[str, str]]:
-    """A range of git commits says nothing about a release."""
+    """Return a range's events; none for a range of git commits, which tells nothing about releases."""
     return part.get("events", []) if part.get("type") == "ECOSYSTEM" else []
 
 
@@ -154,7 +154,7 @@ def is_affected(text: str, affected: dict[str, Any]) -> bool:
         listed = {Version(one) for one in affected.get("versions", []) if _is_version(one)}
         return version in listed or any(_is_in(version, _events(part)) for part in affected.get("ranges", []))
     except InvalidVersion:
-        # Of a range that cannot be read nothing is known: better one warning too many.
+        # A range that cannot be read may contain the version: better one warning too many.
         return True
 
 
@@ -179,7 +179,7 @@ def _is_in(version: Version, events: list[dict[str, str]]) -> bool:
 
 # --- The verdict ---------------------------------------------------------------------------------------------------
 def verdict(packages: list[dict[str, Any]]) -> tuple[list[str], set[str]]:
-    """(vulnerabilities, a line each; packages that could not be looked up)."""
+    """Return (vulnerabilities, a line each; packages that could not be looked up)."""
     known = {
         f"{package['name']} {package['version']}: {one['id']}, fixed in {', '.join(one['fix_versions']) or 'no version yet'}"
         for package in packages
@@ -190,7 +190,7 @@ def verdict(packages: list[dict[str, Any]]) -> tuple[list[str], set[str]]:
 
 
 def framed(looked_up: int, count: int, reason: str) -> str:
-    """The warning that not every package was looked up."""
+    """Return the warning that not every package was looked up, in a frame."""
     sentences = [
         f"WARNING: {looked_up} of {count} packages were looked up among the known vulnerabilities.",
         f"Why: {reason}",
@@ -204,7 +204,7 @@ def framed(looked_up: int, count: int, reason: str) -> str:
 
 
 def _audited(pinned: set[Pin], copy: str, most_days: int) -> tuple[list[dict[str, Any]], str, bool]:
-    """The packages with their vulnerabilities, what kept some from being looked up, and whether that concerns all."""
+    """Return the packages with their vulnerabilities, why some were not looked up, and whether that concerns all."""
     if copy:
         packages, days = look_up(Path(copy), pinned, datetime.now(UTC))
         print(f"Advisories: {copy}, last changed {days} days ago.")

@@ -52,7 +52,7 @@ class AnomalyDetection(Scorer):
 
 
 def _categories(true: Labels) -> dict[str, list[str]]:
-    """The images of each category: their first folder."""
+    """Return the images by category, which is their first folder."""
     categories: dict[str, list[str]] = {}
     for name in true.places:
         categories.setdefault(name.partition("/")[0], []).append(name)

@@ -43,7 +43,7 @@ def settings(truth: Path) -> dict[str, Any]:
 
 
 class Labels:
-    """The labels by column, each in the order of the file. `places` is where the row of a key stands."""
+    """The labels by column, in the order of the file. `places` maps a key to its row's number."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -67,7 +67,7 @@ class Labels:
 def labels(
     truth: Path, key: str, *columns: str, numbers: tuple[str, ...] = (), optional: tuple[str, ...] = ()
 ) -> Labels:
-    """The labels; only the optional columns may be empty."""
+    """Read the labels. Only the optional columns may be empty."""
     found = Labels(key)
     found.texts = {name: [] for name in (*columns, *optional)}
     found.numbers = {name: array("d") for name in numbers}
@@ -89,10 +89,10 @@ def table(
     numbers: tuple[str, ...] = (),
     texts: Iterable[tuple[str, set[str]]] = (),
 ) -> dict[str, Any]:
-    """The columns of predictions.csv in the order of the labels: numbers as arrays, texts as lists.
+    """Read the columns of predictions.csv in the order of the labels: numbers as arrays, texts as lists.
 
-    A text that is not among those given with its column is "". Each row must speak of a label, each label has one row; so
-    what is kept is bounded by the labels, whatever the table holds.
+    A text that is not among those given with its column becomes "". Each row must belong to a label, and each label must
+    have one row, so the labels bound the memory, whatever the table holds.
     """
     path = predictions / TABLE
     if not path.is_file():
@@ -166,8 +166,8 @@ def shown(text: str) -> str:
 
 
 def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:
-    """Area under the ROC curve: how often a positive stands above a negative, ties half."""
-    # One of the two at a time is a list of objects; what is kept has 8 bytes a score.
+    """Return the area under the ROC curve: how often a positive ranks above a negative, ties half."""
+    # Only one of the two at a time is a list of objects; an array takes 8 bytes a score.
     ups = array("d", sorted(score for score, is_positive in zip(scores, positive, strict=True) if is_positive))
     downs = array("d", sorted(score for score, is_positive in zip(scores, positive, strict=True) if not is_positive))
     if not ups or not downs:

@@ -43,7 +43,7 @@ class Classification(Scorer):
 
 
 def of_labels(true: list[str], predicted: list[str]) -> dict[str, float]:
-    """Of true and predicted classes; one that no label has counts as wrong, and has no F1 of its own."""
+    """Compare true and predicted classes. A class that no label has counts as wrong and has no F1 of its own."""
     hits = Counter(label for label, other in zip(true, predicted, strict=True) if label == other)
     there = Counter(true)
     called = Counter(predicted)

@@ -20,7 +20,7 @@ from submissions.models import Submission
 CONFIG_MAX_CHARACTERS = 64 * 1024
 PATHS_MAX_CHARACTERS = 64 * 1024
 _OVERRIDES = Bounds(bytes=4 * CONFIG_MAX_CHARACTERS)
-# The run reads its config file by itself, so that what only the site could not store is no mistake in it.
+# The run reads its config file itself, so text that only the database cannot store is no mistake in it.
 _CONFIG_FILE = Bounds(bytes=4 * CONFIG_MAX_CHARACTERS, aliases=1000, storable=False)
 
 
@@ -81,7 +81,7 @@ def _parse_yaml(text: str) -> Any:
             said = {"line": error.line, "problem": _problem(error)}
             raise ValidationError(_("Line %(line)d is neither JSON nor YAML: %(problem)s.") % said) from error
         raise ValidationError(_in_words(error)) from error
-    except (TypeError, ValueError) as error:  # a name that is a date, or another that JSON does not have
+    except (TypeError, ValueError) as error:  # a name that JSON cannot have, such as a date
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
 
 
@@ -90,7 +90,7 @@ def _problem(error: TextRefused) -> str:
 
 
 def _in_words(error: TextRefused) -> str:
-    """The refusal of a bound, or of a text that cannot be read at all."""
+    """Return the sentence for an exceeded bound, or for a text that cannot be read at all."""
     if error.rule == "aliases" and not error.values["most"]:
         return _("YAML aliases are not taken here: write the values out.")
     if error.rule == "documents":

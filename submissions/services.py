@@ -37,7 +37,7 @@ from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
 METADATA_MAX_BYTES = 16 * 1024
-# Both come as fields of a form, which has a mebibyte for all of them. Each token of JSON takes a byte or more.
+# Both come as fields of a form, which may have a mebibyte in all. Each token of JSON takes a byte or more.
 _METADATA = Bounds(bytes=1024 * 1024, tokens=METADATA_MAX_BYTES)
 _PATHS = Bounds(bytes=1024 * 1024)
 # The failures that give a submission back. They are jobs.codes.PLATFORM_FAULTS, which nothing here may import; a test compares.

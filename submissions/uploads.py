@@ -30,7 +30,7 @@ _TAKES_FILES = "takes_files"
 
 @dataclass(frozen=True)
 class FileRule:
-    """Files that a view takes. Without a number of bytes it is UPLOAD_MAX_BYTES."""
+    """The files that a view takes. `most_bytes` defaults to UPLOAD_MAX_BYTES."""
 
     most_bytes: int | None = None
     is_for_staff: bool = False
@@ -44,7 +44,7 @@ class FileRule:
 
 
 def takes_files(*, most_bytes: int | None = None, is_for_staff: bool = False) -> Callable[[View], View]:
-    """Mark a view whose form may have files. All other pages refuse them before a byte is stored."""
+    """Mark a view whose form may have files. All other pages refuse files before a byte is stored."""
 
     def mark(view: View) -> View:
         setattr(view, _TAKES_FILES, FileRule(most_bytes, is_for_staff))
@@ -119,7 +119,7 @@ class HashingUploadHandler(FileUploadHandler):
 
 
 class NoFilesHandler(FileUploadHandler):
-    """Refuses the first file of a form, before anything of it is stored."""
+    """Refuse the first file of a form before anything of it is stored."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         raise FilesNotTaken("unsupported_media_type", _("This address takes no files."))

@@ -1,9 +1,9 @@
 """MLflow's server behind a secret: `mlflow server --app-name leadersboard`.
 
-MLflow finds this as an app plugin, by the entry point in the folder next to this file, which is on PYTHONPATH. Every
-request must carry the secret as the password of HTTP basic authentication, as MLflow's client and the site send it from
-MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. Only `/health` answers without it. Starlette and the standard
-library only; MLflow itself is imported when the server begins, not by the process that starts it.
+MLflow finds this app plugin by the entry point in the folder next to this file, which is on PYTHONPATH. Every request must
+carry the secret as the password of HTTP basic authentication, as MLflow's client and the site send it from
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. Only `/health` answers without it. The standard library is enough;
+MLflow itself is imported when the server begins, not by the process that starts it.
 """
 
 import base64
@@ -34,7 +34,7 @@ def expected_header() -> bytes:
 
 
 class SecretRequired:
-    """Stands in front of all of MLflow's routes and of its other middleware."""
+    """Middleware in front of all of MLflow's routes and other middleware."""
 
     def __init__(self, app: Any, header: bytes) -> None:
         self.app = app

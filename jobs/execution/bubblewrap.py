@@ -3,8 +3,8 @@
 bwrap started by root only renames root: the kernel still sees uid 0, kernel knobs open for writing and RLIMIT_NPROC is
 ignored. So a root supervisor steps down first. What the sandbox's user could not reach (an interpreter below /root, a run
 folder of mode 0700) is put on a staging file system that only this mount namespace sees; the output, /tmp and /dev/shm
-are sized file systems there. All of it is gone with the namespace, also after `kill -9` of the supervisor. bwrap's arguments,
-which the run can read as the command line of its process 1, name that file system and places in the sandbox, no path of the host.
+are sized file systems there. All of it is gone with the namespace, also after `kill -9` of the supervisor. The run can read
+bwrap's arguments as the command line of its process 1; they name this file system and places in the sandbox, no path of the host.
 """
 
 import contextlib
@@ -133,7 +133,7 @@ def _own_namespace(is_root: bool, uid: int, gid: int) -> None:
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
         else:
             linux.enter_user_namespace(uid, gid, extra=linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
-        # bwrap sets the host's name, and leaves that of its domain, which hardly any host has.
+        # bwrap sets the host name but not the domain name, which few hosts have.
         with contextlib.suppress(OSError):
             linux.set_domain_name("(none)")
     except OSError as error:
@@ -165,7 +165,7 @@ def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
 
 
 def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:
-    """System libraries and interpreter, as arguments of bwrap."""
+    """Return bwrap's arguments that show the system libraries and the interpreter."""
     paths, links = system_library_paths()
     binds: list[str] = []
     for path in paths:
@@ -178,14 +178,14 @@ def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:
 
 
 def _aliases(python: Interpreter, stage: Stage) -> list[str]:
-    """Where the stage took no patch, the interpreter is found under its path of the host as well."""
+    """Return bwrap's arguments that show the interpreter under its path on the host too, if the stage could not patch it."""
     if not any(os.path.realpath(source.path) in stage.exposed for source in python.sources.values()):
         return []
     return [word for path, place in python.aliases.items() for word in ("--symlink", place, path)]
 
 
 def _binds(spec: RunSpec, stage: Stage) -> list[str]:
-    """What the run is given to read, as arguments of bwrap."""
+    """Return bwrap's arguments that show what the run is given to read."""
     binds: list[str] = []
     for path in sorted(spec.read_only_paths):
         binds += ["--ro-bind", stage.add(path), path]
@@ -199,7 +199,7 @@ def _binds(spec: RunSpec, stage: Stage) -> list[str]:
 
 
 def _proc_binds(spec: RunSpec, stage: Stage) -> list[str]:
-    """What hides the host's part of /proc."""
+    """Return bwrap's arguments that hide the host's part of /proc."""
     files, folders = procfs.hidden(has_gpu=bool(spec.gpus))
     empty = stage.add_text(b"")
     binds: list[str] = []
@@ -254,7 +254,7 @@ def _environment(spec: RunSpec, python: Interpreter) -> dict[str, str]:
 
 
 def environment(spec: RunSpec) -> dict[str, str]:
-    """All that the program finds in its environment, but for where programs lie."""
+    """Return the environment of the program, without the paths to programs and libraries."""
     threads = str(max(1, round(spec.limits.cpus or os.cpu_count() or 1)))
     ours = {
         "HOME": "/tmp", "TMPDIR": "/tmp", "USER": "sandbox",

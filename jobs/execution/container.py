@@ -203,7 +203,7 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
     if engine.is_podman(container):
         options += ["--cgroups=no-conmon", "--read-only-tmpfs=false", "--http-proxy=false", "--no-hosts"]
         options += ["--timeout", str(int(limits.wall_seconds) + _LAST_RESORT_SECONDS)]
-        # docker has no such option: what it hides by itself is all.
+        # docker has no such option and hides only its own list.
         files, folders = procfs.hidden(has_gpu=bool(spec.gpus))
         masked = [*files, *folders, *([] if spec.gpus else ["/sys"])]
         options += ["--security-opt", f"mask={':'.join(masked)}"]
@@ -211,7 +211,7 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
 
 
 def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
-    """What is shown read-only: place in the container -> path on the stage."""
+    """Return the read-only sources: place in the container -> path on the stage."""
     sources = {
         "/sandbox/code": stage.add(spec.code_dir, follow=False),
         "/sandbox/config.yaml": stage.add(spec.config_path, follow=False),
@@ -220,7 +220,7 @@ def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
         sources["/sandbox/dataset"] = stage.add(spec.dataset_dir)
     sources |= {f"/sandbox/{name}": stage.add(folder, follow=False) for name, folder in spec.folders.items()}
     sources |= {path: stage.add(path) for path in spec.read_only_paths}
-    # The engine would copy the host's name servers into the container.
+    # Otherwise the engine copies the host's name servers into the container.
     texts = procfs.replaced(spec.limits) | {"/etc/resolv.conf": b""}
     return sources | {path: stage.add_text(text) for path, text in texts.items()}
 
@@ -241,7 +241,7 @@ def _binds(sources: dict[str, str], root: str) -> list[str]:
 
 
 def _environment(spec: RunSpec) -> list[str]:
-    """Ours over the image's; where its programs lie, the image knows."""
+    """Return the options that lay our environment over the image's, without PATH, which the image knows."""
     found = bubblewrap.environment(spec)
     return [word for name, value in found.items() for word in ("--env", f"{name}={value}")]
 

@@ -1,7 +1,7 @@
 """The interpreter of a run: its environment and its Python, at places that are the same on every host.
 
-An environment names its own place and its Python's by full paths: in pyvenv.cfg, in links, in scripts. A patch, files that
-hide those of the same name, names the places in the sandbox instead.
+An environment names its own place and its Python's by full paths: in pyvenv.cfg, in links, in scripts. A patch consists of
+files that hide those of the same name and name the places in the sandbox instead.
 """
 
 import functools
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENT, PYTHON = "/opt/environment", "/opt/python"
-# Links to libpython and to no other library. Some interpreters look for it at the place that they were built for.
+# A folder with links to libpython only. Some interpreters look for it at the place that they were built for.
 LIBPYTHON = "/opt/libpython"
 
 # Prefixes shared with everything else on the machine: only the interpreter's own files of them are shown.
@@ -37,17 +37,17 @@ class Interpreter:
     sources: dict[str, Source] = field(default_factory=dict)
     # Symbolic links: place -> target.
     links: dict[str, str] = field(default_factory=dict)
-    # Paths of this host under which unpatched files look for the interpreter: path -> its place in the sandbox.
+    # Paths of this host at which unpatched files look for the interpreter: path -> its place in the sandbox.
     aliases: dict[str, str] = field(default_factory=dict)
 
     @property
     def library_path(self) -> str:
-        """The value of LD_LIBRARY_PATH; empty where the interpreter needs none."""
+        """The value of LD_LIBRARY_PATH; empty if the interpreter needs none."""
         return LIBPYTHON if self.links else ""
 
 
 def interpreter_of(python: str) -> Interpreter:
-    """How a run sees VENV/bin/python, or an interpreter without an environment."""
+    """Return how a run sees VENV/bin/python, or an interpreter without an environment."""
     environment = Path(python).parent.parent
     configuration = environment / "pyvenv.cfg"
     settings = _read_configuration(configuration) if configuration.is_file() else None
@@ -78,13 +78,13 @@ def _real_interpreter(python: Path, settings: dict[str, str] | None) -> Path:
     real = Path(os.path.realpath(python))
     if settings is None or not real.is_relative_to(os.path.realpath(python.parent.parent)):
         return real
-    # An environment made with copies: its Python is where pyvenv.cfg says.
+    # The environment was made with copies: pyvenv.cfg names its Python.
     version = ".".join(settings.get("version", settings.get("version_info", "3")).split(".")[:2])
     return Path(os.path.realpath(Path(settings.get("home", "/usr/bin"), f"python{version}")))
 
 
 def _add_base(seen: Interpreter, real: Path, *, on_path: bool) -> None:
-    """With `on_path`, programs look for scripts beside the interpreter itself, for there is no environment."""
+    """Add the Python itself. Without an environment (`on_path`), programs look for scripts in its own folder."""
     prefix = real.parent.parent
     version = real.name.removeprefix("python")
     libraries = sorted((prefix / "lib").glob(f"libpython{version}*.so*"))
@@ -98,7 +98,7 @@ def _add_base(seen: Interpreter, real: Path, *, on_path: bool) -> None:
 
 
 def _script_patch(folder: Path, place: str) -> Patch:
-    """The scripts of folder/bin that name the folder, with its place in the sandbox instead."""
+    """Return the scripts of folder/bin that name the folder, with its place in the sandbox instead."""
     names = {os.fsencode(path) for path in (folder, os.path.realpath(folder))}
     patch: Patch = {}
     with os.scandir(folder / "bin") as entries:
@@ -111,7 +111,7 @@ def _script_patch(folder: Path, place: str) -> Patch:
 
 
 def _script(entry: "os.DirEntry[str]") -> bytes:
-    """Its text; nothing for another program."""
+    """Return the text of a script; empty for another program."""
     if entry.stat().st_size > _LARGEST_SCRIPT:
         return b""
     with open(entry.path, "rb") as file:

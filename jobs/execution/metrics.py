@@ -15,7 +15,7 @@ MAX_MAGNITUDE = 1e15
 MAX_PARAM_INTEGER = 2**64
 MAX_PARAM_DEPTH = 4
 MAX_PARAM_BYTES = 64 * 1024
-# What stands beside params and metrics is ignored, however much it is. Numbers and texts have stricter rules below.
+# Other names than params and metrics are ignored, so their size does not matter. Numbers and texts have stricter rules below.
 _BOUNDS = Bounds(bytes=MAX_BYTES, tokens=MAX_BYTES, storable=False)
 
 # They reorder text on a page or in a terminal, so that a reader sees another order than what is stored.

@@ -102,7 +102,7 @@ def _write_code(root: Path) -> None:
 
 
 def _hidden_files(container: Container | None) -> list[str]:
-    """Docker hides a list of its own, and takes no other."""
+    """List the files that must be empty; none with docker, which hides only its own list."""
     can_hide = container is None or engine.is_podman(container)
     return procfs.hidden(has_gpu=False)[0] if can_hide else []
 

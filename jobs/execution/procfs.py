@@ -1,7 +1,7 @@
 """The part of /proc that tells of the host, hidden from runs.
 
-A process namespace hides processes; the rest of /proc is the host's: its locks, keyrings, disks, load, command line. Entries
-that no program needs are hidden, new ones of later kernels too. Three that programs read for what a run may use are
+A process namespace hides processes. The rest of /proc is the host's: its locks, keyrings, disks, load, command line. Entries
+that programs do not need are hidden, those of later kernels too. Three that programs read to learn what they may use are
 replaced by files that say the same on every host.
 """
 
@@ -11,13 +11,13 @@ import stat
 from .spec import KIB, Limits
 
 _PROC = "/proc"
-# The processor and the kernel, which the machine's own instructions and uname tell as well, and what namespaces divide.
+# The processor and the kernel, which instructions and uname tell as well, and what namespaces separate.
 _SHOWN = {
     "cpuinfo", "filesystems", "mounts", "net", "self", "sys", "sysvipc", "thread-self", "uptime", "version",
 }  # fmt: skip
-# CUDA finds its driver by these.
+# CUDA needs these to find its driver.
 _SHOWN_WITH_GPU = {"devices", "driver", "modules"}
-# Settings stay readable, but for those that count what the host does or name this boot of it.
+# Settings stay readable, except those that count what the host does or identify this boot.
 _HIDDEN_SETTINGS = (
     "sys/fs/dentry-state", "sys/fs/file-nr", "sys/fs/inode-nr", "sys/fs/inode-state", "sys/kernel/pty/nr",
     "sys/kernel/random/boot_id",
@@ -25,7 +25,7 @@ _HIDDEN_SETTINGS = (
 
 
 def replaced(limits: Limits) -> dict[str, bytes]:
-    """Content of the files that stand in for the host's, by path."""
+    """Return the content of the files that replace the host's, by path."""
     total = limits.memory_bytes // KIB
     memory = {"MemTotal": total, "MemFree": total, "MemAvailable": total}
     memory |= dict.fromkeys(("Buffers", "Cached", "Active", "Inactive", "SwapTotal", "SwapFree", "Shmem", "Slab"), 0)
@@ -42,7 +42,7 @@ def replaced(limits: Limits) -> dict[str, bytes]:
 
 
 def hidden(*, has_gpu: bool) -> tuple[list[str], list[str]]:
-    """(files, folders) of /proc that a run must find empty. What only root may read is left alone."""
+    """Return (files, folders) of /proc that a run must find empty. Entries that only root may read stay as they are."""
     shown = _SHOWN | _SHOWN_WITH_GPU if has_gpu else _SHOWN
     replacements = ("loadavg", "meminfo", "stat")
     files: list[str] = []

@@ -2,7 +2,7 @@
 
 A deny-list in the manner of Flatpak's: calls that reach other processes' memory, namespaces, mounts, keyrings (which no
 namespace separates), kernel loading and the young, large interfaces (io_uring, bpf, userfaultfd), and asynchronous I/O by io_setup, whose requests the whole
-machine shares. Requests to file systems (`ioctl`) are refused as a class: they tell where on the disk a file lies, and so in which
+machine shares. All requests to file systems (`ioctl`) are refused: they tell where on the disk a file lies, and so in which
 order files were written. Where memory is counted by processes and not by a control group, memory that belongs to no process is
 refused as well. The numbers are the kernel's, per architecture.
 """
@@ -126,12 +126,12 @@ def build_filter(machine: str | None = None, more: Collection[int] = ()) -> byte
 
 
 def _ioctl_block(number: int, refuse: int) -> list[tuple[int, int, int, int]]:
-    """Refuse some commands and all file systems' types. A filter sees 64 bits of a command, the kernel uses the low 32."""
+    """Refuse some commands and all types of file systems. A filter sees 64 bits of a command; the kernel uses the low 32."""
     commands, types = (_TIOCSTI, _TIOCLINUX, _FIBMAP), sorted(FILE_SYSTEM_TYPES.values())
     tests = [(_EQUAL, command) for command in commands]
     tests += [(_AND, _IOCTL_TYPE), *((_EQUAL, kind << 8) for kind in types)]
     block = [(_EQUAL, 0, len(tests) + 3, number), (_LOAD, 0, 0, _ARGUMENT_1)]
-    # From each test that holds to the last instruction, past the tests that follow it and the one that allows.
+    # A test that holds jumps to the last instruction, past the remaining tests and the one that allows.
     block += [(code, len(tests) - at if code == _EQUAL else 0, 0, value) for at, (code, value) in enumerate(tests)]
     return [*block, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, refuse)]
 

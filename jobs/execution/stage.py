@@ -1,8 +1,8 @@
-"""A file system on which everything that a sandbox shows is put together, without the paths that it has on the host.
+"""A file system on which all that a sandbox shows is put together, without its paths on the host.
 
 /proc/self/mountinfo names the folder that a bind mount came from, and its device. So folders are shown through a read-only
-overlay, whose layers are given by descriptors: it names neither, costs no copy, and shares the page cache. A kernel or file
-system that refuses it gets bind mounts, and runs see where their files lie.
+overlay whose layers are given by descriptors: mountinfo then names neither, no data is copied, and the page cache is
+shared. If the kernel or a file system refuses it, bind mounts are used, and runs see where their files lie.
 """
 
 import os
@@ -29,17 +29,17 @@ class _Source:
 
 
 class Stage:
-    """Sources first, then `build`, then volumes."""
+    """Add sources first, then `build`, then make volumes."""
 
     def __init__(self, root: str) -> None:
         self.root = root
         self._sources: list[_Source] = []
         self._texts: dict[str, bytes] = {}
-        # Sources whose path on the host a run can see.
+        # Paths of sources that a run can see.
         self.exposed: set[str] = set()
 
     def add(self, path: str, *, follow: bool = True, patch: Patch | None = None) -> str:
-        """Remember a source; the path at which it will be found. `follow=False` for places that a run could have made."""
+        """Add a source; return its path on the stage. Use `follow=False` for places that a run could have made."""
         if follow:
             path = os.path.realpath(path)
         descriptor = _open(path)
@@ -56,14 +56,14 @@ class Stage:
         return place
 
     def add_text(self, content: bytes) -> str:
-        """Remember a file of this content; the path at which it will be found."""
+        """Add a file with this content; return its path on the stage."""
         place = f"{self.root}/text{len(self._texts)}"
         self._texts[place] = content
         return place
 
     @property
     def nothing(self) -> str:
-        """An empty folder."""
+        """The path of an empty folder."""
         return f"{self.root}/nothing"
 
     def build(self) -> None:
@@ -78,12 +78,12 @@ class Stage:
             os.close(source.descriptor)
 
     def _overlay(self, source: _Source) -> bool:
-        """Whether the kernel made it."""
+        """Show the source through an overlay; return whether the kernel could make one."""
         folder = f"{source.place}.folder" if source.name else source.place
         _make_folder(folder)
         layer = self._layer(source) if source.patch else self.nothing
         upper = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # An overlay that is only read takes two layers; of one name in both the first counts.
+        # A read-only overlay needs two layers; the first one hides names of the second.
         options = f"lowerdir=/proc/self/fd/{upper}:/proc/self/fd/{source.descriptor}"
         try:
             linux.mount("shown", folder, "overlay", _FLAGS | linux.MS_RDONLY, options)
@@ -121,7 +121,7 @@ class Stage:
         linux.mount(target, source.place, None, linux.MS_BIND | linux.MS_REC)
 
     def volume(self, name: str, size: int, inodes: int, mode: str, uid: int, gid: int, flags: int = 0) -> int:
-        """A sized file system at root/name; a descriptor of it."""
+        """Make a sized file system at root/name; return a descriptor of it."""
         place = f"{self.root}/{name}"
         os.mkdir(place)
         options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={gid}"
@@ -137,7 +137,7 @@ def _open(path: str) -> int:
 
 
 def _has_mounts(source: _Source, mounted: list[str]) -> bool:
-    """Whether something is mounted inside, which an overlay would leave out."""
+    """Whether something is mounted inside, which an overlay would not show."""
     inside = f"{source.path.rstrip('/')}/"
     return any(place.startswith(inside) or (source.name and place == source.path) for place in mounted)
 

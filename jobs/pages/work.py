@@ -35,7 +35,7 @@ def parse_cursor(text: str) -> tuple[datetime, UUID] | None:
         parsed = parse_datetime(moment)
         if parsed is None or parsed.tzinfo is None:
             raise Http404
-        # At either end of time another zone has no such moment.
+        # Near the years 1 and 9999, a time may not exist in another zone.
         return parsed.astimezone(UTC), UUID(job_id)
     except (ValueError, OverflowError) as error:
         raise Http404 from error

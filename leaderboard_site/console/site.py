@@ -46,7 +46,7 @@ class ConsoleSite(AdminSite):
         return keep_device(request, super().login(request, extra_context))
 
     def password_change(self, request, extra_context=None):
-        """To the site's own page, where wrong old passwords are counted."""
+        """Redirect to the site's own page, which counts wrong old passwords."""
         return redirect("password")
 
     def on_site(self, request: HttpRequest, content_type_id: int, object_id: str) -> HttpResponse:

@@ -151,7 +151,7 @@ def mlflow(found: Found) -> None:
         return
     if _answers_without_secret(url):
         found.warning(
-            "answers without a secret: whoever reaches its port reads and changes every run",
+            "answers without a secret: every program that reaches its port can read and change every run",
             "start it as docker/mlflow-server does, with MLFLOW_TRACKING_PASSWORD_FILE",
         )
     found.ok(f"version {version}")

@@ -96,7 +96,7 @@ def _digest(path: Path) -> str:
 
 
 def _without_a_trace(path: str, flags: int) -> int:
-    """Open without a new access time: it would tell runs which files were compared with the labels."""
+    """Open without changing the access time, which would tell runs which files were compared with the labels."""
     try:
         return os.open(path, flags | os.O_NOATIME)
     except PermissionError:  # for another user's file

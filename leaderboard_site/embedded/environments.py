@@ -2,9 +2,9 @@
 
     python3 -m leaderboard_site.embedded.environments local mlflow runner
 
-An environment is complete when its stamp (requirements, Python, place) matches. Any other is made again or, when it
-was complete for older requirements, brought up to date. What another user made is never changed; in a folder that
-LEADERSBOARD_ENVIRONMENTS names, which several sites may share, neither is what another Python made. Standard library only.
+An environment is complete when its stamp (requirements, Python, place) matches. Any other is made again or, if it was
+complete for older requirements, brought up to date. One that another user made is never changed. In a folder that
+LEADERSBOARD_ENVIRONMENTS names, which several sites may share, neither is one that another Python made. Standard library only.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def is_complete(name: str) -> bool:
 
 
 def refuse_to_replace(name: str) -> None:
-    """Raise EnvironmentFailed when what stands in the environment's place is not this site's to change or remove."""
+    """Raise EnvironmentFailed if this site may not change or remove what lies in the environment's place."""
     place = folder(name)
     try:
         owner = place.lstat().st_uid
@@ -311,7 +311,7 @@ class Maker:
 
 
 def empty(place: Path) -> None:
-    """Remove what is in the environment but the mark that it is ours."""
+    """Remove all content but the mark that says that this site is making the environment."""
     for path in place.iterdir():
         if path.name == HALF_MADE:
             continue
@@ -334,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="environments", description="Makes Python environments under var/env.")
     parser.add_argument("names", nargs="+", choices=list(NAMES), metavar="NAME", help=", ".join(NAMES))
     names = parser.parse_args(arguments).names
-    os.umask(0o022)  # submissions run on them as another user, when the worker is root
+    os.umask(0o022)  # a worker that is root runs submissions on them as another user
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         Maker().make(names)

@@ -24,8 +24,8 @@ MLFLOW_DATABASE_NAME = "mlflow"
 MLFLOW_USER = "leadersboard"
 DEFAULT_MLFLOW_PORT = 5010
 DEFAULT_WEB_PORT = 8010
-# What a site keeps in its VAR folder, for its owner alone. The Python environments in `env` stay readable: submissions
-# run on them under another user, and other sites may share them.
+# Content of the VAR folder that only its owner may read. The Python environments in `env` stay readable: submissions run on
+# them under another user, and other sites may share them.
 PRIVATE_FOLDERS = (
     "artifacts", "datasets", "gpus", "ground_truth", "log", "mlflow", "postgres", "scorers", "static", "uploads", "valkey",
     "work",
@@ -94,11 +94,11 @@ class Locations:
         self.make_socket_folder()
 
     def close_to_others(self) -> None:
-        """Take other accounts' access to the site's files away, also to those that an older version left open.
+        """Close the site's files to other accounts, those that an older version left open too.
 
-        The top of each folder is enough: who cannot enter it reaches nothing below. Only names that a site makes are
-        touched, only what belongs to this user, and links are not followed. VAR itself can be passed through, to
-        `env`, but not listed.
+        The top of each folder is enough: what lies below cannot be reached past it. Only names that a site makes and
+        files of this user are touched, and links are not followed. Other accounts can pass through VAR, to `env`,
+        but not list it.
         """
         _take_access(self.var, 0o711)
         for name in PRIVATE_FOLDERS:
@@ -178,7 +178,7 @@ class Locations:
 
 
 def _take_access(path: Path, most: int) -> None:
-    """Keep of the mode what `most` allows, if the path is a folder or a file of this user."""
+    """Remove the permissions beyond `most`, if the path is a folder or a file of this user."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -176,7 +176,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
-    # What the parts write is for this user alone: uploads, results, records, logs.
+    # Only this user may read what the parts write: uploads, results, records, logs.
     os.umask(0o077)
     site = Site(Locations(), options.port)
     say = site.stack.progress.say

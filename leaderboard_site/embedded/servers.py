@@ -271,7 +271,7 @@ class MlflowServer(Part):
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
-            # The app plugin that asks for the secret. Any account of this machine can reach the port.
+            # The app plugin that asks for the secret: every account of this machine can reach the port.
             "PYTHONPATH": str(REPOSITORY / "docker" / "mlflow_app"),
             "MLFLOW_TRACKING_USERNAME": MLFLOW_USER,
             "MLFLOW_TRACKING_PASSWORD_FILE": str(locations.mlflow_password_file),

@@ -112,7 +112,7 @@ def stop_for_tests(folder: Path | str) -> None:
 
 
 def mlflow_client(locations: Locations) -> MlflowClient:
-    """MLflow's own client for the server of this folder; the secret goes to it through this process's environment."""
+    """Return MLflow's own client for the server of this folder; it reads the secret from this process's environment."""
     from mlflow import MlflowClient
 
     os.environ["MLFLOW_TRACKING_USERNAME"] = MLFLOW_USER

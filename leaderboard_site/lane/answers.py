@@ -82,7 +82,7 @@ def _unchanged(is_secure: bool) -> Headers:
 
 
 def page_answer(call: Call, content: dict[str, Any]) -> Answer:
-    """Return JSON with the headers of an address outside of the API."""
+    """Return JSON with the headers of an address outside the API."""
     return Answer(200, json.dumps(content).encode(), _page_headers(call.language, call.is_secure), call.request_id)
 
 

@@ -41,7 +41,7 @@ class SocketBody(io.RawIOBase):
 
 
 def is_read(request: Any) -> bool:
-    """Whether nothing of the request's body is left on the connection."""
+    """Whether the request's body has been read to its end."""
     raw = getattr(request.body, "raw", None)
     return isinstance(raw, SocketBody) and raw.is_read
 

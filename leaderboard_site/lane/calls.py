@@ -85,7 +85,7 @@ def recognise(method: str, path: str, headers: dict[str, str], body: bytes, *, i
 
 
 def recognise_probe(method: str, headers: dict[str, str]) -> Call | None:
-    """Return the health check, if its headers change nothing about the answer."""
+    """Return the health check, unless a header could change the answer."""
     if "content-length" in headers or "accept-language" in headers or "if-none-match" in headers:
         return None
     if not _may_be_called(headers.get("host", ""), tuple(settings.ALLOWED_HOSTS)):

@@ -7,7 +7,7 @@ from typing import Any
 
 from gunicorn.workers.gthread import TConn
 
-# How long, and how much, is read of who was refused and sends on: closed at once, it might never see why.
+# A refused client that sends on is read for so long and so much: if it were closed at once, it might never see why.
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
 
 
@@ -15,13 +15,13 @@ class LaneConnection(TConn):  # type: ignore[misc]
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.received = b""
-        # The pool that answers it (wire.py).
+        # The pool that answers it, or the status line that refuses it (wire.py).
         self.way = ""
-        # How much there must be before it is looked at again.
+        # How many bytes must have come before it is looked at again.
         self.wanted = 0
-        # What more is read before it is closed; None while it is open.
+        # How many more bytes are read before it is closed; None while it is open.
         self.lingers: int | None = None
-        # Whether a call of it is being answered; cleared and sent under the lock, so that answers keep their order.
+        # Whether one of its calls is being answered. Cleared and sent under the lock, so that answers keep their order.
         self.is_busy = False
         self.lock = threading.Lock()
 
@@ -35,7 +35,7 @@ class LaneConnection(TConn):  # type: ignore[misc]
             self.received = b""
 
     def close(self, graceful: bool = False) -> None:
-        """gthread waits here, in its main loop, until the other side has closed too: ours lingers beside it."""
+        """Close without waiting. gthread waits here, in its main loop, until the other side has closed too."""
         if not graceful:
             super().close()
             return
@@ -53,7 +53,7 @@ class LaneConnection(TConn):  # type: ignore[misc]
 
 
 class Kept(dict[LaneConnection, None]):
-    """The connections that wait for their next request, where gthread has a list that it searches."""
+    """The connections that wait for their next request. gthread has a list here, which it searches."""
 
     def append(self, conn: LaneConnection) -> None:
         self[conn] = None

@@ -51,7 +51,7 @@ def may_stream(call: Call, length: int) -> bool:
 def answer_all(route: str, calls: list[Call]) -> list[Answer | None]:
     """The answers in the order of the calls; None where the site must answer: it is told nothing, and begins anew."""
     if route == HEALTH:
-        # Also without the lane and during maintenance: it asks nothing but whether the process answers.
+        # Without the lane and during maintenance too: it asks only whether the process answers.
         return _counted(calls, [page_answer(call, ALIVE) for call in calls])
     if not settings.LANE or settings.MAINTENANCE_FILE.exists():
         return [None] * len(calls)

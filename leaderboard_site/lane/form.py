@@ -80,7 +80,7 @@ def read_form(body: bytes, boundary: bytes, *, file_field: str) -> SmallForm | N
     for _ in range(MOST_PARTS):
         head_end = body.find(b"\r\n\r\n", at, at + 1000)
         end = find(body, edge, len(body), start=head_end + 4) - 2
-        # Django's parser takes the boundary for one also within a line.
+        # Django's parser recognises a boundary inside a line, too.
         if head_end < 0 or end < head_end + 4 or not body.startswith(b"\r\n", end):
             return None
         if not _take(form, body[at:head_end], memoryview(body)[head_end + 4 : end], file_field):

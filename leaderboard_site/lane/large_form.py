@@ -99,7 +99,7 @@ class LargeForm:
             edge_at = find(buffer, self._edge, end)
             at = edge_at - 2 if edge_at >= 2 and buffer[edge_at - 2 : edge_at] == b"\r\n" else -1
             if edge_at >= 0 > at:
-                # Within a line, where Django's parser takes it for the boundary, too.
+                # Inside a line, where Django's parser recognises a boundary, too.
                 self._after = buffer[:end]
                 return False
             # What may be the beginning of the line comes again before what follows, with the rest of its page.

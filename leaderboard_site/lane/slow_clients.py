@@ -1,7 +1,7 @@
 """Connections of slow clients, which must not hold a thread of the pool.
 
-A body has to come at a minimum rate. What a client does not take of an answer at once is kept, and one thread sends it on
-for all such clients.
+A body must come at a minimum rate. The part of an answer that a client does not take at once is kept, and one thread sends
+it on to all such clients.
 """
 
 import errno
@@ -23,10 +23,10 @@ from typing import Any
 from django.conf import settings
 from gunicorn.workers.gthread import PollableMethodQueue
 
-# After the grace, the average rate below which a transfer is given up.
+# After the grace period, a transfer below this average rate is given up.
 LEAST_BYTES_PER_SECOND = 8 * 1024
 GRACE_SECONDS = 20
-# So much of an answer that is no file is kept on disk; of a longer one, the thread waits.
+# The most of an answer that is kept on disk, unless it is a file; beyond it, the thread waits for the client.
 MOST_KEPT_BYTES = 16 * 1024 * 1024
 SEND_BYTES = 256 * 1024
 SWEEP_SECONDS = 1.0
@@ -34,12 +34,12 @@ SWEEP_SECONDS = 1.0
 
 @dataclass
 class Piece:
-    """A part of a file that is to be sent."""
+    """A part of a file, to be sent."""
 
     descriptor: int
     at: int
     end: int
-    # It was made here for bytes that were not taken, and can grow.
+    # Whether the file was made here for bytes that the client did not take, and can grow.
     is_ours: bool
 
     def send(self, sock: socket.socket) -> int:
@@ -47,19 +47,19 @@ class Piece:
         try:
             count = os.sendfile(sock.fileno(), self.descriptor, self.at, size)
         except OSError as error:
-            if error.errno != errno.EINVAL:  # some file systems cannot
+            if error.errno != errno.EINVAL:  # some file systems do not support it
                 raise
             count = sock.send(os.pread(self.descriptor, size, self.at))
-        # A file that has become shorter must not be waited for.
+        # If the file has become shorter, the rest never comes.
         self.at = self.at + count if count else self.end
         return count
 
 
 @dataclass
 class Unsent:
-    """What is left of an answer, in its order."""
+    """The rest of an answer, in order."""
 
-    # What the kernel had taken before, and the client had not.
+    # Bytes that the kernel had taken before and the client had not.
     queued_bytes: int
     pieces: deque[Piece] = field(default_factory=deque)
     began: float = field(default_factory=time.monotonic)
@@ -82,7 +82,7 @@ class Unsent:
         return sum(piece.end for piece in self.pieces if piece.is_ours)
 
     def send_some(self, sock: socket.socket) -> bool:
-        """Return whether all is sent. Raises BlockingIOError when the client takes no more just now."""
+        """Send one portion; return whether all is sent. Raises BlockingIOError if the client takes no more at the moment."""
         while self.pieces:
             piece = self.pieces[0]
             if piece.at < piece.end:
@@ -100,7 +100,7 @@ class Unsent:
 
 
 def _queued_bytes(sock: socket.socket) -> int:
-    """Return how much is in the kernel's hands, and not yet taken by the client."""
+    """Return how many bytes the kernel holds that the client has not taken."""
     count: int = struct.unpack("i", ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
     return count
 
@@ -111,7 +111,7 @@ def _is_too_slow(began: float, count: int) -> bool:
 
 
 class ClientSocket(socket.socket):
-    """A client's connection, as gunicorn's threads use it."""
+    """A client's connection that measures what comes, and keeps what the client does not take."""
 
     def __init__(self, accepted: socket.socket) -> None:
         super().__init__(fileno=accepted.detach())
@@ -119,7 +119,7 @@ class ClientSocket(socket.socket):
         self._began, self._received_bytes = 0.0, 0
 
     def begin(self) -> None:
-        """Begin to measure how fast a body comes."""
+        """Start to measure how fast a body comes."""
         self._began, self._received_bytes = time.monotonic(), 0
 
     def recv(self, *args: Any) -> bytes:
@@ -138,11 +138,11 @@ class ClientSocket(socket.socket):
             raise TimeoutError(errno.ETIMEDOUT, "the body comes too slowly")
 
     def end(self) -> None:
-        """Measure no more: the main loop reads what comes next, and has its own deadline."""
+        """Stop measuring: the main loop reads what comes next and has its own deadline."""
         self._began = 0.0
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send what the client takes at once, and keep the rest."""
+        """Send what the client takes at once and keep the rest."""
         view = memoryview(data).cast("B")
         while view and self.unsent is None:
             try:
@@ -155,7 +155,7 @@ class ClientSocket(socket.socket):
                 self._send_unsent(self.unsent)
 
     def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
-        """Leave all of it to the thread that sends what is kept: it copies nothing."""
+        """Leave the whole file to the thread for slow readers; nothing is copied."""
         end = os.fstat(file.fileno()).st_size if count is None else offset + count
         self.unsent = self.unsent or Unsent(_queued_bytes(self))
         self.unsent.add_file(file.fileno(), offset, end)
@@ -177,7 +177,7 @@ class ClientSocket(socket.socket):
 
 
 class SlowReaders(threading.Thread):
-    """Sends what is kept to those who read it slowly; at most so many at a time, the oldest make room."""
+    """Send kept answers to slow clients, at most so many at a time; the oldest makes room for a new one."""
 
     def __init__(self, most: int) -> None:
         super().__init__(name="slow readers", daemon=True)
@@ -189,7 +189,7 @@ class SlowReaders(threading.Thread):
         self._waiting: dict[ClientSocket, Callable[[bool], None]] = {}
 
     def take(self, sock: ClientSocket, done: Callable[[bool], None]) -> None:
-        """Send what the socket has kept; then call `done` with whether all was sent."""
+        """Send what the socket keeps, then call `done` with whether all was sent."""
         self._calls.defer(self._add, sock, done)
 
     def run(self) -> None:

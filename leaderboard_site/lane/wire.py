@@ -14,9 +14,9 @@ HEAD_MOST_BYTES = 4000
 # A head that comes in pieces is waited for in the main loop, whatever it asks, so that slow ones hold no thread.
 WAITED_FOR_BYTES = 64 * 1024
 _BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e\x80-\xff]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
-# Which of the worker's thread pools answers a request that is not the lane's.
+# The worker's thread pools for requests that the lane does not answer.
 PAGES, TRANSFERS, PROBES = "pages", "transfers", "probes"
-# Answers to a head that no thread should wait for.
+# Status lines for heads that no thread should wait for.
 BAD, TOO_LONG = "400 Bad Request", "431 Request Header Fields Too Large"
 # Answers on these paths may be larger than what is kept for a slow reader (slow_clients.py).
 _LARGE = re.compile(rb"[A-Z]+ [^ ?]*/(?:mlflow|artifacts)/")
@@ -71,9 +71,9 @@ def read_call(data: bytes) -> tuple[Call, dict[str, str], str] | Incomplete | No
 
 
 def way_of(data: bytes) -> Incomplete | str:
-    """Return the pool for a request that is not the lane's, or how to refuse it.
+    """Return the pool for a request that the lane does not answer, or the status line that refuses it.
 
-    A pool that answers pages gets whole requests only: no client can hold one of its threads by sending slowly.
+    The pool for pages gets whole requests only, so no client can hold one of its threads by sending slowly.
     """
     end = data.find(b"\r\n\r\n")
     if end < 0:

@@ -2,7 +2,7 @@
 
 A thread for each kind of call answers them, with one database connection and as many calls at once as have come in
 meanwhile. All other requests go to pools of threads, with every byte that was read: pages to gthread's own, large bodies
-and answers to a second one, health checks to a third. No slow client holds a thread of the first (docs/adr/0029).
+and answers to a second one, health checks to a third. Slow clients hold no thread of the first (docs/adr/0029).
 Set as gunicorn's `worker_class` by leaderboard_site/gunicorn_hooks.py. HTTP/2 and TLS in gunicorn are gthread's alone.
 """
 
@@ -29,11 +29,11 @@ from leaderboard_site.lane.connection import Kept, LaneConnection
 RECEIVE_BYTES = 80 * 1024
 MOST_AT_ONCE = 64
 SWEEP_SECONDS = 1.0
-# A body that sends nothing, and a reader who takes nothing of an answer, are given up after so long.
+# A client that sends nothing of a body, or takes nothing of an answer, is given up after so long.
 STALL_SECONDS = 30
-# Threads for health checks alone, and how many transfers may wait for each of their threads.
+# Threads for health checks only, and how many transfers may wait for each transfer thread.
 PROBE_THREADS, QUEUED_TRANSFERS = 2, 15
-# Readers that take an answer slowly, at a time.
+# Slow readers at a time.
 MOST_SLOW_READERS = 256
 # While it ends, nothing wakes the main loop when the last calls are answered.
 LAST_LOOKS_SECONDS = 0.05
@@ -121,7 +121,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         except OSError:
             data = b""
         if not data:
-            # Half a body is the site's to refuse: no thread waits for the other half, which will not come.
+            # The site refuses half a body. No thread waits for the other half, which will not come.
             conn.way = self._wire.PAGES
             (self._to_pool if conn.wanted else self._close)(conn)
             return
@@ -168,7 +168,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         done.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, conn, done))
 
     def _refuse(self, conn: LaneConnection, line: str) -> None:
-        """Answer without a thread, and close."""
+        """Answer without a thread and close the connection."""
         try:
             conn.sock.send(f"HTTP/1.1 {line}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
         except OSError:
@@ -211,7 +211,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             self._slow_readers.take(conn.sock, partial(self.method_queue.defer, self._sent, conn, fs))
 
     def _sent(self, conn: LaneConnection, fs: Any, is_whole: bool) -> None:
-        """Go on with a connection whose answer was taken slowly."""
+        """Go on with a connection after its answer was sent on, or close it if that failed."""
         if is_whole:
             self._finish(conn, fs)
         else:

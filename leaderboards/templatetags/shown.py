@@ -19,7 +19,7 @@ from leaderboards.markdown import rendered
 
 register = template.Library()
 _HUES = 8
-# Of a list that a stranger may have made thousands of rows long.
+# Strangers can make a list thousands of rows long.
 MOST_ITEMS = 300
 
 register.filter("markdown", rendered)
@@ -143,7 +143,7 @@ def size(value: Any) -> str:
 
 
 def _local(moment: datetime) -> datetime:
-    """The moment in the reader's zone; as it is where that has no date, at the end of the year 9999."""
+    """Return the time in the reader's zone, or unchanged if it has no date there, at the end of the year 9999."""
     try:
         return timezone.localtime(moment)
     except OverflowError:
@@ -206,7 +206,7 @@ def value_of(values: dict[Any, Any], key: Any) -> Any:
 
 @register.filter
 def first_items(values: list[Any]) -> list[Any]:
-    """As many of the list as a page shows; _left_out.html tells of the others."""
+    """Return the items that a page shows; _left_out.html tells how many there are besides."""
     return values[:MOST_ITEMS]
 
 

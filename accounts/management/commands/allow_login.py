@@ -13,7 +13,7 @@ from accounts.throttle import allow_login
 class Command(TaughtCommand):
     help = (
         "Forget an account's failed logins. With --address, forget that address's too, and let the account sign in from "
-        "there whatever others try elsewhere."
+        "there whatever others do elsewhere."
     )
     examples = """\
   manage.py allow_login ada

@@ -46,7 +46,7 @@ METRICS: list[dict[str, Any]] = [
 
 @contextmanager
 def _readable_files() -> Iterator[None]:
-    """Make files that a run under another user can read; DATASET_ROOT itself keeps other accounts out."""
+    """Let runs under another user read the files made meanwhile; DATASET_ROOT itself keeps other accounts out."""
     before = os.umask(0o022)
     try:
         yield
@@ -112,7 +112,7 @@ class Command(TaughtCommand):
         if not labels.exists():
             shutil.rmtree(data, ignore_errors=True)  # without its labels it is of no use
             hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, labels)
-        elif leak_of(data, labels):  # earlier versions wrote it so
+        elif leak_of(data, labels):  # an earlier version wrote it
             rewrite(data, labels)
         if not Leaderboard.objects.filter(slug=HIDDEN_SLUG).exists():
             create_leaderboard(

@@ -1,4 +1,4 @@
-"""`manage.py rewrite_dataset DATASET GROUND_TRUTH`: the same files, of which the file system tells nothing any more."""
+"""`manage.py rewrite_dataset DATASET GROUND_TRUTH`: write the same files anew, so that file metadata tells nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from leaderboards.scoring import folder_name
 class Command(TaughtCommand):
     help = (
         "Write a hidden leaderboard's data set and labels anew, in one pass in name order, so that inode numbers, times "
-        "and places on the disk tell nothing of the labels. Names and contents stay, and jobs may run meanwhile. `doctor` "
+        "and places on the disk tell nothing about the labels. Names and contents stay, and jobs may run meanwhile. `doctor` "
         "says where this is needed. The disk must hold both a second time until it is done."
     )
     examples = """\
