@@ -62,12 +62,9 @@ def config_problem(text: str, name: str) -> str:
             node = compose_yaml(text, _CONFIG_FILE)
             is_mapping = node is None or isinstance(node, yaml.MappingNode)
     except TextRefused as error:
-        if error.is_syntax and error.line is not None:
-            said = {"line": error.line, "problem": _problem(error)}
-            if name.endswith(".json"):
-                return _("Line %(line)d is not JSON: %(problem)s.") % said
-            return _("Line %(line)d is not YAML: %(problem)s.") % said
-        return _in_words(error)
+        if name.endswith(".json"):
+            return _in_words(error, _("Line %(line)d is not JSON: %(problem)s."))
+        return _in_words(error, _("Line %(line)d is not YAML: %(problem)s."))
     return "" if is_mapping else _("Must be a mapping: names with values, such as “epochs: 5”.")
 
 
@@ -77,29 +74,22 @@ def _parse_yaml(text: str) -> Any:
         # As JSON, which is how it is stored: dates become text here and not an error later.
         return json.loads(json.dumps(parsed, default=str))
     except TextRefused as error:
-        if error.is_syntax and error.line is not None:
-            said = {"line": error.line, "problem": _problem(error)}
-            raise ValidationError(_("Line %(line)d is neither JSON nor YAML: %(problem)s.") % said) from error
-        raise ValidationError(_in_words(error)) from error
+        malformed = _("Line %(line)d is neither JSON nor YAML: %(problem)s.")
+        raise ValidationError(_in_words(error, malformed)) from error
     except (TypeError, ValueError) as error:  # a name that JSON cannot have, such as a date
         raise ValidationError(_("This is neither JSON nor YAML.")) from error
 
 
-def _problem(error: TextRefused) -> str:
-    return _(error.sentence) % error.values
-
-
-def _in_words(error: TextRefused) -> str:
-    """Return the sentence for an exceeded bound, or for a text that cannot be read at all."""
+def _in_words(error: TextRefused, malformed: str) -> str:
+    """Return the sentence for a refusal; `malformed` is the one for a line that cannot be read."""
     if error.rule == "aliases" and not error.values["most"]:
         return _("YAML aliases are not taken here: write the values out.")
     if error.rule == "documents":
         return _("Only one document is read: take the lines with --- out.")
-    if error.is_syntax:
-        return _("This is neither JSON nor YAML.")
+    said = {"line": error.line, "problem": _(error.sentence) % error.values}
     if error.line is None:
-        return _("Not taken: %(problem)s.") % {"problem": _problem(error)}
-    return _("Line %(line)d is not taken: %(problem)s.") % {"line": error.line, "problem": _problem(error)}
+        return _("This is neither JSON nor YAML.") if error.is_syntax else _("Not taken: %(problem)s.") % said
+    return (malformed if error.is_syntax else _("Line %(line)d is not taken: %(problem)s.")) % said
 
 
 class RunForm(forms.Form):
