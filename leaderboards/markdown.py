@@ -30,12 +30,12 @@ def check_markdown(text: str) -> None:
         (
             sum(map(text.count, MARKS)),
             MAX_MARKS,
-            _("At most %(most)d characters that mean something in Markdown (such as * or [), not %(found)d."),
+            _("At most %(most)d characters with a meaning in Markdown (such as * or [), not %(found)d."),
         ),
         (
             columns * lines,
             MAX_CELLS,
-            _("At most %(most)d for the most | in a line times the number of lines, not %(found)d."),
+            _("At most %(most)d as the product of lines and the most | in one of them, not %(found)d."),
         ),
     ]
     for count, most, message in found:

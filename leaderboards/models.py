@@ -143,7 +143,7 @@ class Leaderboard(models.Model):
             moment = getattr(self, name)
             if moment is not None and not FIRST_YEAR <= moment.year <= LAST_YEAR:
                 problems[name] = ValidationError(
-                    _("The year must lie between %(first)d and %(last)d, not be %(found)d."),
+                    _("The year must be between %(first)d and %(last)d, not %(found)d."),
                     code="bad_year",
                     params={"first": FIRST_YEAR, "last": LAST_YEAR, "found": moment.year},
                 )

@@ -1,12 +1,23 @@
 """Users for tests. Sign in with `client.force_login(user)`; for the login form the password is `PASSWORD`."""
 
+import sys
+
 import factory
+import pytest
 from django.contrib.auth.hashers import make_password
 
+from accounts.hashing import BoundedArgon2PasswordHasher
 from accounts.models import ApiToken, User, token_digest
 
 PASSWORD = "correct horse battery"
 _HASH = ""
+
+
+def make_hashes_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give Argon2 its least cost, for tests that hash often and are not about hashing."""
+    for name, least in (("time_cost", 1), ("memory_cost", 64), ("parallelism", 1)):
+        monkeypatch.setattr(BoundedArgon2PasswordHasher, name, least)
+    monkeypatch.setattr(sys.modules[__name__], "_HASH", "")
 
 
 def _hashed() -> str:

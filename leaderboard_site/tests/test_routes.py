@@ -12,7 +12,7 @@ from django.contrib import admin
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.test import Client
-from django.urls import URLResolver, get_resolver, reverse
+from django.urls import get_resolver, reverse
 
 from accounts.services import create_token
 from accounts.tests.factories import ApiTokenFactory, UserFactory
@@ -21,6 +21,7 @@ from jobs.tests.factories import JobFactory, LogChunkFactory
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
+from tests.routes import routes
 
 MARK = "owner-7f3a91"  # in everything that is the owner's, and nowhere else
 VERBS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
@@ -32,18 +33,10 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def walk(patterns, prefix=""):
-    """(route, name) of every address but the admin's and the API's last resort."""
-    for entry in patterns:
-        route = prefix + str(entry.pattern)
-        if isinstance(entry, URLResolver):
-            if entry.app_name != "admin":
-                yield from walk(entry.url_patterns, route)
-        elif entry.name:
-            yield route, entry.name
-
-
-ROUTES = sorted(walk(get_resolver().url_patterns))
+# All but the admin's and the API's last resort.
+ROUTES = sorted(
+    (route, name) for route, name in routes(get_resolver().url_patterns) if name and not route.startswith("admin/")
+)
 PARAMETERS = re.compile(r"<(?:\w+:)?(\w+)>")
 
 

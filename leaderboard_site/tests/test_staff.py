@@ -7,17 +7,15 @@ from django.contrib import admin
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
 from django.test import Client
-from django.urls import URLResolver, reverse
+from django.urls import reverse
 
 from accounts.models import OperatorAction, User
 from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs.models import Job, Status
 from jobs.tests.factories import JobFactory
-from leaderboard_site.tests.operating import (
-    recorded,
-    signed_in,
-)
+from leaderboard_site.tests.operating import recorded, signed_in
+from tests.routes import routes
 
 pytestmark = pytest.mark.django_db
 
@@ -87,15 +85,11 @@ def test_a_token_and_a_session_lose_rights_in_the_same_moment_as_their_person(lo
 OPEN_TO_STAFF = {"index", "login", "logout", "password_change", "password_change_done", "jsi18n"}
 
 
-def _console_routes(patterns, before=""):
+def _console_routes():
     """(name, path) of every route of the console, with something in each of its places."""
-    for pattern in patterns:
-        route = before + str(pattern.pattern)
-        if isinstance(pattern, URLResolver):
-            yield from _console_routes(pattern.url_patterns, route)
-        else:
-            filled = re.sub(r"<(\w+):\w+>", lambda found: PLACES.get(found[1], "1"), route)
-            yield pattern.name, "/admin/" + re.sub(r"<\w+>", "1", filled)
+    for route, name in routes(admin.site.get_urls()):
+        filled = re.sub(r"<(\w+):\w+>", lambda found: PLACES.get(found[1], "1"), route)
+        yield name, "/admin/" + re.sub(r"<\w+>", "1", filled)
 
 
 PLACES = {"uuid": "00000000-0000-4000-8000-000000000000", "path": "1", "str": "1", "slug": "a", "int": "1"}
@@ -108,7 +102,7 @@ def test_staff_without_rights_get_nothing_by_any_route_of_the_console():
     before = [model.objects.count() for model in (Job, OperatorAction)]
     opened = {}
     count = 0
-    for name, path in _console_routes(admin.site.get_urls()):
+    for name, path in _console_routes():
         if name in OPEN_TO_STAFF or "(?P" in path:
             continue
         count += 1

@@ -1,10 +1,8 @@
 """gunicorn with the lane's worker, as it runs for real: answers in order, whatever way the bytes come in."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -19,8 +17,9 @@ from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
-from leaderboard_site.embedded.servers import free_port, http_answers
+from leaderboard_site.embedded.servers import free_port
 from submissions.tests.factories import SubmissionFactory
+from tests.serving import serving
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -29,26 +28,10 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 def gunicorn(folder, *arguments, **changes):
     """A server of one process on the test's database; its port and its process."""
     port = free_port()
-    database = connection.settings_dict
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_", "PROMETHEUS"))},
-        "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}&port={database['PORT']}",
-        "MAINTENANCE_FILE": str(folder / "maintenance"),
-        **changes,
-    }
     command = [sys.executable, "-m", "gunicorn", "leaderboard_site.wsgi", "--bind", f"127.0.0.1:{port}"]
     command += ["--workers", "1", "--threads", "4", "--no-control-socket", "--access-logfile", "-", *arguments]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdout=log, stderr=log)
-        try:
-            deadline = time.monotonic() + 60
-            while not http_answers(port, "/healthz"):
-                assert time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.1)
-            yield port, server
-        finally:
-            server.terminate()
-            server.wait(60)
+    with serving(command, port, folder, **changes) as process:
+        yield port, process
 
 
 class Wire:

@@ -1,11 +1,9 @@
 """Web servers started with the command lines of `make run` and of the web image, on the test's database."""
 
 import json
-import os
 import re
-import subprocess
+import signal
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection
 
 from leaderboard_site.embedded.run import web_command
-from leaderboard_site.embedded.servers import free_port, http_answers
+from leaderboard_site.embedded.servers import free_port
+from tests.serving import serving
 
 # `make run` on two cores, and WEB_CONCURRENCY of docker-compose.yml.
 PROCESSES = {"make run": 2, "compose": 4}
@@ -27,7 +25,6 @@ THREADS = 8
 class Server:
     port: int
     threads: int
-    log: Path
 
     def get(self, path: str, seconds: float = 30) -> tuple[int, bytes]:
         """Fetch a page; raises when there is no answer within so many seconds."""
@@ -46,27 +43,8 @@ def command_of(kind: str, port: int) -> list[str]:
 @contextmanager
 def started(kind: str, folder: Path, *arguments: str, **changes: str) -> Iterator[Server]:
     """Run the web server of that kind; `changes` are environment variables."""
-    port, database, log = free_port(), connection.settings_dict, folder / "log"
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV_", "PROMETHEUS"))
-    }
-    environment = {
-        **inherited,
-        "DATABASE_URL": f"postgresql://{database['USER']}@/{database['NAME']}?host={database['HOST']}&port={database['PORT']}",
-        "MAINTENANCE_FILE": str(folder / "maintenance"),
-        "WEB_CONCURRENCY": str(PROCESSES[kind]),
-        **changes,
-    }
-    command = [*command_of(kind, port), *arguments]
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=settings.BASE_DIR, env=environment, stdout=output, stderr=output)
-        try:
-            deadline = time.monotonic() + 120
-            while not http_answers(port, "/healthz"):
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-            yield Server(port, PROCESSES[kind] * THREADS, log)
-        finally:
-            # Slow clients are still connected: a graceful end would wait for them.
-            process.send_signal(3)
-            process.wait(60)
+    port = free_port()
+    changes = {"WEB_CONCURRENCY": str(PROCESSES[kind]), **changes}
+    # Slow clients are still connected at the end: a graceful one would wait for them.
+    with serving([*command_of(kind, port), *arguments], port, folder, end=signal.SIGQUIT, **changes):
+        yield Server(port, PROCESSES[kind] * THREADS)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.urls import URLResolver, resolve
+from django.urls import resolve
 from django.utils import timezone
 
 from accounts.tests.factories import ApiTokenFactory, UserFactory
@@ -20,6 +20,7 @@ from leaderboard_site import page_urls
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.tests.factories import SubmissionFactory
 from tests.pages.demo import Demo, make_demo
+from tests.routes import routes
 
 pytestmark = pytest.mark.django_db
 FORM, PART, FILE = "takes a form and sends one on", "a part of a page", "a file or picture"
@@ -37,14 +38,6 @@ NO_PAGES = {
 }  # fmt: skip
 
 
-def names_of(patterns):
-    for entry in patterns:
-        if isinstance(entry, URLResolver):
-            yield from names_of(entry.url_patterns)
-        else:
-            yield entry.name
-
-
 def resolved(url):
     return resolve(url.partition("?")[0]).url_name
 
@@ -53,7 +46,7 @@ def test_no_page_is_forgotten():
     demo = make_demo()
     walked = {resolved(url) for name, url in demo.pages().items() if name != "not-found"}
     walked |= {resolved(url) for url in Demo.PUBLIC.values()}
-    every = set(names_of(page_urls.urlpatterns))
+    every = {name for _route, name in routes(page_urls.urlpatterns)}
     assert sorted(every - walked - set(NO_PAGES)) == []
     assert sorted((walked | set(NO_PAGES)) - every) == []
 
@@ -145,4 +138,8 @@ def test_a_page_asks_the_same_of_the_database_for_one_row_and_for_thirty(client,
     assert asked == QUERIES
     walked = {name.partition(",")[0] for name in pages}
     # What else there is needs stored files, or nobody who is signed in.
-    assert set(names_of(page_urls.urlpatterns)) - walked - set(NO_PAGES) == {"login", "sign_up", "compare_code"}
+    assert {name for _route, name in routes(page_urls.urlpatterns)} - walked - set(NO_PAGES) == {
+        "login",
+        "sign_up",
+        "compare_code",
+    }
