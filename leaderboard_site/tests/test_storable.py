@@ -1,5 +1,6 @@
-"""Nothing that a stranger can put into a request is answered with a 5xx: NUL, broken UTF-8, endless text and numbers, and
-JSON without a bottom, in every address, query parameter, form field, cookie, header and body, for each kind of person."""
+"""No request is answered with a 5xx, whatever a stranger puts into it: NUL, broken UTF-8, endless text and numbers, or JSON
+without a bottom, in every address, query parameter, form field, cookie, header and body, for each kind of person.
+"""
 
 import json
 import re
@@ -14,7 +15,7 @@ from django.core.files.storage import storages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.test.client import BOUNDARY, encode_multipart
-from django.urls import URLResolver, get_resolver
+from django.urls import get_resolver
 
 from accounts.models import Operation, OperatorAction
 from accounts.services import create_token
@@ -23,10 +24,11 @@ from jobs.tests.factories import JobAttemptFactory, JobFactory
 from leaderboard_site.errors import BodyMiddleware
 from leaderboards.tests.factories import EntryFactory
 from submissions.tests.factories import SubmissionFactory
+from tests.routes import routes
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
 APPS = ("accounts", "leaderboards", "submissions", "jobs", "leaderboard_site")
-# In an address, quoted: NUL, NUL as the console's addresses quote it, a lone surrogate, overlong ones.
+# As they stand in an address, quoted.
 POISONS = {
     "nul": "a%00b",
     "surrogate": "%ED%A0%80",
@@ -36,24 +38,15 @@ POISONS = {
     "deep": "%5B" * 1000,
 }
 PARAMETERS = re.compile(r"<(?:(\w+):)?(\w+)>")
+TEXT_PARAMETERS = re.compile(r"<(?:(?:path|str):)?(\w+)>")
 PEOPLE = ("nobody", "participant", "superuser")
 
 
-def walk(patterns, prefix=""):
-    """(route, name) of every address."""
-    for entry in patterns:
-        route = prefix + str(entry.pattern)
-        if isinstance(entry, URLResolver):
-            yield from walk(entry.url_patterns, route)
-        elif entry.name and "(?P" not in route:
-            yield route, entry.name
-
-
-ROUTES = sorted({route for route, _ in walk(get_resolver().url_patterns)})
+ROUTES = sorted({route for route, name in routes(get_resolver().url_patterns) if name and "(?P" not in route})
 
 
 def read_names(pattern):
-    """The names that the code asks a request for."""
+    """List the names under which the code reads a request."""
     sources = [path for app in APPS for path in Path(settings.BASE_DIR, app).rglob("*.py") if "tests" not in path.parts]
     return sorted({name for path in sources for name in re.findall(pattern, path.read_text())})
 
@@ -106,7 +99,7 @@ def address(route, given, **poisoned):
 
 
 def client_of(who, given, path):
-    """As a program for the API, as a browser elsewhere; an error that no handler takes is a 500."""
+    """Return a client with a token for the API, with a session elsewhere. An error that no handler takes is a 500."""
     client = Client(raise_request_exception=False)
     if who == "nobody":
         return client
@@ -137,14 +130,14 @@ def test_the_walk_finds_addresses_and_names():
 
 
 @pytest.mark.usefixtures("mlflow_url")
-@pytest.mark.parametrize("route", [route for route in ROUTES if PARAMETERS.search(route)])
+@pytest.mark.parametrize("route", [route for route in ROUTES if TEXT_PARAMETERS.search(route)])
 def test_addresses(given, route):
+    parameters = TEXT_PARAMETERS.findall(route)
     for who in PEOPLE:
+        client = client_of(who, given, f"/{route}")
         for name, poison in [*POISONS.items(), ("nul of the console", "_00")]:
-            parameters = [name for kind, name in PARAMETERS.findall(route) if kind in ("", "path", "str")]
             path = address(route, given, **dict.fromkeys(parameters, poison))
-            if parameters:
-                assert_answered(client_of(who, given, path).get(path), nul=name == "nul")
+            assert_answered(client.get(path), nul=name == "nul")
 
 
 @pytest.mark.usefixtures("mlflow_url")
@@ -173,9 +166,12 @@ def test_each_query_parameter_alone(given, route):
 def test_form_fields(given, route):
     path = address(route, given)
     for who in PEOPLE:
+        client = client_of(who, given, path)
         for text in ("a\0b", "9" * 400, "x" * 300, "[" * 300, '{"a": "\\ud800"}', '{"a": "\\u0000"}'):
-            response = client_of(who, given, path).post(path, dict.fromkeys(FORM, text))
+            response = client.post(path, dict.fromkeys(FORM, text))
             assert_answered(response)
+            if route.endswith("logout/"):
+                client = client_of(who, given, path)
             # Other views are not for this person, read no form, or are MLflow's, which has a way of its own.
             if "\0" in text and response.status_code == 200:
                 pytest.fail(f"{path} took NUL")
@@ -250,10 +246,8 @@ def test_lists_of_the_console(given, model):
     filters = [
         one if isinstance(one, str) else one[0] for one in admin.site._registry[model].list_filter if not callable(one)
     ]
-    lookups = [
-        f"{name}{lookup}" for name in fields for lookup in ("", "__exact", "__isnull", "__gte", "__in", "__year")
-    ]
-    for key in ["q", "o", "p", "e", "all", "_to_field", "_popup", "x", *lookups]:
+    # NUL is refused before anything looks at the name.
+    for key in ["q", "o", "p", "_to_field", "x", f"{fields[0]}__in"]:
         assert_answered(client.get(f"{path}?{key}=a%00b"), nul=True)
     for key in ["q", "o", "p", "_to_field", *filters, *(f"{name}__exact" for name in filters), "created_at__gte"]:
         for poison in ("9" * 30, "%ED%A0%80", "-1", "x" * 300):

@@ -16,9 +16,10 @@ from tests.attacks.servers import started
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
-# The site with one more page, which computes until a file is there.
+# The site with one more page, which leaves a file when it begins and computes until another is there.
 BUSY_PAGE = """
 from pathlib import Path
+from uuid import uuid4
 
 from django.http import HttpResponse
 from django.urls import path
@@ -27,12 +28,18 @@ from leaderboard_site.urls import *
 
 
 def busy(request):
-    while not Path("{end}").exists():
+    folder = Path(request.GET["folder"])
+    (folder / f"begun-{uuid4()}").touch()
+    while not (folder / "end").exists():
         sum(range(10_000))
     return HttpResponse()
 
 
 urlpatterns = [path("busy/", busy), *urlpatterns]
+"""
+STILL_WORKING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()
 """
 SETTINGS = "from leaderboard_site.settings import *\nROOT_URLCONF = 'busy_urls'\n"
 
@@ -45,14 +52,14 @@ def docker_health():
     return module
 
 
-@pytest.fixture(params=["1", "0"], ids=["lane", "no lane"])
-def server(request, tmp_path):
-    (tmp_path / "busy_urls.py").write_text(BUSY_PAGE.format(end=tmp_path / "end"))
-    (tmp_path / "busy_settings.py").write_text(SETTINGS)
-    modules = {"DJANGO_SETTINGS_MODULE": "busy_settings", "PYTHONPATH": str(tmp_path), "LANE": request.param}
-    with started("make run", tmp_path, **modules) as server:
+@pytest.fixture(scope="module", params=["1", "0"], ids=["lane", "no lane"])
+def server(request, django_db_setup, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "busy_urls.py").write_text(BUSY_PAGE)
+    (folder / "busy_settings.py").write_text(SETTINGS)
+    modules = {"DJANGO_SETTINGS_MODULE": "busy_settings", "PYTHONPATH": str(folder), "LANE": request.param}
+    with started("make run", folder, **modules) as server:
         yield server
-        (tmp_path / "end").touch()
 
 
 def ask_in_the_background(server, path):
@@ -81,21 +88,31 @@ def assert_is_well(server):
                 assert answer.read().startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-def test_health_is_answered_while_all_threads_compute(server):
-    for _ in range(server.threads * 4):
-        ask_in_the_background(server, "/busy/")
-    time.sleep(1)
-    assert_is_well(server)
+def keep_all_threads_busy(server, path, count_busy):
+    """Ask for the page until every thread answers it: the kernel shares connections out unevenly among processes."""
+    deadline = time.monotonic() + 60
+    while count_busy() < server.threads:
+        assert time.monotonic() < deadline
+        ask_in_the_background(server, path)
+        time.sleep(0.05)
+
+
+def test_health_is_answered_while_all_threads_compute(server, tmp_path):
+    keep_all_threads_busy(server, f"/busy/?folder={tmp_path}", lambda: len(list(tmp_path.glob("begun-*"))))
+    try:
+        assert_is_well(server)
+    finally:
+        (tmp_path / "end").touch()
 
 
 def test_health_is_answered_while_all_threads_wait_for_the_database(server):
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as outside:
         outside.execute("LOCK TABLE leaderboards_leaderboard IN ACCESS EXCLUSIVE MODE")
-        deadline = time.monotonic() + 60
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        # The kernel shares out connections among the processes unevenly.
-        while outside.execute(waiting).fetchone()[0] < server.threads:
-            assert time.monotonic() < deadline
-            ask_in_the_background(server, "/")
-            time.sleep(0.05)
+        keep_all_threads_busy(server, "/", lambda: outside.execute(waiting).fetchone()[0])
         assert_is_well(server)
+        outside.rollback()
+        # The pages go on now, and must be done before the tables are emptied for the next test.
+        while outside.execute(STILL_WORKING).fetchone()[0]:
+            outside.rollback()
+            time.sleep(0.05)

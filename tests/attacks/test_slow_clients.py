@@ -1,4 +1,4 @@
-"""More slow clients than the web server has threads, and pages are answered all the same.
+"""Pages are answered while more slow clients are connected than the web server has threads.
 
 The server is a black box here: whatever serves the site must pass these tests.
 """
@@ -27,7 +27,7 @@ CLIENTS_PER_THREAD = 3
 
 
 class SlowClients:
-    """Connections that go on so slowly that no time-out for a pause ever ends them."""
+    """Connections that never pause long enough for a time-out, and never get far."""
 
     def __init__(self, port):
         self._port, self._senders, self._readers = port, [], []
@@ -35,14 +35,14 @@ class SlowClients:
         self._thread = threading.Thread(target=self._trickle, daemon=True)
 
     def send(self, *parts):
-        """Open a connection, send this, and from then on one byte a second."""
+        """Open a connection and send the parts, then one byte a second."""
         client = socket.create_connection(("127.0.0.1", self._port), timeout=30)
         for part in parts:
             client.sendall(part)
         self._senders.append(client)
 
     def ask(self, request):
-        """Ask for something, and from then on read one byte of the answer a second."""
+        """Send a request, then read one byte of the answer a second."""
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(30)
@@ -70,9 +70,10 @@ class SlowClients:
             client.close()
 
 
-@pytest.fixture(params=PROCESSES)
-def server(request, tmp_path):
-    with started(request.param, tmp_path) as server:
+@pytest.fixture(scope="module", params=PROCESSES)
+def server(request, django_db_setup, tmp_path_factory):
+    """One server for all attacks: after each it must be as good as new."""
+    with started(request.param, tmp_path_factory.mktemp("server")) as server:
         yield server
 
 
@@ -88,11 +89,11 @@ def secret(user):
 
 @contextmanager
 def slow_clients(server, begin):
-    """So many that every thread could be held several times; `begin(clients, number)` starts one."""
+    """Start so many that every thread could be held several times; `begin(clients, number)` starts one."""
     with SlowClients(server.port) as clients:
         for number in range(server.threads * CLIENTS_PER_THREAD):
             begin(clients, number)
-        time.sleep(2)  # until each has reached where it would be waited for
+        time.sleep(1)  # until each has reached where it would be waited for
         yield
 
 
@@ -166,8 +167,8 @@ def test_slow_readers_hold_no_thread(server, secret, artifact):
         assert_answers(server)
 
 
-def test_a_file_reaches_a_reader_who_pauses_whole(server, secret, artifact):
-    """The rest of an answer that was not taken at once is the same bytes."""
+def test_a_file_arrives_whole_at_a_reader_that_pauses(server, secret, artifact):
+    """What the client did not take at once arrives later, byte for byte."""
     content = bytes(range(256)) * (16 * MIB // 256)
     (Path(settings.ARTIFACT_ROOT) / "slow/weights.bin").write_bytes(content)
     request = head(f"GET {artifact} HTTP/1.1", f"Authorization: Bearer {secret}")

@@ -1,4 +1,4 @@
-"""Other accounts of the machine: they read nothing of an embedded site, and its MLflow answers them nothing."""
+"""Other accounts of the machine can read no file of an embedded site, and get no answer from its MLflow."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from leaderboard_site.embedded.locations import PRIVATE_FOLDERS, REPOSITORY, Locations
 from leaderboard_site.embedded.servers import free_port, http_answers
 
-from .conftest import NOBODY, Launcher, wait_for
+from .conftest import NOBODY, wait_for
 
 LOOK = """
 import os, sys
@@ -50,9 +51,9 @@ def shared_folder() -> Iterator[Path]:
 
 
 def readable_by_another_account(folder: Path) -> list[str]:
-    """What an account that is not ours can open below the folder, also by guessing names."""
+    """List what another account can open below the folder, also by guessing names."""
     if os.geteuid() != 0:
-        pytest.skip("only root can look as somebody else")
+        pytest.skip("only root can look as another account")
     names = [str(path) for path in sorted(folder.rglob("*")) if not path.is_symlink()]
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
     looked = subprocess.run(
@@ -135,10 +136,8 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def test_mlflows_port_answers_nothing_without_the_secret(launcher: Launcher) -> None:
-    launcher.start("postgres", "mlflow")
-    locations = launcher.locations
-    port = locations.read_state()["mlflow_port"]
+def test_mlflows_port_answers_nothing_without_the_secret(mlflow_url: str) -> None:
+    port = urlsplit(mlflow_url).port or 0
     paths = ["/", "/version", "/graphql", "/api/2.0/mlflow/experiments/search", "/static-files/index.html", "/openapi.json",
              "//health", "/health/", "/health/../version", "/v1/traces", "/ajax-api/3.0/mlflow/server-info",
              "/api/2.0/mlflow-artifacts/artifacts/x", "/get-artifact?path=x&run_uuid=y"]  # fmt: skip
@@ -147,7 +146,7 @@ def test_mlflows_port_answers_nothing_without_the_secret(launcher: Launcher) -> 
             assert status(port, path, header) == 401, (path, header)
         assert status(port, path, method="PUT") == 401
     assert status(port, "/health") == 200, "for health checks"
-    secret = locations.mlflow_password_file
+    secret = Path(os.environ["MLFLOW_TRACKING_PASSWORD_FILE"])
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert status(port, "/version", basic("leadersboard", secret.read_text().strip())) == 200
 
@@ -156,18 +155,12 @@ def test_mlflows_port_answers_nothing_without_the_secret(launcher: Launcher) -> 
 def test_a_running_site_keeps_all_it_writes_to_itself(shared_folder: Path) -> None:
     """`make run` with its demonstration, under a shell that would leave files open to all."""
     var, port = shared_folder / "var", free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_ROOT")}
-    for name in (
-        "DATABASE_URL",
-        "REDIS_URL",
-        "UPLOAD_TEMP_DIR",
-        "SECRET_KEY",
-        "MLFLOW_EXPERIMENT_PREFIX",
-        "STATIC_MANIFEST",
-    ):
-        environment.pop(name, None)
-    for name in [name for name in environment if name.startswith("MLFLOW_")]:
-        del environment[name]
+    of_the_tests = ("DATABASE_URL", "REDIS_URL", "UPLOAD_TEMP_DIR", "SECRET_KEY", "STATIC_MANIFEST")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MLFLOW_") and not name.endswith("_ROOT") and name not in of_the_tests
+    }
     site = subprocess.Popen(
         [sys.executable, "-m", "leaderboard_site.embedded.run", "--port", str(port)], cwd=REPOSITORY, umask=0o022,
         env=environment | {"LEADERSBOARD_VAR": str(var)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
