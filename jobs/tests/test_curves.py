@@ -153,7 +153,7 @@ FULL = {
 
 @pytest.mark.parametrize("name", FULL)
 def test_a_file_of_the_largest_size_is_read_only_so_far(name, monkeypatch):
-    """Counted: each number that is read passes `_finite`, each that is drawn stands in a line."""
+    """Count: each number that is read passes `_finite`, and each that is drawn is part of a line."""
     path, text = FULL[name]
     counted = 0
 

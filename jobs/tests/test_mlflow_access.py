@@ -1,4 +1,4 @@
-"""Which requests to MLflow the site hands on, and in what words; a recorder stands in for MLflow."""
+"""The requests that the site passes on to MLflow, and their text. No MLflow is asked."""
 
 import json
 import re
@@ -23,7 +23,7 @@ NUL = "\0"
 
 @pytest.fixture
 def mine(db):
-    """My job; another person has one, too, on the same leaderboard, so in the same experiment."""
+    """Make my job and a second one; another person has one in another experiment."""
     job = JobFactory(
         status="completed",
         run_id=MINE,
@@ -129,7 +129,7 @@ def test_a_query_names_own_runs_in_the_variables_of_its_page(mine, body):
 
 
 def test_a_foreign_id_under_a_harmless_name_opens_nothing(mine):
-    """What was a way around the check: another variable carries the id, and the query uses that one."""
+    """Another variable carries the id, and the query uses that one, which got past an earlier check."""
     text = (
         "query GetRun($path: String, $data: MlflowGetRunInput!) "
         "{ mlflowGetRun(input: {runId: $path}) { run { data { params { key value } } } } }"
@@ -268,7 +268,7 @@ def words(document):
 
 
 def test_the_stored_queries_are_those_of_the_installed_mlflow():
-    """Fails when a new version of MLflow asks for something else: then look at what it asks, and store that."""
+    """Fails when a new version of MLflow asks for something else: look at its queries, then store them."""
     [scripts] = environments.folder("mlflow").glob("lib/python3*/site-packages/mlflow/server/js/build/static/js")
     sent = {}
     for script in scripts.glob("*.js"):
@@ -284,7 +284,7 @@ def test_the_stored_queries_are_those_of_the_installed_mlflow():
 
 
 def test_every_listed_read_is_one_of_the_installed_mlflow():
-    """A path that MLflow has no more would be listed for nothing."""
+    """Finds listed paths that MLflow no longer has."""
     from jobs.mlflow_access import OPERATORS_READS, OPERATORS_SEARCHES, READS
 
     [server] = environments.folder("mlflow").glob("lib/python3*/site-packages/mlflow")

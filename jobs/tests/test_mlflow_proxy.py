@@ -144,7 +144,7 @@ INNER = "{ run { info { runId } data { params { key value } } } }"
     ids=["literal", "harmless-name", "alias", "input-object", "default", "fragment", "name-mismatch"],
 )  # fmt: skip
 def test_no_query_smuggles_another_run_in(published, query, variables):
-    """A run of one's own in the place where it belongs, another's in every other."""
+    """Try with and without one's own run in its proper place, and another person's run in every other place."""
     mine, other = published
     client = as_user(mine.user)
     for own in ({"data": {"runId": mine.run_id}}, {}):

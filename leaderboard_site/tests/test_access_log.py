@@ -1,4 +1,4 @@
-"""What of a request gets into a log: every secret is masked, in gunicorn's lines, in Django's and in JSON."""
+"""Every secret of a request is masked in logs: in gunicorn's lines, in Django's and in JSON."""
 
 import json
 import logging
@@ -134,7 +134,7 @@ def test_each_secret_has_its_prefix():
 
 
 def test_all_of_djangos_lines_go_through_the_masking_handler():
-    """Django's defaults write by handlers of their own; what has none goes to the root's."""
+    """Django's defaults have handlers of their own; loggers without one use the root's."""
     loggers = [logging.getLogger(name) for name in (None, *logging.root.manager.loggerDict)]
     handlers = {
         handler

@@ -193,11 +193,11 @@ def viewer(model, *more):
     return signed_in(f"{model._meta.app_label}.view_{model._meta.model_name}", *more)[0]
 
 
-@pytest.mark.parametrize("model", OURS, ids=lambda model: model._meta.label_lower)
+@pytest.mark.parametrize(
+    "model", [model for model in OURS if model is not User], ids=lambda model: model._meta.label_lower
+)
 def test_no_list_lets_staff_guess_what_only_viewers_of_users_see(model):
-    """By the search, by any look-up through a person, by the order, or by what other forms complete."""
-    if model is User:
-        return
+    """Try the search, look-ups through a person, and the order."""
     rows(1)
     person = UserFactory()
     User.objects.update(email="right@example.org", first_name="Right", last_login=timezone.now())

@@ -1,4 +1,4 @@
-"""The lane's worker and slow clients: what waits where, and when it is given up."""
+"""The lane's worker and slow clients: where each request waits, and when it is given up."""
 
 import errno
 import os
@@ -65,7 +65,7 @@ def test_more_large_bodies_than_may_wait_are_503():
 
 
 def reading(environ, start_response):
-    """A view that reads the whole body, and says what came."""
+    """Read the whole body and answer with its length."""
     try:
         body = str(len(environ["wsgi.input"].read())).encode()
     except OSError as error:
@@ -106,7 +106,7 @@ def test_a_body_above_the_minimum_rate_is_read_whole(monkeypatch):
 
 
 def file_and_bytes(content, path):
-    """A view that sends bytes, then a file."""
+    """Return a site that sends the content as bytes at /bytes and as a file elsewhere."""
     path.write_bytes(content)
 
     def site(environ, start_response):

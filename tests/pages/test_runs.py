@@ -100,7 +100,7 @@ def test_a_link_to_a_run_opens_it_in_mlflow(open_page, settings, live_server, ml
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 def test_mlflows_page_of_a_run_shows_its_curves_and_files(open_page, settings, live_server, mlflow_url):
-    """Each question that the page needs is on the site's list, with the parameters that the page sends."""
+    """Each request that the page needs is on the site's list, with the parameters that the page sends."""
     settings.SITE_URL, settings.MLFLOW_PUBLIC_URL = live_server.url, f"{live_server.url}/mlflow"
     name = storages["artifacts"].save("note.txt", ContentFile(b"written by this run"))
     artifacts = [{"path": "notes/note.txt", "name": name, "size": 19}]

@@ -1,4 +1,4 @@
-"""The dependency audit: what it makes of pip-audit's word, and of a copy of OSV's advisories."""
+"""The dependency audit, by pip-audit's answers and by a copy of OSV's advisories."""
 
 import importlib.util
 import json
@@ -114,7 +114,7 @@ def record(name, *, events=(), versions=(), modified="2026-11-28T01:02:03.123456
 
 
 def stored(folder, *advisories, kind="zip"):
-    """The copy as OSV publishes it, or unpacked."""
+    """Write the copy as OSV publishes it, or unpacked."""
     texts = {f"ID-{number}.json": json.dumps(one) for number, one in enumerate(advisories)}
     if kind == "folder":
         for name, text in texts.items():

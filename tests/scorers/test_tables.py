@@ -141,7 +141,7 @@ print("peak", peak() - before)
     [("classification", "id,label,score", ",x,1", ["auc", "accuracy"]), ("regression", "id,value", ",1", ["rmse"])],
 )
 def test_memory_is_a_small_multiple_of_the_table(tmp_path, scorer, head, cells, metrics):
-    """Short rows take the most memory for a table's size, and each takes as much in a table of 64 MiB."""
+    """Short rows take the most memory for a table's size. A row takes as much in a table of 64 MiB."""
     rows = 300_000
     table = head + "\n" + "".join(f"{number:x}{cells}\n" for number in range(rows))
     table += "last,y,0\n" if "label" in head else "last,0\n"  # another class, another value
