@@ -25,6 +25,7 @@ AWAY = {
 }  # fmt: skip
 # Each command as it is called in earnest; those that need no database, or wait for it, apart.
 NEED_DATABASE = {
+    "allow_login": ["allow_login", "ada"],
     "backup": ["backup", "{folder}/site.zip"],
     "create_leaderboard": ["create_leaderboard", "x", "--metric", "auc"],
     "create_token": ["create_token", "ada"],
