@@ -25,7 +25,7 @@ def hashing_slot() -> Iterator[None]:
         yield
         return
     if not _slots.acquire(timeout=LONGEST_WAIT_SECONDS):
-        raise Unavailable("unavailable", _("Too many people are signing in. Try again in a moment."), retry_after=5)
+        raise Unavailable("unavailable", _("Too many people are signing in right now."), retry_after=5)
     _thread.has_slot = True
     try:
         yield

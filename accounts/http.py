@@ -26,7 +26,7 @@ class BoundedJSONParser(JSONParser):
         try:
             return load_json(body, BODY)
         except TextRefused as error:
-            sentence = _("The body is not valid JSON (%(why)s).") if error.is_syntax else _("not taken: %(why)s.")
+            sentence = _("The body is not valid JSON (%(why)s).") if error.is_syntax else _("not accepted: %(why)s.")
             raise InvalidInput("invalid", sentence, field=error.place, why=reason_of(error)) from error
 
 

@@ -39,7 +39,7 @@ def _(sentence: str) -> str:
 
 
 _TOO_DEEP = _("it is nested deeper than %(most)d levels")
-_TOO_MANY = _("it has more than %(most)d names, values and punctuation marks")
+_TOO_MANY = _("it has more than %(most)d names, values and symbols")
 _TOO_LONG = _("the number %(value)s... has more than %(most)d characters")
 
 
@@ -195,11 +195,11 @@ class BoundedLoader(yaml.SafeLoader):
             self.aliases += 1
             if self.aliases > self.bounds.aliases:
                 sentence = _("it has more than %(most)d aliases (*name)")
-                self.refuse(sentence if self.bounds.aliases else _("aliases (*name) are not taken"), "aliases",
+                self.refuse(sentence if self.bounds.aliases else _("aliases (*name) are not accepted"), "aliases",
                             most=self.bounds.aliases)  # fmt: skip
         elif isinstance(token, yaml.DirectiveToken) and token.name == "TAG":
             # Its prefix would be copied into each tag that uses it.
-            self.refuse(_("TAG directives are not taken"), "directives")
+            self.refuse(_("TAG directives are not accepted"), "directives")
         elif self.bounds.storable and isinstance(token, yaml.ScalarToken) and (problem := unstorable(token.value)):
             self.refuse(problem, "storable")
 

@@ -26,7 +26,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from accounts.refusals import InvalidInput, RequestRefused
+from accounts.refusals import InvalidInput, RequestRefused, TooLarge
 from leaderboard_site.middleware import is_api
 from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 DATABASE_AWAY = _("The database is not reachable just now. Nothing was stored; try again.")
 # Its sender has gone or stalled: nobody's fault here, and no storage's, though it is an OSError.
 CUT_SHORT = _("The request ended before it was whole. Nothing was stored.")
+TOO_MUCH_SENT = _("What was sent is too large: %(sent)d bytes, at most %(most)d. Nothing was stored.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -198,8 +199,10 @@ class BodyMiddleware:
         if rule is not None and not rule.allows(request.user):
             return redirect_to_login(request.get_full_path())
         announced = request.META.get("CONTENT_LENGTH") or ""
-        if announced.isdigit() and int(announced) > self._most_bytes(request, view, rule, int(announced)):
-            return bad_request(request, RequestDataTooBig())
+        if announced.isdigit():
+            sent, most = int(announced), self._most_bytes(request, view, rule, int(announced))
+            if sent > most:
+                return refused(request, TooLarge("too_large", TOO_MUCH_SENT, sent=sent, most=most))
         return self._refuse_files(request) if is_form and rule is None else None
 
     def _most_bytes(self, request: HttpRequest, view: Any, rule: FileRule | None, announced: int) -> int:

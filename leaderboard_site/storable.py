@@ -23,7 +23,7 @@ def refuse_nul(given: Iterable[tuple[str, str]]) -> None:
     """Raise InvalidInput for the first (name, text) that contains NUL."""
     for name, text in given:
         if "\0" in text or "\0" in name:
-            raise InvalidInput("invalid", _("holds the character NUL."), field=ascii(name)[1:-1][:100])
+            raise InvalidInput("invalid", _("must not contain the NUL character."), field=ascii(name)[1:-1][:100])
 
 
 def form_texts(fields: MultiValueDict, files: MultiValueDict) -> Iterable[tuple[str, str]]:

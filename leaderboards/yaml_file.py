@@ -159,7 +159,7 @@ def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         content = load_yaml(text, _BOUNDS, _Loader)
     except TextRefused as error:
-        sentence = _("not valid YAML: %(why)s.") if error.is_syntax else _("not taken: %(why)s.")
+        sentence = _("not valid YAML: %(why)s.") if error.is_syntax else _("not accepted: %(why)s.")
         raise WrongFile(["file: " + sentence % {"why": str(reason_of(error))[:300]}]) from error
     if not isinstance(content, dict) or VERSION_KEY not in content:
         raise WrongFile(

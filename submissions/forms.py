@@ -83,13 +83,13 @@ def _parse_yaml(text: str) -> Any:
 def _in_words(error: TextRefused, malformed: str) -> str:
     """Return the sentence for a refusal; `malformed` is the one for a line that cannot be read."""
     if error.rule == "aliases" and not error.values["most"]:
-        return _("YAML aliases are not taken here: write the values out.")
+        return _("YAML aliases are not accepted here: write the values out.")
     if error.rule == "documents":
-        return _("Only one document is read: take the lines with --- out.")
+        return _("Only one document is read: remove the lines with ---.")
     said = {"line": error.line, "problem": _(error.sentence) % error.values}
     if error.line is None:
-        return _("This is neither JSON nor YAML.") if error.is_syntax else _("Not taken: %(problem)s.") % said
-    return (malformed if error.is_syntax else _("Line %(line)d is not taken: %(problem)s.")) % said
+        return _("This is neither JSON nor YAML.") if error.is_syntax else _("Not accepted: %(problem)s.") % said
+    return (malformed if error.is_syntax else _("Line %(line)d is not accepted: %(problem)s.")) % said
 
 
 class RunForm(forms.Form):

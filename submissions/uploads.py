@@ -122,7 +122,7 @@ class NoFilesHandler(FileUploadHandler):
     """Refuse the first file of a form before anything of it is stored."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
-        raise FilesNotTaken("unsupported_media_type", _("This address does not accept files."))
+        raise FilesNotTaken("unsupported_media_type", _("This page takes no files. Nothing was stored."))
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         raise NotImplementedError

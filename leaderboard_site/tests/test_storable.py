@@ -263,10 +263,10 @@ def test_addresses_that_no_view_has(path):
 def test_a_refusal_names_the_field(given):
     response = client_of("participant", given, "/api/").get("/api/jobs?status=a%00")
     assert (response.status_code, response.json()) == (
-        400, {"code": "invalid", "message": "status: holds the character NUL."},
+        400, {"code": "invalid", "message": "status: must not contain the NUL character."},
     )  # fmt: skip
     sent = json.dumps({"submission_id": str(given["submission_id"]), "config": {"a": {"b": "\0"}}})
     response = client_of("participant", given, "/api/").post("/api/jobs", sent, content_type="application/json")
     assert (response.status_code, response.json()["message"]) == (
-        400, "config.a.b: not taken: a text holds the character NUL.",
+        400, "config.a.b: not accepted: a text holds the character NUL.",
     )  # fmt: skip

@@ -63,7 +63,7 @@ def test_a_filter_keeps_the_ranks_of_the_whole_board(client, board, four, parame
         ({"after": "nan~1~1"}, "after: must be a place"),
         ({"before": "1.0~99999999999999999~1"}, "before: must be a place"),
         ({"q": "x" * 151}, "q: at most 150 characters."),
-        ({"q": "a\0"}, "q: holds the character NUL."),
+        ({"q": "a\0"}, "q: must not contain the NUL character."),
     ],
     ids=lambda value: "" if isinstance(value, str) else str(value)[:40],
 )

@@ -21,7 +21,7 @@ class Command(TaughtCommand):
 """
 
     def add_arguments(self, parser):
-        parser.add_argument("username")
+        parser.add_argument("username", help="The person who cannot sign in.")
         parser.add_argument(
             "--address", default="", help="The address that the person comes from, as the site sees it."
         )

@@ -44,7 +44,7 @@ def _folder(root: Path, name: str, argument: str) -> Path:
     try:
         folder_name(name)
     except ValidationError as error:
-        raise CommandError(f"{argument}: {error.messages[0]}") from error
+        raise CommandError(f"{argument}: {error.messages[0]} Not {name!r}.") from error
     folder = (Path(root) / name).resolve()
     if not folder.is_dir():
         raise CommandError(f"{argument}: there is no folder {folder}.")
