@@ -240,13 +240,21 @@ def _broken_rules(row: models.Model, prefix: str, excluded: list[str]) -> list[s
         row.full_clean(exclude=excluded, validate_unique=False)
     except ValidationError as error:
         return [
-            f"{prefix}{name}: {message} " + _("Not %(found)s.") % {"found": _short(getattr(row, name, None))}
-            if hasattr(row, name)
-            else f"{prefix or 'file: '}{message}"
-            for name, messages in error.message_dict.items()
-            for message in messages
+            _in_words(row, prefix, name, broken, message)
+            for name, errors in error.error_dict.items()
+            for broken in errors
+            for message in broken.messages
         ]
     return []
+
+
+def _in_words(row: models.Model, prefix: str, name: str, broken: ValidationError, message: str) -> str:
+    """The sentence with its field and the value, unless it counts the value already."""
+    if not hasattr(row, name):
+        return f"{prefix or 'file: '}{message}"
+    counted = "found" in (broken.params or {})
+    value = "" if counted else " " + _("Not %(found)s.") % {"found": _short(getattr(row, name, None))}
+    return f"{prefix}{name}: {message}{value}"
 
 
 def _short(value: Any) -> str:

@@ -176,6 +176,7 @@ def test_a_boards_file_is_refused_with_field_rule_and_value(line, problem):
     with pytest.raises(WrongFile) as refused:
         import_leaderboard(FILE + line)
     assert any(found.startswith(problem) for found in refused.value.problems), refused.value.problems
+    assert not any("Not '" in found for found in refused.value.problems), "a text that is counted is not quoted"
 
 
 def test_a_board_that_closes_at_the_end_of_time_is_shown_everywhere(client):
