@@ -1,5 +1,7 @@
 """Signing up, profile, password and tokens on pages. Signing in and out are Django's own views."""
 
+from typing import Any
+
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
@@ -16,7 +18,16 @@ from django.views.decorators.http import require_http_methods, require_POST
 from accounts import services, signing_up, throttle
 from accounts.forms import PasswordForm, ProfileForm, SignUpForm, TokenForm
 from accounts.hashing import hashing_slot
-from accounts.refusals import InvalidInput
+from accounts.refusals import InvalidInput, RequestRefused
+
+
+def _form_again(request: HttpRequest, template: str, refusal: RequestRefused, context: dict[str, Any]) -> HttpResponse:
+    """The form with what was typed, but for passwords, and why it was refused before it was looked at."""
+    context |= {"errors": [refusal.sentence], "retry_after": refusal.retry_after}
+    response = render(request, template, context, status=refusal.status)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
 
 
 class SignInView(LoginView):
@@ -26,6 +37,13 @@ class SignInView(LoginView):
     def get_context_data(self, **kwargs):
         is_open = settings.SIGN_UP != signing_up.CLOSED
         return super().get_context_data(**kwargs, can_sign_up=is_open)
+
+    def post(self, request, *args, **kwargs):
+        try:
+            return super().post(request, *args, **kwargs)
+        except RequestRefused as refusal:
+            form = self.form_class(request, initial={"username": request.POST.get("username", "")})
+            return _form_again(request, self.template_name, refusal, self.get_context_data(form=form))
 
     def form_valid(self, form):
         return throttle.keep_device(self.request, super().form_valid(form))
@@ -47,11 +65,15 @@ def sign_up(request: HttpRequest) -> HttpResponse:
         response = render(request, "accounts/sign_up.html", {"form": form})
         response.headers["Referrer-Policy"] = "strict-origin"
         return response
+    kept = {name: request.POST.get(name, "") for name in ("invitation", "username", "name", "email")}
     attempt = throttle.sign_up_attempt(request)
-    attempt.admit()
+    try:
+        attempt.admit()
+    except RequestRefused as refusal:
+        form = SignUpForm(by_invitation=by_invitation, initial=kept)
+        return _form_again(request, "accounts/sign_up.html", refusal, {"form": form})
     if by_invitation and not signing_up.is_open_invitation(request.POST.get("invitation", "").strip()):
         attempt.fail()
-        kept = {name: request.POST.get(name, "") for name in ("invitation", "username", "name", "email")}
         context = {"form": SignUpForm(by_invitation=True, initial=kept), "errors": [signing_up.bad_invitation()]}
         return render(request, "accounts/sign_up.html", context, status=400)
     form = SignUpForm(request.POST, by_invitation=by_invitation)
@@ -103,15 +125,19 @@ def password(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, "accounts/password.html", {"form": PasswordForm(user)})
     attempt = throttle.login_attempt(request, user.username, is_signed_in=True)
-    attempt.check()
     form = PasswordForm(user, request.POST)
-    with hashing_slot():
-        attempt.admit()
-        is_valid = form.is_valid()
-        if "old_password" in form.errors:
-            attempt.fail()
-        else:
-            attempt.succeed()
+    try:
+        attempt.check()
+        with hashing_slot():
+            attempt.admit()
+            is_valid = form.is_valid()
+            if "old_password" in form.errors:
+                attempt.fail()
+            else:
+                attempt.succeed()
+    except RequestRefused as refusal:
+        form = PasswordForm(user, initial={"end_tokens": "end_tokens" in request.POST})
+        return _form_again(request, "accounts/password.html", refusal, {"form": form})
     if not is_valid:
         return render(request, "accounts/password.html", {"form": form}, status=400)
     ended = services.change_password(

@@ -107,8 +107,15 @@ def test_too_many_logins_are_429_with_the_time_to_wait(db, client):
     user = UserFactory()
     for _ in range(5):
         client.post("/login/", {"username": user.username, "password": "wrong"}, headers=JAPANESE)
-    response = client.post("/login/", {"username": user.username, "password": PASSWORD}, headers=JAPANESE)
+    sent = {"username": user.username, "password": PASSWORD, "next": "/submit/"}
+    response = client.post("/login/", sent, headers=JAPANESE)
     assert response.status_code == 429 and int(response["Retry-After"]) > 0
+    form = response.context["form"]
+    assert (form["username"].value(), form["password"].value(), response.context["next"]) == (
+        user.username,
+        None,
+        "/submit/",
+    )
     page = response.content.decode()
     assert "ログインの失敗が多すぎます" in page and in_the_frame(response, "ja")
     # Said once, as people say it: 30秒, 15分.

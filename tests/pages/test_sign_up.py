@@ -165,8 +165,10 @@ def test_an_address_that_tries_too_often_waits(client, opened):
         client.post("/sign-up/", form(username="x"))
     assert client.post("/sign-up/", form(username="x"), REMOTE_ADDR="10.9.8.7").status_code == 400
     client.post("/sign-up/", form(username="x"))
-    response = client.post("/sign-up/", form())
+    response = client.post("/sign-up/", form(email="hanako@example.org"))
     assert (response.status_code, User.objects.count()) == (429, 0)
+    kept = {name: response.context["form"][name].value() for name in ("username", "email", "password1")}
+    assert kept == {"username": form()["username"], "email": "hanako@example.org", "password1": None}
     assert int(response["Retry-After"]) > 0 and "Too many tries to sign up" in response.content.decode()
     assert client.post("/login/", {"username": "x", "password": "y"}).status_code == 200
 
@@ -264,6 +266,10 @@ def test_guessing_the_old_password_is_throttled(client):
     user = UserFactory()
     client.force_login(user)
     data = {"old_password": "wrong", "new_password1": GOOD, "new_password2": GOOD}
-    assert [client.post("/account/password/", data).status_code for _ in range(6)] == [400] * 5 + [429]
+    answers = [client.post("/account/password/", data | {"end_tokens": "on"}) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [400] * 5 + [429]
+    form = answers[-1].context["form"]
+    assert (form["end_tokens"].value(), form["old_password"].value()) == (True, None)
+    assert "Too many failed logins." in answers[-1].text and "Try again in " in answers[-1].text
     user.refresh_from_db()
     assert user.check_password(PASSWORD)
