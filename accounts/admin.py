@@ -58,6 +58,16 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
     def has_delete_permission(self, request, obj=None):
         return super().has_delete_permission(request, obj) and (obj is None or may_manage(request.user, obj))
 
+    def get_fieldsets(self, request, obj=None):
+        # Django draws the button that resets the password for whoever may only look, too.
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name != "password"]})
+            for title, options in fieldsets
+        ]
+
     def get_object(self, request, object_id, from_field=None):
         # The row is locked from the check to the change: a form that began before a promotion must not end after it.
         person = super().get_object(request, object_id, from_field)

@@ -92,6 +92,22 @@ def _console_routes():
         yield name, "/admin/" + re.sub(r"<\w+>", "1", filled)
 
 
+@pytest.mark.parametrize(
+    ("permissions", "is_staff", "is_offered"),
+    [
+        (["accounts.view_user"], False, False),
+        (["accounts.view_user", "accounts.change_user"], False, True),
+        (["accounts.view_user", "accounts.change_user"], True, False),
+    ],
+)
+def test_a_new_password_is_offered_to_those_who_may_set_it(permissions, is_staff, is_offered):
+    client, _ = signed_in(*permissions)
+    person = UserFactory(is_staff=is_staff)
+    page = client.get(reverse("admin:accounts_user_change", args=[person.pk]))
+    assert (page.status_code, "../password/" in page.text) == (200, is_offered)
+    assert (person.username in page.text, "argon2" in page.text) == (True, is_offered)
+
+
 PLACES = {"uuid": "00000000-0000-4000-8000-000000000000", "path": "1", "str": "1", "slug": "a", "int": "1"}
 
 
