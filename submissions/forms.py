@@ -50,6 +50,11 @@ def parse_config(text: str) -> dict[str, Any]:
         parsed = _parse_yaml(text)
     if not isinstance(parsed, dict):
         raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
+    try:
+        json.dumps(parsed, allow_nan=False)
+    except ValueError as error:  # said here, before the files are stored and counted
+        problem = _("numbers must be finite, not infinity or NaN")
+        raise ValidationError(_("Not accepted: %(problem)s.") % {"problem": problem}) from error
     return parsed
 
 

@@ -85,6 +85,8 @@ def test_a_form_sent_twice_starts_one_job(send):
         (None, {"config": "[1, 2]"}, "config", 400),
         (None, {"config": "a: [1"}, "config", 400),
         (None, {"config": "a: &x 1\nb: *x"}, "config", 400),
+        (None, {"config": "a: .inf"}, "config", 400),
+        (None, {"config": '{"a": 1e999}'}, "config", 400),
     ],
 )
 def test_a_refusal_stands_beside_its_field_and_keeps_what_was_typed(send, files, changed, field, status):
