@@ -1,5 +1,6 @@
 """The page that sends a submission in and starts its job; jobs/pages/ shows what becomes of it."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import User
-from accounts.refusals import RequestRefused
+from accounts.refusals import Conflict, RequestRefused
 from jobs import services
 from jobs.models import Job
 from submissions.forms import RunForm, SubmitForm, earlier_values
 from submissions.models import Submission
 from submissions.services import create_submission, submissions_that_count
 from submissions.uploads import takes_files
+
+# For another post of the same form.
+LONGEST_WAIT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,41 @@ def quota_used(user: User) -> Quota:
 
 @contextmanager
 def one_at_a_time(user: User, key: str) -> Iterator[None]:
-    """Two posts of one form wait for each other, so that a double click does not store the files twice."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [user.pk % 2**31, key])
-        try:
+    """Let a second post of one form wait for the first, so that a double click does not store the files twice.
+
+    One post of a person waits at a time, and not for long: each holds a thread that answers pages.
+
+    Raises:
+        Conflict: another post waits already, or the first one takes longer.
+    """
+    with _lock(user, key) as is_first:
+        if is_first:
             yield
+            return
+    with _lock(user, "waiting for another post") as may_wait:
+        deadline = time.monotonic() + LONGEST_WAIT_SECONDS
+        while may_wait and time.monotonic() < deadline:
+            with _lock(user, key) as is_next:
+                if is_next:
+                    yield
+                    return
+            time.sleep(0.1)
+    raise Conflict(
+        "still_storing", _("This form was sent before, and its files are still being stored. Wait a moment.")
+    )
+
+
+@contextmanager
+def _lock(user: User, name: str) -> Iterator[bool]:
+    """Hold the person's lock of that name, if it is free."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [user.pk % 2**31, name])
+        [is_held] = cursor.fetchone()
+        try:
+            yield is_held
         finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [user.pk % 2**31, key])
+            if is_held:
+                cursor.execute("SELECT pg_advisory_unlock(%s, hashtext(%s))", [user.pk % 2**31, name])
 
 
 @takes_files()

@@ -3,12 +3,17 @@
 import io
 import re
 import tarfile
+import threading
+import time
 import zipfile
+from contextlib import ExitStack, closing
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 
 from accounts.tests.factories import UserFactory
+from jobs import views
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
 from leaderboards.models import Leaderboard
@@ -70,6 +75,40 @@ def test_an_archive_becomes_a_submission(owner, send):
 def test_a_form_sent_twice_starts_one_job(send):
     assert send()["Location"] == send()["Location"]
     assert (Submission.objects.count(), Job.objects.count()) == (1, 1)
+
+
+@pytest.fixture
+def hold(owner):
+    """Hold one of the person's locks, as another post of theirs would."""
+    with ExitStack() as stack:
+
+        def hold(name):
+            other = stack.enter_context(closing(connection.get_new_connection(connection.get_connection_params())))
+            other.execute("SELECT pg_advisory_lock(%s, hashtext(%s))", [owner.pk, name])
+            return other
+
+        yield hold
+
+
+def test_a_form_that_is_still_being_stored_is_not_waited_for_without_end(send, hold, monkeypatch):
+    monkeypatch.setattr(views, "LONGEST_WAIT_SECONDS", 0.3)
+    hold("once")
+    assert (send().status_code, Job.objects.count()) == (409, 0)
+    assert (send(key="other").status_code, Job.objects.count()) == (302, 1)
+
+
+def test_one_post_of_a_person_waits_at_a_time(send, hold):
+    hold("once")
+    hold("waiting for another post")
+    began = time.monotonic()
+    assert send().status_code == 409
+    assert time.monotonic() - began < views.LONGEST_WAIT_SECONDS
+
+
+def test_a_second_click_waits_for_the_first(send, hold):
+    first = hold("once")
+    threading.Timer(0.5, first.close).start()
+    assert (send().status_code, Job.objects.count()) == (302, 1)
 
 
 @pytest.mark.parametrize(
