@@ -21,6 +21,7 @@ BAD, TOO_LONG = "400 Bad Request", "431 Request Header Fields Too Large"
 # Answers on these paths may be larger than what is kept for a slow reader (slow_clients.py).
 _LARGE = re.compile(rb"[A-Z]+ [^ ?]*/(?:mlflow|artifacts)/")
 _PROBE = re.compile(rb"[A-Z]+ /(?:healthz|readyz)[ ?]")
+_EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n)")
 
 
@@ -29,6 +30,8 @@ class Incomplete:
     """The request has begun, and is not all here; there is no use in a look at fewer bytes than `wanted`."""
 
     wanted: int = 0
+    # Whether its sender waits to be told to go on.
+    is_asking: bool = False
 
 
 INCOMPLETE = Incomplete()
@@ -83,10 +86,11 @@ def way_of(data: bytes) -> Incomplete | str:
     if b"\r\ncontent-length" in head:
         lengths = _LENGTH.findall(head)
         length = int(lengths[0]) if len(lengths) == 1 else BODY_MOST_BYTES + 1
-    if length > BODY_MOST_BYTES or b"\r\ntransfer-encoding" in head or b"\r\nexpect" in head:
+    if length > BODY_MOST_BYTES or b"\r\ntransfer-encoding" in head:
         return TRANSFERS
     if len(data) < end + 4 + length:
-        return Incomplete(end + 4 + length)
+        is_current = head[: head.find(b"\r\n")].endswith(b" http/1.1")
+        return Incomplete(end + 4 + length, is_asking=is_current and _EXPECTS.search(head) is not None)
     if _PROBE.match(data):
         return PROBES
     return TRANSFERS if _LARGE.match(data) else PAGES

@@ -139,6 +139,8 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             found = self._wire.way_of(conn.received)
         conn.wanted = found.wanted if isinstance(found, self._incomplete) else 0
         if isinstance(found, self._incomplete):
+            if found.is_asking:
+                self._go_on(conn)
             return
         if isinstance(found, str):
             conn.way = found
@@ -148,6 +150,13 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
         call.tag, call.began = (conn, headers, line), perf_counter()
         conn.is_busy = True
         self._inboxes[call.route].put(call)
+
+    def _go_on(self, conn: LaneConnection) -> None:
+        """Ask for the body; gunicorn would do so in a thread, and wait for it there."""
+        try:
+            conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        except OSError:
+            self._close(conn)
 
     def _to_pool(self, conn: LaneConnection) -> None:
         """To gthread's own way, with what was read of the request."""

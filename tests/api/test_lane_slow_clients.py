@@ -25,7 +25,10 @@ WAYS = {
     "a small body, not whole": (request(POST, "Content-Length: 20", body=b"a"), Incomplete),
     "a large body": (request(POST, "Content-Length: 65537", body=b"a"), TRANSFERS),
     "a body in chunks": (request(POST, "Transfer-Encoding: chunked", body=b"5\r\n"), TRANSFERS),
-    "a body that waits to be asked for": (request(POST, "Content-Length: 20", "Expect: 100-continue"), TRANSFERS),
+    "a body that waits to be asked for": (request(POST, "Content-Length: 20", "Expect: 100-continue"), Incomplete),
+    "a large body that waits to be asked for": (
+        request(POST, "Content-Length: 65537", "Expect: 100-continue"), TRANSFERS,
+    ),
     "two lengths": (request("POST / HTTP/1.1", "Content-Length: 1", "Content-Length: 1"), TRANSFERS),
     "no number": (request("POST / HTTP/1.1", "content-length: +1"), TRANSFERS),
     "an artifact": (request("GET /api/jobs/1/artifacts/a.bin HTTP/1.1"), TRANSFERS),
@@ -176,4 +179,17 @@ def test_a_whole_small_body_is_awaited_in_the_main_loop():
         client = server.connect(request("POST / HTTP/1.1", "Content-Length: 1000"), b"a" * 500)
         server.until(lambda: the_conn(server.worker).wanted)
         client.sendall(b"a" * 500)
+        assert server.read(client).endswith(b"1000")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_small_body_that_waits_to_be_asked_for_is_awaited_in_the_main_loop(version):
+    with serving() as server:
+        server.worker.wsgi = reading
+        line = f"POST / HTTP/{version}"
+        client = server.connect(request(line, "Content-Length: 1000", "Expect: 100-continue", "Connection: close"))
+        server.until(lambda: the_conn(server.worker).wanted)
+        if version == "1.1":
+            assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"a" * 1000)
         assert server.read(client).endswith(b"1000")

@@ -148,6 +148,20 @@ def test_slow_bodies_hold_no_thread(server, secret):
         assert_answers(server)
 
 
+def test_strangers_hold_no_thread_for_uploads_by_a_body_that_they_announce(server, secret):
+    lines = ["POST /login/ HTTP/1.1", "Cookie: csrftoken=a", FORM, "Content-Length: 60000", "Expect: 100-continue"]
+    body = b"a" * 100_000
+    upload = head(
+        "POST /api/submissions HTTP/1.1", f"Authorization: Bearer {secret}", MULTIPART, f"Content-Length: {len(body)}"
+    )
+    with (
+        slow_clients(server, lambda clients, _: clients.send(head(*lines))),
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS / 2) as client,
+    ):
+        client.sendall(upload + body)
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+
+
 @pytest.fixture
 def artifact(user):
     """The address of a file that is larger than what a kernel keeps for a reader."""
