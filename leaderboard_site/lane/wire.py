@@ -5,6 +5,7 @@ Stricter than any HTTP parser has to be: whatever is not written in the one plai
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from django.conf import settings
 
@@ -93,7 +94,8 @@ def way_of(data: bytes) -> Incomplete | str:
         return Incomplete(end + 4 + length, is_asking=is_current and _EXPECTS.search(head) is not None)
     if _PROBE.match(data):
         return PROBES
-    return TRANSFERS if _LARGE.match(data) else PAGES
+    # A path that is written in another way is the same one to the site.
+    return TRANSFERS if _LARGE.match(unquote_to_bytes(data[: data.find(b"\r\n")])) else PAGES
 
 
 def _has_begun(data: bytes) -> bool:

@@ -34,6 +34,7 @@ WAYS = {
     "an artifact": (request("GET /api/jobs/1/artifacts/a.bin HTTP/1.1"), TRANSFERS),
     "a page with its name in the query": (request("GET /?next=/mlflow/ HTTP/1.1"), PAGES),
     "MLflow": (request("GET /mlflow/app HTTP/1.1"), TRANSFERS),
+    "MLflow, written in another way": (request("GET /%6dlflow%2Fapp HTTP/1.1"), TRANSFERS),
     "ready": (request("GET /readyz HTTP/1.1"), PROBES),
     "a health check with a cookie": (request("HEAD /healthz HTTP/1.0", "Cookie: a=b"), PROBES),
     "an endless head": (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, TOO_LONG),
