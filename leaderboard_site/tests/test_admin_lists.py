@@ -229,6 +229,12 @@ def test_no_list_filters_by_a_secret(client, operator, name, lookup, kind):
     assert answer.status_code == 400 or answer["Location"].endswith("?e=1")
 
 
+@pytest.mark.parametrize("lookup", ["username__regex", "username__iregex", "email__regex"])
+def test_no_list_filters_by_an_expression(client, operator, lookup):
+    answer = client.get(reverse("admin:accounts_user_changelist"), {lookup: "(.*)*x"})
+    assert answer.status_code == 400
+
+
 @pytest.mark.parametrize("name", ["jobs_job", "leaderboards_entry", "submissions_submission", "accounts_apitoken"])
 def test_the_address_is_searched_for_staff_who_may_view_users(name):
     rows(1)
