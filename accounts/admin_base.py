@@ -33,6 +33,8 @@ LONGEST_SEARCH, MOST_WORDS = 150, 8
 SECRET_FIELDS = {"password", "digest"}
 # The console's own filters need none, and the time that an expression takes has no bound.
 EXPRESSIONS = {"regex", "iregex"}
+# Rows of a form's table; a board file has as many metrics at most. Django makes a form for each that a request announces.
+MOST_ROWS = 100
 
 
 class CappedPaginator(Paginator):
@@ -214,6 +216,10 @@ class TableInline(admin.TabularInline):
     """Rows of a table, whose inputs say their column's name to who does not see the table's head."""
 
     formset = LabelledFormSet
+    max_num = MOST_ROWS
+
+    def get_formset(self, request, obj=None, **kwargs):
+        return super().get_formset(request, obj, **{"absolute_max": MOST_ROWS, **kwargs})
 
 
 class MachineMadeAdmin(OperatedAdmin):

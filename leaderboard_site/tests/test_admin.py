@@ -4,9 +4,11 @@ import pytest
 from django.contrib import admin
 from django.urls import reverse
 
+from accounts.admin_base import MOST_ROWS
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.models import JobAttempt, Status
 from jobs.tests.factories import JobAttemptFactory, JobFactory, WorkerFactory
+from leaderboards.tests.factories import LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +43,16 @@ def test_job_form_changes_nothing(client, operator):
     client.post(address, {"score": "0.99", "status": "failed", "attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0})
     job.refresh_from_db()
     assert (job.score, job.status) == (0.5, Status.COMPLETED)
+
+
+@pytest.mark.parametrize("table", ["metrics", "baselines"])
+def test_a_form_makes_only_so_many_rows_however_many_are_announced(client, operator, table):
+    board = LeaderboardFactory()
+    counts = {f"{name}-{kind}_FORMS": 0 for name in ("metrics", "baselines") for kind in ("TOTAL", "INITIAL")}
+    address = reverse("admin:leaderboards_leaderboard_change", args=[board.pk])
+    answer = client.post(address, counts | {f"{table}-TOTAL_FORMS": 100_000})
+    formsets = {one.formset.prefix: one.formset for one in answer.context["inline_admin_formsets"]}
+    assert len(formsets[table].forms) == MOST_ROWS
 
 
 def test_staff_without_permissions_sees_nothing(client):
