@@ -70,6 +70,13 @@ def test_every_listed_call_is_refused_and_plain_ones_are_not(machine: str) -> No
 
 
 @machines
+def test_attributes_of_files_are_refused_as_calls_too(machine: str) -> None:
+    """Linux 6.17 has calls of its own for FS_IOC_FSGETXATTR and FS_IOC_FSSETXATTR."""
+    program = seccomp.build_filter(machine)
+    assert [answer(program, machine, call) for call in (468, 469)] == [_REFUSE | errno.EPERM] * 2
+
+
+@machines
 def test_calls_with_arguments_are_looked_into(machine: str) -> None:
     program = seccomp.build_filter(machine)
 
