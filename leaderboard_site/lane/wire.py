@@ -16,11 +16,13 @@ HEAD_MOST_BYTES = 4000
 WAITED_FOR_BYTES = 64 * 1024
 _BEGINNING = re.compile(rb"[A-Z]{1,20}(?: [\x21-\x7e\x80-\xff]{1,4000})?(?: HTTP/1\.[01]\r\n| [HTP/1.0]{0,8}\r?\Z|\Z)")
 # The worker's thread pools for requests that the lane does not answer.
-PAGES, TRANSFERS, PROBES = "pages", "transfers", "probes"
+PAGES, TRANSFERS, PROBES, LOGINS = "pages", "transfers", "probes", "logins"
 # Status lines for heads that no thread should wait for.
 BAD, TOO_LONG = "400 Bad Request", "431 Request Header Fields Too Large"
 # Answers on these paths may be larger than what is kept for a slow reader (slow_clients.py).
 _LARGE = re.compile(rb"[A-Z]+ [^ ?]*/(?:mlflow|artifacts)/")
+# These hash a password, for which they wait until few others do (accounts/hashing.py).
+_HASHES = re.compile(rb"POST [^ ?]*/(?:login|password|sign-up)/?[ ?]")
 _PROBE = re.compile(rb"[A-Z]+ /(?:healthz|readyz)[ ?]")
 _EXPECTS = re.compile(rb"\r\nexpect:[ \t]*100-continue[ \t]*\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?=\r\n)")
@@ -95,7 +97,10 @@ def way_of(data: bytes) -> Incomplete | str:
     if _PROBE.match(data):
         return PROBES
     # A path that is written in another way is the same one to the site.
-    return TRANSFERS if _LARGE.match(unquote_to_bytes(data[: data.find(b"\r\n")])) else PAGES
+    line = unquote_to_bytes(data[: data.find(b"\r\n")])
+    if _LARGE.match(line):
+        return TRANSFERS
+    return LOGINS if _HASHES.match(line) else PAGES
 
 
 def _has_begun(data: bytes) -> bool:

@@ -2,7 +2,8 @@
 
 A thread for each kind of call answers them, with one database connection and as many calls at once as have come in
 meanwhile. All other requests go to pools of threads, with every byte that was read: pages to gthread's own, large bodies
-and answers to a second one, health checks to a third. Slow clients hold no thread of the first (docs/adr/0029).
+and answers to a second one, health checks to a third, logins to a fourth. Slow clients hold no thread of the first
+(docs/adr/0029).
 Set as gunicorn's `worker_class` by leaderboard_site/gunicorn_hooks.py. HTTP/2 and TLS in gunicorn are gthread's alone.
 """
 
@@ -33,6 +34,8 @@ SWEEP_SECONDS = 1.0
 STALL_SECONDS = 30
 # Threads for health checks only, and how many transfers may wait for each transfer thread.
 PROBE_THREADS, QUEUED_TRANSFERS = 2, 15
+# Threads for requests that hash a password: those that wait for their turn hold no thread that answers pages.
+LOGIN_THREADS = 4
 # Slow readers at a time.
 MOST_SLOW_READERS = 256
 # While it ends, nothing wakes the main loop when the last calls are answered.
@@ -60,6 +63,7 @@ class LaneWorker(ThreadWorker):  # type: ignore[misc]
             wire.PAGES: self.tpool,
             wire.TRANSFERS: ThreadPoolExecutor(self.cfg.threads),
             wire.PROBES: ThreadPoolExecutor(PROBE_THREADS),
+            wire.LOGINS: ThreadPoolExecutor(LOGIN_THREADS),
         }
         self._transfers = 0
         self._slow_readers = slow_clients.SlowReaders(MOST_SLOW_READERS)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from leaderboard_site.lane import slow_clients
-from leaderboard_site.lane.wire import BAD, PAGES, PROBES, TOO_LONG, TRANSFERS, Incomplete, way_of
+from leaderboard_site.lane.wire import BAD, LOGINS, PAGES, PROBES, TOO_LONG, TRANSFERS, Incomplete, way_of
 from tests.api.test_lane_worker import ELSE, PLAIN, serving, the_conn
 
 MIB = 1024 * 1024
@@ -21,7 +21,7 @@ def request(line, *headers, body=b""):
 
 WAYS = {
     "no body": (request("GET / HTTP/1.1"), PAGES),
-    "a small body, whole": (request(POST, "Content-Length: 20", body=b"ab" * 10), PAGES),
+    "a small body, whole": (request("POST /submit/ HTTP/1.1", "Content-Length: 20", body=b"ab" * 10), PAGES),
     "a small body, not whole": (request(POST, "Content-Length: 20", body=b"a"), Incomplete),
     "a large body": (request(POST, "Content-Length: 65537", body=b"a"), TRANSFERS),
     "a body in chunks": (request(POST, "Transfer-Encoding: chunked", body=b"5\r\n"), TRANSFERS),
@@ -35,6 +35,12 @@ WAYS = {
     "a page with its name in the query": (request("GET /?next=/mlflow/ HTTP/1.1"), PAGES),
     "MLflow": (request("GET /mlflow/app HTTP/1.1"), TRANSFERS),
     "MLflow, written in another way": (request("GET /%6dlflow%2Fapp HTTP/1.1"), TRANSFERS),
+    "the page to sign in": (request("GET /login/ HTTP/1.1"), PAGES),
+    "signing in": (request("POST /login/?next=/ HTTP/1.1", "Content-Length: 1", body=b"a"), LOGINS),
+    "signing in to the console": (request("POST /admin/logi%6e/ HTTP/1.1"), LOGINS),
+    "signing in by the API": (request("POST /api/auth/login HTTP/1.1"), LOGINS),
+    "signing up": (request("POST /sign-up/ HTTP/1.1"), LOGINS),
+    "another password": (request("POST /account/password/ HTTP/1.1"), LOGINS),
     "ready": (request("GET /readyz HTTP/1.1"), PROBES),
     "a health check with a cookie": (request("HEAD /healthz HTTP/1.0", "Cookie: a=b"), PROBES),
     "an endless head": (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000, TOO_LONG),
@@ -194,3 +200,22 @@ def test_a_small_body_that_waits_to_be_asked_for_is_awaited_in_the_main_loop(ver
             assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(b"a" * 1000)
         assert server.read(client).endswith(b"1000")
+
+
+def test_logins_that_wait_for_their_turn_hold_no_thread_for_pages():
+    may_go_on = threading.Event()
+
+    def waiting(environ, start_response):
+        if environ["REQUEST_METHOD"] == "POST":
+            assert may_go_on.wait(30)
+        start_response("200 OK", [("Content-Length", "4")])
+        return [b"page"]
+
+    with serving() as server:
+        server.worker.wsgi = waiting
+        try:
+            clients = [server.connect(request(POST)) for _ in range(20)]
+            assert server.read(server.connect(ELSE)).endswith(b"page")
+        finally:
+            may_go_on.set()
+        assert all(server.read(client).endswith(b"page") for client in clients)
