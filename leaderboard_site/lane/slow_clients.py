@@ -92,7 +92,14 @@ class Unsent:
         return True
 
     def is_too_slow(self, sock: socket.socket) -> bool:
-        return _is_too_slow(self.began, self.queued_bytes + self.sent_bytes - _queued_bytes(sock))
+        return _is_too_slow(self.began, self._taken_bytes(sock))
+
+    def lead_bytes(self, sock: socket.socket) -> float:
+        """Return how much more the client has taken than at the least rate; negative for one that is behind."""
+        return self._taken_bytes(sock) - (time.monotonic() - self.began) * LEAST_BYTES_PER_SECOND
+
+    def _taken_bytes(self, sock: socket.socket) -> int:
+        return self.queued_bytes + self.sent_bytes - _queued_bytes(sock)
 
     def close(self) -> None:
         while self.pieces:
@@ -176,8 +183,12 @@ class ClientSocket(socket.socket):
         super().close()
 
 
+def _lead_bytes(sock: ClientSocket) -> float:
+    return sock.unsent.lead_bytes(sock) if sock.unsent else 0.0
+
+
 class SlowReaders(threading.Thread):
-    """Send kept answers to slow clients, at most so many at a time; the oldest makes room for a new one."""
+    """Send kept answers to slow clients, at most so many at a time; the slowest makes room for a new one."""
 
     def __init__(self, most: int) -> None:
         super().__init__(name="slow readers", daemon=True)
@@ -204,7 +215,7 @@ class SlowReaders(threading.Thread):
 
     def _add(self, sock: ClientSocket, done: Callable[[bool], None]) -> None:
         if len(self._waiting) >= self._most:
-            self._end(next(iter(self._waiting)), False)
+            self._end(min(self._waiting, key=_lead_bytes), False)
         try:
             sock.setblocking(False)
             self._poller.register(sock, selectors.EVENT_WRITE, partial(self._send, sock))
@@ -214,6 +225,9 @@ class SlowReaders(threading.Thread):
             self._waiting[sock] = done
 
     def _send(self, sock: ClientSocket, _: Any) -> None:
+        # What happened before it in this round of events may have ended and closed it.
+        if sock not in self._waiting:
+            return
         try:
             is_sent = sock.unsent is None or sock.unsent.send_some(sock)
         except BlockingIOError:

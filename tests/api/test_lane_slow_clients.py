@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import threading
 import time
 
@@ -178,6 +179,44 @@ def test_the_oldest_slow_reader_makes_room(tmp_path):
             server.until(lambda count=count: len(server.worker._slow_readers._waiting) == count)
         server.connect(request("GET /file HTTP/1.1"))
         server.until(lambda: server.worker.nr_conns == 2)
+
+
+def take(client, least):
+    """Read so many bytes or a few more; return how many came."""
+    count = 0
+    while count < least and (data := client.recv(65536)):
+        count += len(data)
+    return count
+
+
+def test_a_reader_who_takes_bytes_outlasts_a_newer_one_who_takes_none(tmp_path):
+    with serving() as server:
+        server.worker._slow_readers._most = 2
+        server.worker.wsgi = file_and_bytes(bytes(16 * MIB), tmp_path / "file")
+        clients = []
+        for count in (1, 2):
+            clients.append(server.connect(request("GET /file HTTP/1.1")))
+            server.until(lambda count=count: len(server.worker._slow_readers._waiting) == count)
+        reader, idler = clients
+        taken = take(reader, 8 * MIB)
+        server.connect(request("GET /file HTTP/1.1"))
+        server.until(lambda: server.worker.nr_conns == 2)
+        assert taken + take(reader, 8 * MIB) >= 16 * MIB
+        assert take(idler, 16 * MIB) < 16 * MIB
+
+
+def test_an_event_of_a_reader_who_has_just_made_room_is_none():
+    readers = slow_clients.SlowReaders(1)
+    ends = [socket.socketpair() for _ in range(2)]
+    first, second = [slow_clients.ClientSocket(pair[0]) for pair in ends]
+    for sock in (first, second):
+        sock.unsent = slow_clients.Unsent(0)
+    readers._add(first, lambda _: first.close())
+    readers._add(second, lambda _: second.close())
+    readers._send(first, None)
+    assert list(readers._waiting) == [second]
+    for sock in (second, *(pair[1] for pair in ends)):
+        sock.close()
 
 
 def test_a_whole_small_body_is_awaited_in_the_main_loop():
