@@ -47,7 +47,7 @@ def test_a_login_gives_a_token_that_works_until_logout(user, settings):
 @pytest.mark.parametrize(
     "header",
     ["Bearer x", "bearer lb_nope", "Bearer", "Bearer ", "Basic YTpi", "x", b"Bearer \xff\xfe".decode("latin-1"),
-     "Bearer ト", "Bearer a b", "Bearer " + "x" * 10_000],
+     "Bearer ト", "Bearer a b", "Bearer " + "x" * 8_000],
 )  # fmt: skip
 def test_a_bad_token_is_401(db, header):
     answer = Client(headers={"Authorization": header}).get("/api/jobs")

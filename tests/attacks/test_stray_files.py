@@ -103,7 +103,7 @@ def test_a_file_from_a_person_is_stored_only_where_there_is_a_field_for_it(store
 
 def test_the_refusal_says_why(client):
     answer = post(client, "/login/", 1000)
-    assert (answer.status_code, "does not accept files" in answer.content.decode()) == (415, True)
+    assert (answer.status_code, "takes no files" in answer.content.decode()) == (415, True)
     assert post(client, "/login/", MIB).status_code == 413
 
 
