@@ -156,3 +156,9 @@ def test_a_refusal_that_no_page_has_shown_is_a_page(client, monkeypatch):
         client.post("/login/", {"username": user.username, "password": "wrong"})
     response = has_all(client.post("/login/", {"username": user.username, "password": "wrong"}))
     assert (response.status_code, response.headers["Content-Type"]) == (429, "text/html; charset=utf-8")
+
+
+def test_a_wrong_name_of_the_site_writes_no_traceback(client, caplog, settings):
+    settings.ALLOWED_HOSTS = ["leaders.example"]
+    assert client.get("/login/", headers={"Host": "stranger.example"}).status_code == 400
+    assert "Traceback" not in caplog.text and "stranger" not in caplog.text
