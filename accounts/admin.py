@@ -59,7 +59,7 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
         return super().has_delete_permission(request, obj) and (obj is None or may_manage(request.user, obj))
 
     def get_fieldsets(self, request, obj=None):
-        # Django draws the button that resets the password for whoever may only look, too.
+        # Django also draws the button that resets the password for staff who may only view the user.
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or self.has_change_permission(request, obj):
             return fieldsets

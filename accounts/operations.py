@@ -62,7 +62,7 @@ class Action:
         return True
 
     def reaches(self, obj: Any, by: User) -> bool:
-        """Whether the permission, which `by` has, covers this object."""
+        """Return whether the permission that `by` holds covers this object."""
         return True
 
     def initial(self, ids: Sequence[Any]) -> dict[str, Any]:

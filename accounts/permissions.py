@@ -9,10 +9,10 @@ def sees_all_jobs(user: AbstractUser | AnonymousUser) -> bool:
 
 
 def may_manage(user: AbstractUser | AnonymousUser, person: AbstractUser) -> bool:
-    """Whether the user's rights over people cover this person. Only superusers manage staff and superusers."""
+    """Return whether the user's rights over people cover this person. Only superusers manage staff and superusers."""
     return user.is_active and (user.is_superuser or not (person.is_staff or person.is_superuser))
 
 
 def may_view_people(user: AbstractUser | AnonymousUser) -> bool:
-    """Whether the user may see and search people's e-mail addresses."""
+    """Return whether the user may see and search people's e-mail addresses."""
     return user.is_staff and (user.has_perm("accounts.view_user") or user.has_perm("accounts.change_user"))

@@ -66,7 +66,7 @@ class TextRefused(ValueError):
 
     @property
     def is_syntax(self) -> bool:
-        """Whether the text is malformed; otherwise it exceeds a bound."""
+        """Return whether the text is malformed; otherwise it exceeds a bound."""
         return self.rule == "syntax"
 
 
