@@ -17,9 +17,10 @@ from django.utils.translation import gettext_lazy as _
 from accounts.permissions import sees_all_jobs
 from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
+from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox
 from jobs.wording import in_words
 from jobs.worker_record import Worker
-from leaderboards.models import Leaderboard
+from leaderboards.models import Leaderboard, ScoreVersion
 from submissions.models import Submission
 
 __all__ = [
@@ -106,6 +107,14 @@ class Job(models.Model):
         _("priority"), default=0, help_text=_("Smaller runs first; re-runs stand at 1.")
     )
 
+    trial = models.BooleanField(
+        _("trial"), default=False, db_default=False, help_text=_("It runs and is shown to its owner, and never ranks.")
+    )
+    is_by_operator = models.BooleanField(
+        _("started by an operator"), default=False, db_default=False, help_text=_("Only operators cancel it.")
+    )
+    operator_reason = models.TextField(_("the operator's reason"), blank=True, default="", db_default="")
+
     # The lease: who runs it, and until when nobody else may.
     attempt = models.PositiveIntegerField(
         _("attempt"), default=0, help_text=_("The fencing token: rises at each claim, never falls.")
@@ -165,6 +174,31 @@ class Job(models.Model):
         help_text=_("Whose numbers its metrics are; empty: the run's own."),
     )
     ground_truth = models.CharField(_("ground truth"), max_length=200, blank=True, db_default="")
+    score_version = models.ForeignKey(
+        ScoreVersion,
+        verbose_name=_("score version"),
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="jobs",
+        db_index=False,
+        help_text=_("What produced its metrics; empty where the run reports its own."),
+    )
+    detail_metrics = models.JSONField(
+        _("further metrics"),
+        default=dict,
+        db_default={},
+        help_text=_("What the scorer measured beyond the leaderboard's metrics, such as a category's own values."),
+    )
+    notes = models.JSONField(
+        _("notes"),
+        default=list,
+        db_default=[],
+        help_text=_("What its owner should know of how the result was taken over: sentences, in parts."),
+    )
+    withdrawn_at = models.DateTimeField(
+        _("withdrawn at"), null=True, blank=True, help_text=_("By its owner: it does not rank until they undo it.")
+    )
     scoring_started_at = models.DateTimeField(_("scoring started at"), null=True, blank=True)
     scoring_seconds = models.FloatField(_("scoring seconds"), null=True, blank=True)
     scorer_log_name = models.CharField(
@@ -252,6 +286,8 @@ class Job(models.Model):
             models.Index(
                 "cancel_requested_by", condition=Q(cancel_requested_by__isnull=False), name="job_by_canceller"
             ),
+            # What refers to a score version, before it is deleted.
+            models.Index("score_version", condition=Q(score_version__isnull=False), name="job_by_score_version"),
             # The ends of an hour, counted by status.
             models.Index("finished_at", "status", condition=Q(finished_at__isnull=False), name="job_ends"),
             # Recent run times of a class, for the expected start.
@@ -278,123 +314,11 @@ class Job(models.Model):
         return self.error_code in PLATFORM_FAULTS
 
     @property
+    def notes_in_words(self) -> list[str]:
+        """The notes in the language of who reads them."""
+        return [in_words(note.get("text", ""), note) for note in self.notes]
+
+    @property
     def error_in_words(self) -> str:
         """The error message in the language of who reads it."""
         return in_words(self.error_message, self.error_told)
-
-
-class JobAttempt(models.Model):
-    """One try at a job: by whom, when, and how it ended."""
-
-    class Outcome(models.TextChoices):
-        RUNNING = "running", _("running")
-        COMPLETED = "completed", _("completed")
-        FAILED = "failed", _("failed")
-        CANCELLED = "cancelled", _("cancelled")
-        LOST = "lost", _("worker lost")
-        RELEASED = "released", _("given back")
-
-    job = models.ForeignKey(Job, verbose_name=_("job"), on_delete=models.CASCADE, related_name="attempts")
-    number = models.PositiveIntegerField(_("number"))
-    worker_name = models.CharField(_("worker name"), max_length=100)
-    outcome = models.CharField(_("outcome"), max_length=16, choices=Outcome, default=Outcome.RUNNING)
-    detail = models.TextField(_("detail"), blank=True)
-    detail_told = models.JSONField(_("parts of the detail"), default=dict, db_default={})
-    started_at = models.DateTimeField(_("started at"), db_default=Now())
-    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-
-    class Meta:
-        verbose_name = _("attempt")
-        verbose_name_plural = _("attempts")
-        ordering = ["number"]
-        constraints = [
-            models.UniqueConstraint(fields=["job", "number"], name="attempt_once"),
-            models.CheckConstraint(
-                condition=Q(outcome="running", ended_at=None) | (~Q(outcome="running") & Q(ended_at__isnull=False)),
-                name="attempt_ended_has_end",
-            ),
-        ]
-        indexes = [
-            # The admin's lists of one outcome or one worker, newest first.
-            models.Index("outcome", F("id").desc(), name="attempt_by_outcome"),
-            models.Index("worker_name", F("id").desc(), name="attempt_by_worker"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.job_id} #{self.number}"
-
-    @property
-    def detail_in_words(self) -> str:
-        """How it ended in the language of who reads it; a failed one's error code stays in front."""
-        code, colon, message = self.detail.partition(": ")
-        if self.outcome == self.Outcome.FAILED and colon and code in ErrorCode.values:
-            return f"{code}: {in_words(message, self.detail_told)}"
-        return in_words(self.detail, self.detail_told)
-
-
-class JobLogChunk(models.Model):
-    """A piece of a running attempt's log, cleaned UTF-8; the finished log is a stored file and its chunks go."""
-
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="log_chunks")
-    attempt = models.PositiveIntegerField()
-    offset = models.PositiveBigIntegerField()
-    content = models.BinaryField()
-
-    class Meta:
-        verbose_name = _("piece of a log")
-        verbose_name_plural = _("pieces of logs")
-        constraints = [models.UniqueConstraint(fields=["job", "attempt", "offset"], name="log_chunk_once")]
-
-
-class JobProgress(models.Model):
-    """What a run has said about itself in its output: how far it is, and its curves (docs/submissions.md).
-
-    One row a job, of the latest attempt that said anything; kept after the end.
-    """
-
-    job = models.OneToOneField(Job, on_delete=models.CASCADE, primary_key=True, related_name="progress")
-    attempt = models.PositiveIntegerField()
-    fraction = models.FloatField(null=True, blank=True)
-    fraction_at = models.DateTimeField(null=True, blank=True, help_text=_("When the fraction last changed."))
-    message = models.CharField(max_length=200, blank=True)
-    curves = models.JSONField(default=list, help_text=_("[{name, points: [[step, value, seconds], ...]}, ...]"))
-    ignored = models.PositiveIntegerField(default=0, help_text=_("Reported values that broke a rule."))
-    updated_at = models.DateTimeField(db_default=Now())
-
-    class Meta:
-        verbose_name = _("progress of a run")
-        verbose_name_plural = _("progress of runs")
-        constraints = [
-            models.CheckConstraint(
-                condition=Q(fraction=None) | (Q(fraction__gte=0) & Q(fraction__lte=1)), name="progress_is_a_fraction"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return str(self.job_id)
-
-
-class TrackingOutbox(models.Model):
-    """A completed job that MLflow does not have yet; the row goes when it does."""
-
-    job = models.OneToOneField(
-        Job, verbose_name=_("job"), on_delete=models.CASCADE, primary_key=True, related_name="tracking"
-    )
-    created_at = models.DateTimeField(_("created at"), db_default=Now())
-    next_try_at = models.DateTimeField(_("next try at"), db_default=Now())
-    tries = models.PositiveIntegerField(_("tries"), default=0)
-    last_error = models.TextField(_("last error"), blank=True)
-    # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
-    # until a late creation would be visible to the search.
-    create_sent_at = models.DateTimeField(_("create sent at"), null=True, blank=True)
-
-    class Meta:
-        verbose_name = _("run not in MLflow yet")
-        verbose_name_plural = _("runs not in MLflow yet")
-        indexes = [
-            models.Index(F("next_try_at"), name="outbox_due"),  # the publisher: who is due
-            models.Index("created_at", name="outbox_oldest"),  # the status page: how far MLflow is behind
-        ]
-
-    def __str__(self) -> str:
-        return str(self.job_id)

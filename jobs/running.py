@@ -202,7 +202,7 @@ class Runner:
         scored = Scored()
         if isinstance(verdict, Success) and scoring is not None:
             self._storing.wait()
-            scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics)
+            scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics, job.leaderboard.score_version_id)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
         if isinstance(verdict, Failure):
             code, told = verdict.code, verdict.message
@@ -253,6 +253,7 @@ class Runner:
         artifacts = [
             {**item, "name": store(f"{prefix}/{item['path']}", left / item["path"])} for item in result.artifacts
         ]
+        evidence = replace(evidence, notes=(*evidence.notes, *verdict.notes))
         try:
             won = self._end(
                 lambda: transitions.complete(

@@ -20,7 +20,7 @@ from accounts.refusals import InvalidInput
 from accounts.services import record_action
 from jobs import queue, steering, transitions
 from jobs.models import Job, Status, TrackingOutbox
-from leaderboards.history import RANKING, SCORE, SCORED_AS_NOW
+from leaderboards.history import COUNTS, RANKING
 from leaderboards.services import rebuild_entries
 
 SHOWN = 20
@@ -77,13 +77,11 @@ def _behind() -> QuerySet[Job]:
 
 _LOST = """
 SELECT job.id FROM (
-    SELECT id, leaderboard_id, user_id, metrics, run_id, scorer, ground_truth FROM jobs_job WHERE status = 'completed'
-    ORDER BY created_at DESC, id DESC LIMIT %(looked_at)s
+    SELECT * FROM jobs_job WHERE status = 'completed' ORDER BY created_at DESC, id DESC LIMIT %(looked_at)s
 ) job {ranking} WHERE {condition} LIMIT %(shown)s
 """
 _WITHOUT_ENTRY = f"""
-{SCORE} IS NOT NULL AND {SCORED_AS_NOW}
-AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)
+{COUNTS}
 AND NOT EXISTS (SELECT FROM leaderboards_entry entry
                 WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
 """  # noqa: S608 - constants

@@ -73,6 +73,8 @@ class Evidence:
     limits_applied: dict[str, str] | None = None
     scoring_seconds: float | None = None
     scorer_log_name: str = ""
+    # What its owner should know of how the result was taken over.
+    notes: tuple[str, ...] = ()
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -86,6 +88,7 @@ class Evidence:
             "limits_applied": self.limits_applied or {},
             "scoring_seconds": self.scoring_seconds,
             "scorer_log_name": self.scorer_log_name,
+            "notes": [kept(note) or {"text": note, "values": {}} for note in self.notes],
         }
 
 
@@ -96,6 +99,7 @@ class Scored:
     scorer: str = ""
     ground_truth: str = ""
     self_reported: dict[str, float] = field(default_factory=dict)
+    score_version_id: int | None = None
 
 
 def lease() -> timedelta:
@@ -168,6 +172,7 @@ def complete(
         "self_reported": scored.self_reported,
         "scorer": scored.scorer,
         "ground_truth": scored.ground_truth,
+        "score_version_id": scored.score_version_id,
         **evidence.fields(),
     }
     statement = _COMPLETE.format(assignments=", ".join(f"{name} = %({name})s" for name in values))

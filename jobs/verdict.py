@@ -32,6 +32,8 @@ class Success:
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     score: float | None = None
+    # What its owner should know, though it did not fail the run.
+    notes: tuple[str, ...] = ()
 
 
 def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_line: str) -> Success | Failure:

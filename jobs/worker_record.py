@@ -40,6 +40,12 @@ class Worker(models.Model):
     machine = models.JSONField(
         _("machine"), db_default={}, default=dict, help_text=_("Processors, memory, disk and GPUs, as it reports them.")
     )
+    inventory = models.JSONField(
+        _("inventory"),
+        db_default={},
+        default=dict,
+        help_text=_("The data sets, labels, scorers and images that it has, of those that leaderboards need."),
+    )
 
     class Meta:
         verbose_name = _("worker")

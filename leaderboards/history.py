@@ -11,10 +11,10 @@ from django.db import connection
 
 from leaderboards.models import Leaderboard, Metric, Standing
 
-# Of a row named `job`: self-reported numbers never rank beside a scorer's, nor those on other labels.
+# Of a row named `job`: self-reported numbers never rank beside a scorer's, nor those of another score version.
 SCORED_AS_NOW = (
-    "(job.scorer, job.ground_truth) = (SELECT board.scorer, board.ground_truth FROM leaderboards_leaderboard board "
-    "WHERE board.id = job.leaderboard_id)"
+    "(job.scorer, job.ground_truth, COALESCE(job.score_version_id, 0)) = (SELECT board.scorer, board.ground_truth, "
+    "COALESCE(board.score_version_id, 0) FROM leaderboards_leaderboard board WHERE board.id = job.leaderboard_id)"
 )
 # What ranks on the board of a row named `job`. `job.score` is what ranked when the job completed: another metric may since.
 RANKING = (
@@ -23,8 +23,13 @@ RANKING = (
 )
 SCORE = "(job.metrics ->> ranking.name)::float8"
 # Which jobs count for the board, of rows named `job` and `ranking`: for entries and their history alike.
+MAY_RANK = (
+    f"{SCORE} IS NOT NULL AND NOT job.trial AND job.withdrawn_at IS NULL AND {SCORED_AS_NOW} "
+    "AND NOT EXISTS (SELECT FROM leaderboards_metric needed WHERE needed.leaderboard_id = job.leaderboard_id "
+    "AND needed.is_required AND NOT job.metrics ? needed.name)"
+)
 COUNTS = (
-    f"job.status = 'completed' AND {SCORE} IS NOT NULL AND {SCORED_AS_NOW} "
+    f"job.status = 'completed' AND {MAY_RANK} "
     "AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)"
 )
 _COLUMNS = (

@@ -12,7 +12,11 @@ from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
 from leaderboards.markdown import check_markdown
+from leaderboards.operator_records import Disqualification, Pause
+from leaderboards.score_versions import ScoreVersion
 from leaderboards.scoring import folder_name, leaves, scorer_name
+
+__all__ = ["Baseline", "Disqualification", "Entry", "Leaderboard", "Metric", "Pause", "ScoreVersion", "Standing"]
 
 DEFAULT_SLUG = "default"
 # Near the first and last times of PostgreSQL and Python, a time may have no date in a reader's zone.
@@ -88,6 +92,24 @@ class Leaderboard(models.Model):
         db_default="",
         validators=[folder_name],
         help_text=_("The hidden labels: a folder below GROUND_TRUTH_ROOT, which no run sees. Only with a scorer."),
+    )
+    score_version = models.ForeignKey(
+        ScoreVersion,
+        verbose_name=_("score version"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="+",
+        help_text=_("Only scores of this version rank. Empty where runs report their own metrics."),
+    )
+    publishes_categories = models.BooleanField(
+        _("publishes scores per category"),
+        default=False,
+        db_default=False,
+        help_text=_(
+            "Participants see what the scorer measured for each category, rounded. Otherwise operators alone do."
+        ),
     )
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
@@ -196,6 +218,12 @@ class Metric(models.Model):
     direction = models.CharField(_("direction"), max_length=8, choices=Direction, default=Direction.HIGHER)
     minimum = models.FloatField(_("smallest valid value"), null=True, blank=True)
     maximum = models.FloatField(_("largest valid value"), null=True, blank=True)
+    is_required = models.BooleanField(
+        _("required"),
+        default=False,
+        db_default=False,
+        help_text=_("A run without it does not rank. The ranking metric always is."),
+    )
     position = models.PositiveSmallIntegerField(_("position"), default=0, help_text=_("The first one ranks."))
 
     class Meta:
@@ -324,58 +352,3 @@ class Baseline(models.Model):
 
     def __str__(self) -> str:
         return self.label or str(self.user)
-
-
-class Disqualification(models.Model):
-    """A completed job that does not count, and why. Its person's next best counts instead, also after a rebuild."""
-
-    job = models.OneToOneField(
-        "jobs.Job", verbose_name=_("job"), on_delete=models.CASCADE, primary_key=True, related_name="disqualification"
-    )
-    reason = models.TextField(_("reason"))
-    by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, verbose_name=_("by whom"), on_delete=models.SET_NULL, null=True, related_name="+"
-    )
-    created_at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
-
-    class Meta:
-        verbose_name = _("disqualification")
-        verbose_name_plural = _("disqualifications")
-        constraints = [models.CheckConstraint(condition=~Q(reason=""), name="disqualification_has_reason")]
-        indexes = [models.Index(F("created_at").desc(), name="disqualification_newest")]  # the admin's list
-
-    def __str__(self) -> str:
-        return str(self.job_id)
-
-
-class Pause(models.Model):
-    """While the row stands, no job of the leaderboard is started, and it takes no submissions and no jobs.
-
-    Without a leaderboard it is the whole queue that waits; submissions and jobs are still taken then.
-    """
-
-    leaderboard = models.OneToOneField(
-        Leaderboard,
-        verbose_name=_("leaderboard"),
-        on_delete=models.CASCADE,
-        null=True,
-        blank=True,
-        related_name="pause",
-    )
-    reason = models.TextField(_("reason"))
-    by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, verbose_name=_("by whom"), on_delete=models.SET_NULL, null=True, related_name="+"
-    )
-    created_at = models.DateTimeField(_("since"), db_default=Now(), editable=False)
-
-    class Meta:
-        verbose_name = _("pause")
-        verbose_name_plural = _("pauses")
-        constraints = [
-            # The column's own uniqueness lets several rows without a leaderboard stand.
-            models.UniqueConstraint(fields=["leaderboard"], nulls_distinct=False, name="pause_once"),
-            models.CheckConstraint(condition=~Q(reason=""), name="pause_has_reason"),
-        ]
-
-    def __str__(self) -> str:
-        return str(self.leaderboard or _("the whole queue"))

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput
-from leaderboards.history import COUNTS, RANKING, SCORE, SCORED_AS_NOW, rebuild_standings, record_standing
+from leaderboards.history import COUNTS, MAY_RANK, RANKING, SCORE, rebuild_standings, record_standing
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 
 # As the board is now: what ranks on it, which way, and whether a job that was scored in this way counts on it at all.
@@ -17,7 +17,7 @@ _UPSERT = f"""
 INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
 SELECT job.leaderboard_id, job.user_id, job.id, {SCORE}, submission.created_at, statement_timestamp()
 FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {RANKING}
-WHERE job.id = %(job)s AND {SCORE} IS NOT NULL AND {SCORED_AS_NOW}
+WHERE job.id = %(job)s AND {MAY_RANK}
 ON CONFLICT (leaderboard_id, user_id) DO UPDATE
 SET job_id = excluded.job_id, score = excluded.score, submitted_at = excluded.submitted_at, updated_at = excluded.updated_at
 WHERE CASE (
