@@ -84,7 +84,7 @@ _WITHOUT_ENTRY = f"""
 {COUNTS}
 AND NOT EXISTS (SELECT FROM leaderboards_entry entry
                 WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
-"""  # noqa: S608 - constants
+"""
 _WITHOUT_RUN = "job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)"
 
 
