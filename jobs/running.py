@@ -122,7 +122,7 @@ class Runner:
         return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
-        scoring = scoring_of(job.leaderboard)
+        scoring = persist(lambda: scoring_of(job.leaderboard))
         if scoring is not None:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
@@ -236,7 +236,9 @@ class Runner:
         name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
         evidence = replace(evidence, scorer_log_name=name)
         try:
-            metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
+            metrics = read_scores(
+                result, Path(spec.run_dir, "metrics.json"), job.leaderboard, version=scoring.version
+            )
         except Rejected as refusal:
             return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
         except ScorerBroke as error:

@@ -22,7 +22,7 @@ from jobs.execution.spec import Container, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.models import Job
 from jobs.workspace import Workspace
-from leaderboards.models import Leaderboard
+from leaderboards.models import Leaderboard, ScoreVersion
 from leaderboards.scoring import BUILT_IN, OWN
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Scoring:
     ground_truth: str
     program: Path
     labels: Path
+    version: ScoreVersion | None = None
 
 
 def scoring_of(board: Leaderboard) -> Scoring | None:
@@ -69,7 +70,7 @@ def scoring_of(board: Leaderboard) -> Scoring | None:
         dataset = (Path(settings.DATASET_ROOT) / board.dataset).resolve()
         if dataset.is_relative_to(labels) or labels.is_relative_to(dataset):
             raise ScoringUnavailable(f"The ground truth {labels} and the data set {dataset} that runs read overlap.")
-    return Scoring(board.scorer, board.ground_truth, _program(board.scorer), labels)
+    return Scoring(board.scorer, board.ground_truth, _program(board.scorer), labels, board.score_version)
 
 
 def _program(scorer: str) -> Path:
@@ -94,7 +95,9 @@ def scoring_spec(
     """The scorer's run. Nothing in it comes from the submission but the predictions."""
     program, config, folder = (place.folder / name for name in ("scorer", "scoring.json", "scoring"))
     _copy_program(scoring.program, program)
-    asked = {"scorer": scoring.scorer, "metrics": [metric.name for metric in job.leaderboard.metric_list]}
+    asked: dict[str, Any] = {"scorer": scoring.scorer, "metrics": [metric.name for metric in job.leaderboard.metric_list]}
+    if scoring.version is not None and scoring.version.scorer_version is not None:
+        asked["version"] = scoring.version.scorer_version
     config.write_text(json.dumps(asked))
     folder.mkdir(mode=0o700)
     predictions = place.run / "predictions"
@@ -126,8 +129,10 @@ def _copy_program(source: Path, target: Path) -> None:
         raise ScoringUnavailable(f"The scorer {source} cannot be copied: {error}") from error
 
 
-def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[str, float]:
-    """The board's metrics as the scorer measured them, rounded. Raises Rejected, ScorerBroke.
+def read_scores(
+    result: Result, metrics_file: Path, board: Leaderboard, *, version: ScoreVersion | None = None
+) -> dict[str, float]:
+    """The board's metrics as the scorer measured them, rounded as the score version says. Raises Rejected, ScorerBroke.
 
     Nothing else of what it left is kept: each further number would tell more of the labels.
     """
@@ -147,7 +152,7 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
         raise ScorerBroke(
             f"metrics.json: {ranking.name}, by which the leaderboard ranks, is not among {list(measured)}"
         )
-    kept = {metric.name: _rounded(measured[metric.name]) for metric in board.metric_list if metric.name in measured}
+    kept = {metric.name: _rounded(measured[metric.name], version) for metric in board.metric_list if metric.name in measured}
     for metric in board.metric_list:
         value = kept.get(metric.name)
         if value is not None and metric.minimum is not None and value < metric.minimum:
@@ -157,8 +162,9 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
     return kept
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{settings.SCORING_DIGITS}g}")
+def _rounded(value: float, version: ScoreVersion | None) -> float:
+    digits = version.digits if version is not None else settings.SCORING_DIGITS
+    return float(f"{value:.{digits}g}")
 
 
 def _rejection(raw: bytes) -> str | None:

@@ -64,3 +64,13 @@ class ScoreVersion(models.Model):
 
     def __str__(self) -> str:
         return str(self.number)
+
+    @property
+    def digits(self) -> int:
+        """How many significant digits its scores keep."""
+        return int(self.parameters.get("digits", settings.SCORING_DIGITS))
+
+    @property
+    def limits(self) -> dict[str, list[float | None]]:
+        """Each metric's smallest and largest valid value, by the metric's name."""
+        return dict(self.parameters.get("limits", {}))

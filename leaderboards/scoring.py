@@ -30,6 +30,9 @@ class BuiltIn:
     metrics: tuple[str, ...]
     # What it imports beyond the standard library, which is looked for where it will run.
     modules: tuple[str, ...] = ()
+    # The versions that scorers/ has, the latest last. A change that can change a score is a new one (tests/scorers/
+    # test_golden.py); the version before it stays, so that a board changes only when its organizer says so.
+    versions: tuple[int, ...] = (1,)
 
 
 BUILT_IN = {
