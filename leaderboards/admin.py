@@ -1,14 +1,13 @@
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 
 import leaderboards.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, TableInline, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
-from leaderboards.services import ranking_rule, rebuild_entries
+from leaderboards.ranking_preview import PreviewedAdmin
 
 
 @admin.display(description=_("job"))
@@ -45,7 +44,7 @@ class LeaderboardFilter(FewFilter):
 
 
 @admin.register(Leaderboard)
-class LeaderboardAdmin(OperatedAdmin):
+class LeaderboardAdmin(PreviewedAdmin):
     change_form_template = "admin/console/leaderboard.html"
     change_list_template = "admin/console/leaderboards.html"
     list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at", "is_paused"]
@@ -55,21 +54,6 @@ class LeaderboardAdmin(OperatedAdmin):
     prepopulated_fields = {"slug": ["title"]}
     ordering = ["title", "id"]
     inlines = [MetricInline, BaselineInline]
-
-    def save_model(self, request, obj, form, change):
-        form.rule_before = ranking_rule(obj) if change else None
-        super().save_model(request, obj, form, change)
-
-    def save_related(self, request, form, formsets, change):
-        super().save_related(request, form, formsets, change)
-        if change and ranking_rule(form.instance) != form.rule_before:
-            count = rebuild_entries(form.instance)
-            told = ngettext(
-                "Runs are scored in another way now: %(count)d entry counts, those that were scored so already.",
-                "Runs are scored in another way now: %(count)d entries count, those that were scored so already.",
-                count,
-            )
-            self.message_user(request, told % {"count": count}, messages.WARNING)
 
     @admin.display(description=_("paused"), boolean=True)
     def is_paused(self, leaderboard: Leaderboard) -> bool:

@@ -57,7 +57,7 @@ def changes(board: Leaderboard, *, now: datetime | None = None) -> Changes:
     found = Changes(since)
     if board.ranking_metric is None:
         return found
-    latest = board.standings.filter(began_at__gte=since).order_by("-began_at", "-pk")[: MOST_LATEST + 1]
+    latest = board.current_standings.filter(began_at__gte=since).order_by("-began_at", "-pk")[: MOST_LATEST + 1]
     moments: dict[int, datetime] = {}
     rows = list(latest.values_list("user_id", "began_at"))
     for user_id, began_at in rows[:MOST_LATEST]:
@@ -102,7 +102,7 @@ def records(board: Leaderboard) -> list[Step]:
     frame = RowRange(start=None, end=-1)
     marked = Baseline.objects.filter(leaderboard=board).values("user_id")
     rows = (
-        board.standings.exclude(user_id__in=marked)
+        board.current_standings.exclude(user_id__in=marked)
         .annotate(before=Window(best, order_by=["began_at", "pk"], frame=frame))
         .filter(Q(before=None) | Q(**{"score__gt" if metric.higher_is_better else "score__lt": F("before")}))
         .order_by("-began_at", "-pk")
@@ -114,7 +114,7 @@ def records(board: Leaderboard) -> list[Step]:
 def steps_of(board: Leaderboard, people: list[int]) -> dict[int, list[Step]]:
     """The steps of some people, each oldest first."""
     steps: dict[int, list[Step]] = {user_id: [] for user_id in people}
-    rows = board.standings.filter(user_id__in=people).order_by("-began_at", "-pk")
+    rows = board.current_standings.filter(user_id__in=people).order_by("-began_at", "-pk")
     for row in reversed(list(rows.values_list("user_id", "user__username", "began_at", "score")[:MOST_STEPS])):
         steps[row[0]].append(Step(*row))
     return {user_id: found for user_id, found in steps.items() if found}

@@ -33,7 +33,8 @@ COUNTS = (
     "AND NOT EXISTS (SELECT FROM leaderboards_disqualification void WHERE void.job_id = job.id)"
 )
 _COLUMNS = (
-    "leaderboard_id, user_id, job_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at, ended_at"
+    "leaderboard_id, user_id, job_id, score_version_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, "
+    "began_at, ended_at"
 )
 
 # Two jobs that complete at once may come here in the other order than they ended in: no period ends before it began.
@@ -46,23 +47,27 @@ WITH ended AS (
     RETURNING standing.ended_at
 )
 INSERT INTO leaderboards_standing ({_COLUMNS})
-SELECT job.leaderboard_id, job.user_id, job.id, %(score)s, %(submitted_at)s, job.metrics, job.wall_seconds,
+SELECT job.leaderboard_id, job.user_id, job.id, job.score_version_id, %(score)s, %(submitted_at)s, job.metrics, job.wall_seconds,
        job.peak_memory_bytes, COALESCE((SELECT ended_at FROM ended), job.finished_at), NULL
 FROM jobs_job job WHERE job.id = %(job)s
 """  # noqa: S608 - a constant
 
-# Who was best so far, job by job in the order in which they completed; of pruned jobs their own periods are all there is.
+# Who was best so far, job by job in the order in which they completed; of pruned jobs their own periods are all there is:
+# those of other score versions stay as they are, unseen, for when their version is the current one again.
 _REBUILD = """
 WITH deleted AS (
     DELETE FROM leaderboards_standing
-    WHERE leaderboard_id = %(leaderboard)s AND (%(user)s::bigint IS NULL OR user_id = %(user)s) RETURNING *
+    WHERE leaderboard_id = %(leaderboard)s AND (%(user)s::bigint IS NULL OR user_id = %(user)s)
+      AND (job_id IS NOT NULL OR score_version_id IS NOT DISTINCT FROM (
+            SELECT board.score_version_id FROM leaderboards_leaderboard board WHERE board.id = %(leaderboard)s))
+    RETURNING *
 ), candidate AS (
-    SELECT job.user_id, job.id AS job_id, {score} AS score, submission.created_at AS submitted_at, job.metrics,
+    SELECT job.user_id, job.id AS job_id, job.score_version_id, {score} AS score, submission.created_at AS submitted_at, job.metrics,
            job.wall_seconds, job.peak_memory_bytes, job.finished_at AS began_at
     FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {ranking}
     WHERE job.leaderboard_id = %(leaderboard)s AND {counts} AND (%(user)s::bigint IS NULL OR job.user_id = %(user)s)
     UNION ALL
-    SELECT user_id, job_id, (metrics ->> %(metric)s)::float8, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at
+    SELECT user_id, job_id, score_version_id, (metrics ->> %(metric)s)::float8, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at
     FROM deleted WHERE job_id IS NULL AND (metrics ->> %(metric)s) IS NOT NULL
 ), compared AS (
     SELECT *, {best}(score) OVER (PARTITION BY user_id ORDER BY began_at, submitted_at, job_id
@@ -74,7 +79,7 @@ WITH deleted AS (
     FROM compared WHERE before IS NULL OR score {as_good} before
 )
 INSERT INTO leaderboards_standing ({columns})
-SELECT %(leaderboard)s, user_id, job_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at,
+SELECT %(leaderboard)s, user_id, job_id, score_version_id, score, submitted_at, metrics, wall_seconds, peak_memory_bytes, began_at,
        lead(began_at) OVER (PARTITION BY user_id ORDER BY began_at, submitted_at, job_id)
 FROM equal WHERE earliest IS NULL OR submitted_at < earliest
 """
@@ -87,7 +92,7 @@ WHERE leaderboard_id = %(leaderboard)s AND (%(user)s::bigint IS NULL OR user_id 
 """
 _OPEN = f"""
 INSERT INTO leaderboards_standing ({_COLUMNS})
-SELECT entry.leaderboard_id, entry.user_id, entry.job_id, entry.score, entry.submitted_at, job.metrics, job.wall_seconds,
+SELECT entry.leaderboard_id, entry.user_id, entry.job_id, job.score_version_id, entry.score, entry.submitted_at, job.metrics, job.wall_seconds,
        job.peak_memory_bytes, GREATEST(CURRENT_TIMESTAMP, (
            SELECT max(ended_at) FROM leaderboards_standing before
            WHERE before.leaderboard_id = entry.leaderboard_id AND before.user_id = entry.user_id)), NULL

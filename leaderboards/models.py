@@ -188,6 +188,11 @@ class Leaderboard(models.Model):
         self.metric_list = list(found)
 
     @property
+    def current_standings(self) -> "models.QuerySet[Standing]":
+        """The history of the current score version; that of others is kept for when it is current again."""
+        return self.standings.filter(score_version=self.score_version_id)
+
+    @property
     def is_scored(self) -> bool:
         """By the platform, on hidden labels; otherwise runs report their own numbers."""
         return bool(self.scorer)
@@ -296,6 +301,10 @@ class Standing(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="standings")
     job = models.ForeignKey("jobs.Job", on_delete=models.SET_NULL, null=True, related_name="standings")
     score = models.FloatField()
+    # Whose scores these are when the job is gone: the history of another version is kept, and not shown.
+    score_version = models.ForeignKey(
+        ScoreVersion, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     submitted_at = models.DateTimeField()
     metrics = models.JSONField(default=dict)
     wall_seconds = models.FloatField(null=True)
@@ -325,6 +334,8 @@ class Standing(models.Model):
             models.Index("leaderboard", F("began_at").desc(), name="standing_latest"),
             # A person's steps.
             models.Index("leaderboard", "user", "began_at", name="standing_by_person"),
+            # What refers to a score version, before it is deleted.
+            models.Index("score_version", condition=Q(score_version__isnull=False), name="standing_by_version"),
         ]
 
     def __str__(self) -> str:

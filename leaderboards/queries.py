@@ -16,7 +16,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
-from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.models import Entry, Leaderboard, Metric
 from leaderboards.selection import Place, Selection
 
 PAGE_SIZE = 50
@@ -296,4 +296,4 @@ def _standing_rows(board: Leaderboard, until: datetime | None) -> QuerySet[Any]:
     if until is None:
         return Entry.objects.filter(leaderboard=board)
     held = Q(ended_at=None) | Q(ended_at__gte=until)
-    return Standing.objects.filter(held, leaderboard=board, began_at__lt=until)
+    return board.current_standings.filter(held, began_at__lt=until)

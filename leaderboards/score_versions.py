@@ -55,6 +55,12 @@ class ScoreVersion(models.Model):
         related_name="+",
     )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    chosen_at = models.DateTimeField(
+        _("current since"),
+        db_default=Now(),
+        editable=False,
+        help_text=_("When it last became the leaderboard's version."),
+    )
 
     class Meta:
         verbose_name = _("score version")

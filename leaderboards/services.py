@@ -11,6 +11,7 @@ from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput
 from leaderboards.history import COUNTS, MAY_RANK, RANKING, SCORE, rebuild_standings, record_standing
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.score_contents import choose, contents_of, find_or_make, fit
 
 # As the board is now: what ranks on it, which way, and whether a job that was scored in this way counts on it at all.
 _UPSERT = f"""
@@ -44,6 +45,20 @@ def record_score(job_id: UUID) -> bool:
     return True
 
 
+def best_jobs(order: str) -> str:
+    """Return the query for each person's best job on the board `%(board)s` (of all, or of the person `%(user)s`).
+
+    `order` is that of the ranking metric, DESC or ASC.
+    """
+    return f"""
+        SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id AS job_id, {SCORE} AS score,
+               submission.created_at AS submitted_at
+        FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {RANKING}
+        WHERE job.leaderboard_id = %(board)s AND {COUNTS} AND (%(user)s::bigint IS NULL OR job.user_id = %(user)s)
+        ORDER BY job.user_id, {SCORE} {order}, submission.created_at, job.finished_at, job.id
+    """  # noqa: S608 - order is one of two literals
+
+
 def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> int:
     """Compute entries and their history again from the completed jobs (all, or one person's).
 
@@ -64,25 +79,13 @@ def rebuild_entries(leaderboard: Leaderboard, *, user_id: int | None = None) -> 
         cursor.execute(
             f"""
             INSERT INTO leaderboards_entry (leaderboard_id, user_id, job_id, score, submitted_at, updated_at)
-            SELECT DISTINCT ON (job.user_id) job.leaderboard_id, job.user_id, job.id, {SCORE}, submission.created_at,
-                   statement_timestamp()
-            FROM jobs_job job JOIN submissions_submission submission ON submission.id = job.submission_id {RANKING}
-            WHERE job.leaderboard_id = %s AND {COUNTS} AND (%s::bigint IS NULL OR job.user_id = %s)
-            ORDER BY job.user_id, {SCORE} {order}, submission.created_at, job.finished_at, job.id
-            """,  # noqa: S608 - order is one of two literals
-            [leaderboard.pk, user_id, user_id],
+            SELECT *, statement_timestamp() FROM ({best_jobs(order)}) best
+            """,  # noqa: S608 - constants
+            {"board": leaderboard.pk, "user": user_id},
         )
         count = cursor.rowcount
         rebuild_standings(leaderboard, metric, user_id=user_id)
         return count
-
-
-def ranking_rule(leaderboard: Leaderboard) -> tuple[str, ...]:
-    """What decides, now, which jobs count and how they rank: when it changes, the entries must be computed again."""
-    metric = leaderboard.metrics.first()
-    ranked = (metric.name, metric.direction) if metric else ()
-    scoring = Leaderboard.objects.values_list("scorer", "ground_truth").get(pk=leaderboard.pk)
-    return (*ranked, *scoring)
 
 
 @transaction.atomic
@@ -159,7 +162,7 @@ def refuse_closed(leaderboard: Leaderboard) -> None:
 
 @transaction.atomic
 def create_leaderboard(*, slug: str, title: str, metrics: list[dict[str, Any]], **fields: Any) -> Leaderboard:
-    """A leaderboard with its metrics in order (dicts of Metric's fields); the first one ranks."""
+    """Make a leaderboard with its metrics in order (dicts of Metric's fields); the first one ranks."""
     leaderboard = Leaderboard(slug=slug, title=title, **fields)
     leaderboard.full_clean()
     leaderboard.save()
@@ -167,6 +170,7 @@ def create_leaderboard(*, slug: str, title: str, metrics: list[dict[str, Any]], 
         row = Metric(leaderboard=leaderboard, position=position, **metric)
         row.full_clean()
         row.save()
+    fit(leaderboard)
     return leaderboard
 
 
@@ -175,7 +179,7 @@ def copy_leaderboard(leaderboard: Leaderboard) -> Leaderboard:
     """A new leaderboard that measures the same: hidden and closed, without jobs, entries or baselines."""
     taken = set(Leaderboard.objects.filter(slug__startswith=leaderboard.slug[:40]).values_list("slug", flat=True))
     slug = next(name for number in itertools.count(2) if (name := f"{leaderboard.slug[:40]}-{number}") not in taken)
-    own = {"id", "slug", "visibility", "takes_submissions", "created_at"}
+    own = {"id", "slug", "visibility", "takes_submissions", "created_at", "score_version_id"}
     fields = {field.attname: getattr(leaderboard, field.attname) for field in Leaderboard._meta.concrete_fields}
     made = Leaderboard.objects.create(
         **{name: value for name, value in fields.items() if name not in own},
@@ -186,4 +190,7 @@ def copy_leaderboard(leaderboard: Leaderboard) -> Leaderboard:
     for metric in leaderboard.metrics.all():
         metric.pk, metric.leaderboard = None, made
         metric.save(force_insert=True)
+    if leaderboard.score_version is not None:
+        version = find_or_make(made, contents_of(leaderboard.score_version))
+        choose(made, version, by=None, reason="")
     return made

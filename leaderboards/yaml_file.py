@@ -11,6 +11,7 @@
 new field is in the file at once; every error names the field, the rule and the value.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -22,10 +23,11 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, gettext_noop
 
+from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput, reason_of
 from core.untrusted import BoundedLoader, Bounds, TextRefused, load_yaml
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.services import ranking_rule, rebuild_entries
+from leaderboards.versioning import Preview, RankingChange, fit
 
 VERSION = 1
 VERSION_KEY = "leadersboard"
@@ -116,33 +118,57 @@ class _Loader(BoundedLoader):
         return super().construct_mapping(node, deep)
 
 
-def import_leaderboard(text: str, *, slug: str = "", replace: bool = False) -> tuple[Leaderboard, bool]:
+@transaction.atomic
+def import_leaderboard(
+    text: str,
+    *,
+    slug: str = "",
+    replace: bool = False,
+    by: User | None = None,
+    reason: str = "",
+    look: Callable[[Preview], None] = lambda preview: None,
+) -> tuple[Leaderboard, bool]:
     """The leaderboard that the file describes, and whether it is new. `slug` makes a copy under another name.
 
-    With `replace` one that exists becomes what the file says; entries are computed again when its metrics changed.
+    With `replace` one that exists becomes what the file says; entries are computed again when it ranks in another way.
+    `look` is given what that does to its rows, and stops it by an exception.
     Raises WrongFile with every mistake in it; AlreadyThere when it exists and `replace` is not given.
+    """
+    leaderboard, change = write_leaderboard(text, slug=slug, replace=replace)
+    if change is None:
+        fit(leaderboard, by=by, reason=reason)
+    else:
+        look(change.preview())
+        change.finish(by=by, reason=reason)
+    return leaderboard, change is None
+
+
+@transaction.atomic
+def write_leaderboard(text: str, *, slug: str, replace: bool) -> tuple[Leaderboard, RankingChange | None]:
+    """Write what the file says: the leaderboard, and the change to finish where it existed before.
+
+    The same refusals as `import_leaderboard`.
     """
     values, metrics = read_file(text)
     if slug:
         values["slug"] = slug
-    with transaction.atomic():
-        # Not its key: who enqueues a job on it holds their own row, which the entries made here will want.
-        found = Leaderboard.objects.select_for_update(no_key=True).filter(slug=values["slug"]).first()
-        if found is not None and not replace:
-            raise AlreadyThere(values["slug"])
-        leaderboard = found or Leaderboard()
-        before = ranking_rule(leaderboard) if found else None
-        for field in file_fields(Leaderboard):
-            # What the file does not say becomes what it is for a new one.
-            setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
-        rows = [Metric(leaderboard=leaderboard, position=position, **fields) for position, fields in enumerate(metrics)]
-        _validate(leaderboard, rows)
-        leaderboard.save()
-        _save_metrics(leaderboard, rows)
-        leaderboard = Leaderboard.objects.get(pk=leaderboard.pk)
-        if found and ranking_rule(leaderboard) != before:
-            rebuild_entries(leaderboard)
-    return leaderboard, found is None
+    # Not its key: who enqueues a job on it holds their own row, which the entries made here will want.
+    found = Leaderboard.objects.select_for_update(no_key=True).filter(slug=values["slug"]).first()
+    if found is not None and not replace:
+        raise AlreadyThere(values["slug"])
+    leaderboard = found or Leaderboard()
+    change = RankingChange(found) if found else None
+    for field in file_fields(Leaderboard):
+        # What the file does not say becomes what it is for a new one.
+        setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
+    rows = [Metric(leaderboard=leaderboard, position=position, **fields) for position, fields in enumerate(metrics)]
+    _validate(leaderboard, rows)
+    leaderboard.save()
+    _save_metrics(leaderboard, rows)
+    leaderboard = Leaderboard.objects.get(pk=leaderboard.pk)
+    if change is not None:
+        change.board = leaderboard
+    return leaderboard, change
 
 
 def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:

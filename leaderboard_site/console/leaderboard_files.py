@@ -24,6 +24,7 @@ from leaderboards.yaml_file import (
     export_leaderboard,
     import_leaderboard,
     read_file,
+    write_leaderboard,
 )
 from submissions.uploads import takes_files
 
@@ -78,19 +79,22 @@ class _OnlyALook(Exception):
     """Takes back what was tried."""
 
 
-def _changes(given: dict[str, Any]) -> tuple[Leaderboard, bool, list[str]]:
-    """(the leaderboard as it would be, whether it is new, the lines that differ), tried and taken back. WrongFile, AlreadyThere."""
-    found: tuple[Leaderboard, bool, list[str]] | None = None
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
+    """The leaderboard as it would be, whether it is new, the lines that differ, and what it does to the rows; tried and taken
+    back. WrongFile, AlreadyThere."""
+    found: dict[str, Any] = {}
     try:
         with transaction.atomic():
             before = Leaderboard.objects.filter(slug=given["slug"] or _slug(given["text"])).first()
             old = export_leaderboard(before).splitlines() if before else []
-            made, is_new = import_leaderboard(given["text"], slug=given["slug"], replace=given["replace"])
+            made, change = write_leaderboard(given["text"], slug=given["slug"], replace=given["replace"])
             new = export_leaderboard(made).splitlines()
-            found = made, is_new, list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
+            lines = list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
+            found = {"board": made, "is_new": change is None, "lines": lines}
+            if change is not None and (preview := change.preview()).is_needed:
+                found["ranking"] = preview.sentences()
             raise _OnlyALook
     except _OnlyALook:
-        assert found
         return found
 
 
@@ -115,8 +119,7 @@ def take_in(request: HttpRequest) -> HttpResponse:
         try:
             if is_confirmed and reason.is_valid():
                 return _done(request, given, reason.cleaned_data["reason"])
-            board, is_new, lines = _changes(given)
-            context = {"board": board, "is_new": is_new, "lines": lines, "reason_form": reason, "given": given}
+            context = {**_changes(given), "reason_form": reason, "given": given}
         except WrongFile as refusal:
             for problem in refusal.problems:
                 form.add_error(None, problem)
@@ -129,9 +132,10 @@ def take_in(request: HttpRequest) -> HttpResponse:
 
 def _done(request: HttpRequest, given: dict[str, Any], reason: str) -> HttpResponse:
     with transaction.atomic():
-        board, is_new = import_leaderboard(given["text"], slug=given["slug"], replace=given["replace"])
-        record_action(
-            cast(User, request.user), "import_leaderboard", [board], reason=reason, details={"is_new": is_new}
+        by = cast(User, request.user)
+        board, is_new = import_leaderboard(
+            given["text"], slug=given["slug"], replace=given["replace"], by=by, reason=reason
         )
+        record_action(by, "import_leaderboard", [board], reason=reason, details={"is_new": is_new})
     messages.success(request, _("Done and recorded."))
     return redirect("admin:leaderboards_leaderboard_change", board.pk)

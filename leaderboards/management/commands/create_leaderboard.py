@@ -14,6 +14,7 @@ from accounts.services import record_action
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.scoring import BUILT_IN
 from leaderboards.services import create_leaderboard
+from leaderboards.versioning import Preview
 from leaderboards.yaml_file import import_leaderboard
 
 # With --from-yaml these stand in the file: given beside it they would be passed over in silence.
@@ -48,6 +49,9 @@ class Command(TaughtCommand):
         parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, help="public if left out.")
         parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
         parser.add_argument("--replace", action="store_true", help="With --from-yaml: change the one that exists.")
+        parser.add_argument(
+            "--yes", action="store_true", help="With --replace: do it even if rows leave the board or change places."
+        )
         parser.add_argument("--json", action="store_true", help="Print what was made as JSON.")
 
     def handle(self, **options: Any) -> None:
@@ -84,13 +88,25 @@ class Command(TaughtCommand):
             text = sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"--from-yaml: {name} cannot be read: {error}.") from error
-        return import_leaderboard(text, slug=options["slug"], replace=options["replace"])
+        return import_leaderboard(
+            text, slug=options["slug"], replace=options["replace"], look=lambda preview: self._look(preview, options)
+        )
+
+    def _look(self, preview: Preview, options: dict[str, Any]) -> None:
+        """Say what the change does to the rows of the board, and stop it unless --yes was given."""
+        if not preview.is_needed:
+            return
+        told = "\n".join(preview.sentences())
+        if not options["yes"]:
+            raise CommandError(f"{told}\nNothing is changed; with --yes it is.")
+        self.stderr.write(told)
 
     def _create(self, options: dict[str, Any]) -> tuple[Leaderboard, bool]:
         if not options["slug"]:
             raise CommandError("slug: give the leaderboard's name, or --from-yaml FILE.")
-        if options["replace"]:
-            raise CommandError("--replace: only with --from-yaml.")
+        for flag in ("replace", "yes"):
+            if options[flag]:
+                raise CommandError(f"--{flag}: only with --from-yaml.")
         if not options["metric"]:
             raise CommandError("--metric: at least one; the first one ranks.")
         made = create_leaderboard(
