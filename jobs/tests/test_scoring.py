@@ -25,6 +25,7 @@ from leaderboards.models import Entry, Leaderboard, Metric, Standing
 from leaderboards.scoring import BUILT_IN
 from leaderboards.services import copy_leaderboard, rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory
+from leaderboards.versioning import fit
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.django_db
 def board():
     board = LeaderboardFactory(scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}, {"name": "rmse"}])
     Metric.objects.filter(leaderboard=board, name="r2").update(maximum=1)
+    fit(board)
     return board
 
 

@@ -114,6 +114,8 @@ def test_console_computes_entries_again_when_the_scorer_changes(client, job):
     for prefix in ("metrics", "baselines"):
         data |= {f"{prefix}-TOTAL_FORMS": "0", f"{prefix}-INITIAL_FORMS": "0"}
     answer = client.post(f"/admin/leaderboards/leaderboard/{board.pk}/change/", data)
+    assert "1 of 1 rows would leave the board, because " in answer.content.decode() and board.entries.exists()
+    answer = client.post(f"/admin/leaderboards/leaderboard/{board.pk}/change/", dict(answer.context["sent"]))
     assert answer.status_code == 302, answer.context and answer.context["adminform"].form.errors
     board.refresh_from_db()
     assert board.scorer == "" and not board.entries.exists()

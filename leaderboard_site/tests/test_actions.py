@@ -247,7 +247,7 @@ def test_an_entrys_page_offers_the_baseline_that_fits(operator, board):
     ("changed", "score"),
     [({"metrics-0-direction": "lower"}, 0.1), ({"metrics-0-position": 5}, 2.0), ({"title": "New"}, 0.9)],
 )
-def test_entries_are_computed_again_when_the_form_ranks_in_another_way(operator, changed, score):
+def test_form_shows_what_it_does_to_the_ranking_before_it_saves(operator, changed, score):
     client, _ = operator
     board = LeaderboardFactory()
     entry = EntryFactory(leaderboard=board, score=0.9)
@@ -263,7 +263,12 @@ def test_entries_are_computed_again_when_the_form_ranks_in_another_way(operator,
         for name in ("id", "name", "direction", "position"):
             form[f"metrics-{number}-{name}"] = getattr(metric, name)
     page = reverse("admin:leaderboards_leaderboard_change", args=[board.pk])
-    assert client.post(page, form | changed).status_code == 302
+    answer = client.post(page, form | changed)
+    if score != 0.9:
+        assert answer.status_code == 200 and "Nothing is saved yet" in answer.content.decode()
+        assert Entry.objects.get().score == 0.9 and board.metrics.first().direction == "higher"
+        answer = client.post(page, dict(answer.context["sent"]))
+    assert answer.status_code == 302
     assert Entry.objects.get().score == score
 
 
