@@ -5,8 +5,9 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 import leaderboards.operations  # noqa: F401 - registers its actions
+import leaderboards.version_operations  # noqa: F401 - the same
 from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, TableInline, as_uuid, people_named
-from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause, ScoreVersion
 from leaderboards.ranking_preview import PreviewedAdmin
 
 
@@ -61,6 +62,16 @@ class LeaderboardAdmin(PreviewedAdmin):
 
     def find(self, text, by):
         return [Q(title__startswith=text), Q(slug__startswith=text)]
+
+
+@admin.register(ScoreVersion)
+class ScoreVersionAdmin(MachineMadeAdmin):
+    """Digests of hidden labels: for operators alone."""
+
+    list_display = ["leaderboard", "number", "scorer", "ground_truth", "chosen_at", "is_assumed"]
+    list_filter = [LeaderboardFilter]
+    list_select_related = ["leaderboard"]
+    ordering = ["-id"]
 
 
 @admin.register(Entry)

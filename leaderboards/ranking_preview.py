@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
 from accounts.admin_base import OperatedAdmin
+from leaderboards.version_operations import panel
 from leaderboards.versioning import Preview, RankingChange, fit
 
 CONFIRMED = "_confirmed"
@@ -29,6 +30,11 @@ class PreviewedAdmin(OperatedAdmin):
             return super().changeform_view(request, object_id, form_url, extra_context)
         except _MustBeSeen as seen:
             return self._preview(request, object_id, seen.preview)
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj is not None and obj.scorer:
+            context["score_version"] = panel(obj)
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     def save_model(self, request, obj, form, change):
         form.ranking_change = RankingChange(obj) if change else None

@@ -293,9 +293,6 @@ def other_version(job: Any) -> str | None:
     return _("Its score is of version %(old)d; this leaderboard ranks scores of version %(new)d.") % numbers
 
 
-def short(digest: str) -> str:
-    """The beginning of a digest, for operators' eyes."""
-    return digest[:12]
 
 
 __all__ = [
@@ -312,5 +309,4 @@ __all__ = [
     "preview",
     "rule_of",
     "settle",
-    "short",
 ]

@@ -8,8 +8,9 @@ from accounts import operations
 from accounts.models import Operation, OperatorAction
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.tests.factories import JobFactory, WorkerFactory
-from leaderboards.models import Disqualification, Entry, Pause
+from leaderboards.models import Disqualification, Entry, Pause, ScoreVersion
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from leaderboards.versioning import fit
 
 
 def signed_in(*permissions, **fields):
@@ -58,6 +59,15 @@ def subject(code):
         Pause.objects.create(leaderboard=board, reason="x")
     if code == "enable_worker":
         return WorkerFactory(disabled_at="2026-01-01T00:00:00Z")
+    if code in ("adopt_digests", "begin_score_version", "use_score_version"):
+        board = LeaderboardFactory(scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}])
+        version = fit(board)
+        WorkerFactory(state="idle", inventory={"ground_truths": {"labels": "d" * 64}, "scorers": {"regression": [1]}})
+        if code != "use_score_version":
+            return board
+        return ScoreVersion.objects.create(
+            leaderboard=board, number=version.number + 1, scorer="regression", scorer_version=1, ground_truth="labels"
+        )
     kind = operations.ACTIONS[code].model
     return {
         "jobs.job": lambda: JobFactory(status="pending" if code == "cancel_job" else "completed"),
