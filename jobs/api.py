@@ -74,7 +74,7 @@ class JobView(APIView):
     @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job with its attempts."""
-        return Response(JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification")).data)
+        return Response(JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification", "score_version")).data)
 
 
 class JobStatusView(APIView):
@@ -130,7 +130,7 @@ class JobResultsView(APIView):
     @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 503)}, operation_id="get_job_results")
     def get(self, request: Request, job_id: UUID) -> Response:
         """What the run left. `run_id` and the links are null until MLflow has the run."""
-        job = _own(request, job_id, "progress")
+        job = _own(request, job_id, "progress", "score_version")
         if not job.is_final:
             raise Conflict(
                 "not_final",
@@ -147,6 +147,7 @@ class JobResultsView(APIView):
                 "metrics": job.metrics,
                 "score": job.score,
                 "scorer": job.scorer,
+                "score_version": job.score_version_number,
                 "self_reported": job.self_reported,
                 "curves": progress.curves if progress else [],
                 "artifacts": [{key: item[key] for key in ("path", "bytes", "sha256")} for item in job.artifacts],

@@ -314,6 +314,11 @@ class Job(models.Model):
         return self.error_code in PLATFORM_FAULTS
 
     @property
+    def score_version_number(self) -> int | None:
+        """The running number of its score version: all that participants learn of it."""
+        return self.score_version.number if self.score_version else None
+
+    @property
     def notes_in_words(self) -> list[str]:
         """The notes in the language of who reads them."""
         return [in_words(note.get("text", ""), note) for note in self.notes]

@@ -60,6 +60,11 @@ class JobDetail(JobShown):
     config = serializers.DictField()
     attempts = AttemptShown(many=True)
     scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
+    score_version = serializers.IntegerField(
+        source="score_version_number",
+        allow_null=True,
+        help_text="Only scores of the leaderboard's own score version rank; null where the numbers are the run's own.",
+    )
     scoring_started_at = serializers.DateTimeField(
         allow_null=True, help_text="When the run was over and its scoring began."
     )
@@ -72,6 +77,7 @@ class JobDetail(JobShown):
             "config",
             "attempts",
             "scorer",
+            "score_version",
             "scoring_started_at",
             "scoring_seconds",
             "disqualified",
@@ -135,6 +141,7 @@ class JobResults(serializers.Serializer):
     metrics = serializers.DictField(child=serializers.FloatField())
     score = serializers.FloatField(allow_null=True)
     scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
+    score_version = serializers.IntegerField(allow_null=True)
     self_reported = serializers.DictField(
         child=serializers.FloatField(), help_text="The run's own metrics beside a scorer's; they never rank."
     )

@@ -158,6 +158,7 @@ def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> 
         "leadersboard.isolation": job.isolation,
         "leadersboard.request_id": job.request_id,
         "leadersboard.scored_by": job.scorer or "submission",
+        **({"leadersboard.score_version": str(job.score_version.number)} if job.score_version else {}),
         "mlflow.user": job.user.username,
         "mlflow.source.name": job.submission.entrypoint,
     }

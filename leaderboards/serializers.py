@@ -14,6 +14,12 @@ class MetricShown(serializers.ModelSerializer):
 class LeaderboardShown(serializers.ModelSerializer):
     metrics = MetricShown(many=True)
     scorer = serializers.CharField(help_text="What measures on hidden labels; empty: runs report their own numbers.")
+    score_version = serializers.IntegerField(
+        source="score_version.number",
+        default=None,
+        allow_null=True,
+        help_text="Only scores of this version rank; null where runs report their own numbers.",
+    )
 
     class Meta:
         model = Leaderboard
@@ -24,6 +30,7 @@ class LeaderboardShown(serializers.ModelSerializer):
             "rules",
             "dataset",
             "scorer",
+            "score_version",
             "opens_at",
             "closes_at",
             "takes_submissions",

@@ -11,6 +11,6 @@ from jobs.models import Job
 def visible_job(request: HttpRequest, job_id: UUID, *related: str) -> Job:
     """The job with what its pages need of other tables; 404 for whoever may not see it."""
     found = Job.objects.visible_to(request.user).select_related(
-        "leaderboard", "user", "submission", "disqualification", *related
+        "leaderboard", "user", "submission", "disqualification", "score_version", *related
     )
     return get_object_or_404(found, pk=job_id)
