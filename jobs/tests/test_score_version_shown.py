@@ -35,14 +35,15 @@ def test_participants_see_the_number_alone(client, job):
     ApiTokenFactory(user=job.user, secret=token)
     client.force_login(job.user)
     pages = [board.get_absolute_url(), reverse("leaderboard_history", args=["b"]), job.get_absolute_url(), "/", "/submit/"]
-    pages += [f"{job.get_absolute_url()}{part}/" for part in ("log", "files", "state")]
-    pages += ["/jobs/", f"/compare/?job={job.pk}", f"{board.get_absolute_url()}export.csv", "/api/schema"]
+    pages += [f"{job.get_absolute_url()}{part}/" for part in ("log", "artifacts", "state")]
+    pages += ["/jobs/", f"/compare/?job={job.pk}&job={job.pk}", f"{board.get_absolute_url()}export.csv", "/api/schema"]
     calls = ["leaderboards", "leaderboards/b", "leaderboards/b/entries", f"jobs/{job.pk}", f"jobs/{job.pk}/results"]
     calls += [f"jobs/{job.pk}/status", f"jobs/{job.pk}/progress", "jobs"]
     answers = {page: client.get(page) for page in pages}
     answers |= {call: client.get(f"/api/{call}", headers={"authorization": f"Bearer {token}"}) for call in calls}
     for address, answer in answers.items():
         text = answer.getvalue().decode() if answer.streaming else answer.content.decode()
+        assert answer.status_code == 200, address
         assert TRUTH[:8] not in text and SCORER[:8] not in text and "labels&quot;" not in text, address
     assert "scores of version 1" in answers[board.get_absolute_url()].content.decode()
     assert "Score version 1." in answers[job.get_absolute_url()].content.decode()
