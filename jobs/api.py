@@ -74,7 +74,9 @@ class JobView(APIView):
     @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job with its attempts."""
-        return Response(JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification", "score_version")).data)
+        return Response(
+            JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification", "score_version")).data
+        )
 
 
 class JobStatusView(APIView):

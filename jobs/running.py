@@ -236,9 +236,7 @@ class Runner:
         name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
         evidence = replace(evidence, scorer_log_name=name)
         try:
-            metrics = read_scores(
-                result, Path(spec.run_dir, "metrics.json"), job.leaderboard, version=scoring.version
-            )
+            metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard, version=scoring.version)
         except Rejected as refusal:
             return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
         except ScorerBroke as error:

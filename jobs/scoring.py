@@ -95,7 +95,10 @@ def scoring_spec(
     """The scorer's run. Nothing in it comes from the submission but the predictions."""
     program, config, folder = (place.folder / name for name in ("scorer", "scoring.json", "scoring"))
     _copy_program(scoring.program, program)
-    asked: dict[str, Any] = {"scorer": scoring.scorer, "metrics": [metric.name for metric in job.leaderboard.metric_list]}
+    asked: dict[str, Any] = {
+        "scorer": scoring.scorer,
+        "metrics": [metric.name for metric in job.leaderboard.metric_list],
+    }
     if scoring.version is not None and scoring.version.scorer_version is not None:
         asked["version"] = scoring.version.scorer_version
     config.write_text(json.dumps(asked))
@@ -152,7 +155,9 @@ def read_scores(
         raise ScorerBroke(
             f"metrics.json: {ranking.name}, by which the leaderboard ranks, is not among {list(measured)}"
         )
-    kept = {metric.name: _rounded(measured[metric.name], version) for metric in board.metric_list if metric.name in measured}
+    kept = {
+        metric.name: _rounded(measured[metric.name], version) for metric in board.metric_list if metric.name in measured
+    }
     for metric in board.metric_list:
         value = kept.get(metric.name)
         if value is not None and metric.minimum is not None and value < metric.minimum:

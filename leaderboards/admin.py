@@ -4,9 +4,9 @@ from django.contrib import admin
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-import leaderboards.operations  # noqa: F401 - registers its actions
+import leaderboards.operations
 import leaderboards.version_operations  # noqa: F401 - the same
-from accounts.admin_base import FewFilter, MachineMadeAdmin, OperatedAdmin, TableInline, as_uuid, people_named
+from accounts.admin_base import FewFilter, MachineMadeAdmin, TableInline, as_uuid, people_named
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause, ScoreVersion
 from leaderboards.ranking_preview import PreviewedAdmin
 

@@ -52,7 +52,9 @@ class LeaderboardsView(APIView):
     @extend_schema(responses={200: LeaderboardShown(many=True), **refusals(401, 503)}, operation_id="list_leaderboards")
     def get(self, request: Request) -> Response:
         """Every leaderboard that you can see."""
-        boards = Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
+        boards = (
+            Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
+        )
         return Response(LeaderboardShown(boards[:LARGEST_PAGE], many=True).data)
 
 
@@ -62,7 +64,9 @@ class LeaderboardView(APIView):
     @extend_schema(responses={200: LeaderboardShown, **refusals(401, 404, 503)}, operation_id="get_leaderboard")
     def get(self, request: Request, slug: str) -> Response:
         """One leaderboard with its metrics; the first one ranks."""
-        boards = Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
+        boards = (
+            Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
+        )
         return Response(LeaderboardShown(get_object_or_404(boards, slug=slug)).data)
 
 

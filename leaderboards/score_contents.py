@@ -212,14 +212,14 @@ def _set_current(board: Leaderboard, version: ScoreVersion | None, *, by: User |
 
 def _fill(version: ScoreVersion, wanted: Contents) -> bool:
     """Return whether the version has these contents; digests that it lacks become those that the workers agree on."""
-    blank = [name for name in ("scorer_digest", "ground_truth_digest") if not getattr(version, name)]
-    known = {name: value for name in blank if (value := getattr(wanted, name))}
-    if not replace(wanted, **dict.fromkeys(known, "")).matches(version):
+    scorer = "" if not version.scorer_digest else wanted.scorer_digest
+    truth = "" if not version.ground_truth_digest else wanted.ground_truth_digest
+    if not replace(wanted, scorer_digest=scorer, ground_truth_digest=truth).matches(version):
         return False
-    if known:
-        ScoreVersion.objects.filter(pk=version.pk).update(**known)
-        for name, value in known.items():
-            setattr(version, name, value)
+    if (scorer, truth) != (wanted.scorer_digest, wanted.ground_truth_digest):
+        version.scorer_digest = version.scorer_digest or wanted.scorer_digest
+        version.ground_truth_digest = version.ground_truth_digest or wanted.ground_truth_digest
+        version.save(update_fields=["scorer_digest", "ground_truth_digest"])
     return True
 
 

@@ -38,7 +38,7 @@ def panel(board: Leaderboard) -> dict[str, Any]:
     return {
         "current": current,
         "workers": [_state(worker, current) for worker in announced(board.scorer, board.ground_truth)],
-        "others": versions.exclude(pk=current.pk if current else None)[:MOST_VERSIONS],
+        "others": (versions.exclude(pk=current.pk) if current else versions)[:MOST_VERSIONS],
     }
 
 
@@ -132,7 +132,9 @@ class AdoptDigests(Action):
         return {"options": options}
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
-        found = [_("Only scores that are made with it rank from then on. Going back makes the earlier ones rank again.")]
+        found = [
+            _("Only scores that are made with it rank from then on. Going back makes the earlier ones rank again.")
+        ]
         for board in _boards(ids):
             for key in list(_options(board))[:MOST_PREVIEWS]:
                 found += _told(board, lambda b=board, k=key: _adopt(b, k, by=None, reason=""), _name(key))

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -245,8 +244,11 @@ def adopted(board: Leaderboard, *, scorer_digest: str = "", ground_truth_digest:
     """Return the current contents with other digests; those that are not given stay."""
     current = _current(board)
     contents = contents_of(current)
-    wanted = {"scorer_digest": scorer_digest, "ground_truth_digest": ground_truth_digest}
-    return replace(contents, **{name: value for name, value in wanted.items() if value})
+    return replace(
+        contents,
+        scorer_digest=scorer_digest or contents.scorer_digest,
+        ground_truth_digest=ground_truth_digest or contents.ground_truth_digest,
+    )
 
 
 def begin(board: Leaderboard, contents: Contents | None = None, *, by: User | None, reason: str) -> ScoreVersion:
@@ -291,8 +293,6 @@ def other_version(job: Any) -> str | None:
     if not numbers["old"] or not numbers["new"]:
         return _("Its score was made with another scorer or other labels than this leaderboard ranks now.")
     return _("Its score is of version %(old)d; this leaderboard ranks scores of version %(new)d.") % numbers
-
-
 
 
 __all__ = [

@@ -33,7 +33,11 @@ NOT_KEPT = {"column", "after", "before", "near"}
 
 
 def board_of(request: HttpRequest, slug: str) -> Leaderboard:
-    boards = Leaderboard.objects.visible_to(request.user).select_related("pause", "score_version").prefetch_related("metrics")
+    boards = (
+        Leaderboard.objects.visible_to(request.user)
+        .select_related("pause", "score_version")
+        .prefetch_related("metrics")
+    )
     return get_object_or_404(boards, slug=slug)
 
 

@@ -34,7 +34,13 @@ def test_participants_see_the_number_alone(client, job):
     board, token = job.leaderboard, "lb_version"
     ApiTokenFactory(user=job.user, secret=token)
     client.force_login(job.user)
-    pages = [board.get_absolute_url(), reverse("leaderboard_history", args=["b"]), job.get_absolute_url(), "/", "/submit/"]
+    pages = [
+        board.get_absolute_url(),
+        reverse("leaderboard_history", args=["b"]),
+        job.get_absolute_url(),
+        "/",
+        "/submit/",
+    ]
     pages += [f"{job.get_absolute_url()}{part}/" for part in ("log", "artifacts", "state")]
     pages += ["/jobs/", f"/compare/?job={job.pk}&job={job.pk}", f"{board.get_absolute_url()}export.csv", "/api/schema"]
     calls = ["leaderboards", "leaderboards/b", "leaderboards/b/entries", f"jobs/{job.pk}", f"jobs/{job.pk}/results"]
@@ -60,7 +66,9 @@ def test_mlflow_gets_the_number_alone(job):
 
 
 def test_panel_shows_operators_what_each_worker_has(job):
-    WorkerFactory(name="moved", state="idle", inventory={"ground_truths": {"labels": "f" * 64}, "scorers": {"own/x": SCORER}})
+    WorkerFactory(
+        name="moved", state="idle", inventory={"ground_truths": {"labels": "f" * 64}, "scorers": {"own/x": SCORER}}
+    )
     WorkerFactory(name="bare", state="idle", inventory={"datasets": ["x"]})
     client, _ = signed_in("leaderboards.view_leaderboard", "leaderboards.change_leaderboard")
     page = client.get(reverse("admin:leaderboards_leaderboard_change", args=[job.leaderboard_id]))

@@ -7,16 +7,15 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
 from accounts.refusals import Conflict
+from accounts.tests.factories import UserFactory
 from jobs import claiming, transitions
 from jobs.models import Job, Worker
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence, Scored
-from accounts.tests.factories import UserFactory
 from leaderboards.history import SCORED_AS_NOW
 from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
 from leaderboards.score_contents import contents_of
 from leaderboards.services import copy_leaderboard, create_leaderboard
-from leaderboards.tests.factories import LeaderboardFactory
 from leaderboards.versioning import adopted, begin, change, choose, other_version, preview, rule_of, settle
 
 pytestmark = pytest.mark.django_db
@@ -79,7 +78,10 @@ def test_new_board_takes_the_digest_that_all_workers_announce(worker, board, set
     settle()
     version = current(board)
     assert (version.number, version.scorer_version, version.ground_truth_digest) == (1, 1, OLD)
-    assert version.parameters == {"digits": settings.SCORING_DIGITS, "limits": {"r2": [None, 1.0], "rmse": [None, None]}}
+    assert version.parameters == {
+        "digits": settings.SCORING_DIGITS,
+        "limits": {"r2": [None, 1.0], "rmse": [None, None]},
+    }
     assert not version.is_assumed
 
 
@@ -246,9 +248,19 @@ def test_reason_is_given_exactly_when_the_score_does_not_rank(board, worker, is_
 @pytest.mark.parametrize(
     ("write", "stay", "moved", "reason"),
     [
-        (of_metric("r2", direction="lower"), 3, 2, "2 of 3 rows would change places, because a lower r2 would be better."),
+        (
+            of_metric("r2", direction="lower"),
+            3,
+            2,
+            "2 of 3 rows would change places, because a lower r2 would be better.",
+        ),
         (of_metric("rmse", position=-0), 3, 0, None),
-        (of_metric("r2", position=9), 2, 0, "1 of 3 rows would leave the board, because rmse would rank instead of r2; "),
+        (
+            of_metric("r2", position=9),
+            2,
+            0,
+            "1 of 3 rows would leave the board, because rmse would rank instead of r2; ",
+        ),
         (of_metric("rmse", is_required=True), 2, 0, "because runs without rmse would not rank."),
         (of_metric("r2", maximum=0.9), 0, 0, "only scores of version 2 would rank, not those of version 1."),
         (written(ground_truth="others"), 0, 0, "3 of 3 rows would leave the board, because only scores of version 2"),

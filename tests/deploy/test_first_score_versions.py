@@ -28,7 +28,9 @@ def migrate():
 
 def rows():
     entries = Entry.objects.order_by("leaderboard", "user").values_list("leaderboard", "user", "job", "score")
-    standings = Standing.objects.order_by("pk").values_list("leaderboard", "user", "job", "score", "began_at", "ended_at")
+    standings = Standing.objects.order_by("pk").values_list(
+        "leaderboard", "user", "job", "score", "began_at", "ended_at"
+    )
     return list(entries), list(standings)
 
 
@@ -39,7 +41,10 @@ def test_old_scores_become_versions_and_boards_rank_as_before():
     scored = [JobFactory(leaderboard=board, status="completed", score=score, **NOW) for score in (0.5, 0.9)]
     older = JobFactory(leaderboard=board, status="completed", scorer="own/x", ground_truth="older")
     JobFactory(leaderboard=board, user=scored[0].user, status="completed", score=0.4, **NOW)
-    others = [JobFactory(leaderboard=plain, status="completed"), JobFactory(leaderboard=board, status="failed", score=None)]
+    others = [
+        JobFactory(leaderboard=plain, status="completed"),
+        JobFactory(leaderboard=board, status="failed", score=None),
+    ]
     others.append(JobFactory(leaderboard=board, status="completed", score=0.99))  # from before the board had a scorer
     for each in (board, plain):
         rebuild_entries(each)

@@ -1,6 +1,6 @@
 """Score fixed predictions with every version of every platform scorer, for test_golden.py.
 
-    python golden_scores.py SCORERS FOLDER
+python golden_scores.py SCORERS FOLDER
 """
 
 import csv
