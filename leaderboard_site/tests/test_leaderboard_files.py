@@ -7,6 +7,7 @@ from django.urls import reverse
 from accounts.models import OperatorAction
 from leaderboard_site.tests.operating import signed_in
 from leaderboards.models import Leaderboard
+from leaderboards.tests.factories import EntryFactory
 from leaderboards.yaml_file import export_leaderboard
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +36,16 @@ def test_a_leaderboard_goes_out_and_comes_in_under_another_name(operator, board)
     assert export_leaderboard(made) == export_leaderboard(board).replace(f"slug: {board.slug}", "slug: another")
     told = OperatorAction.objects.values_list("username", "action", "object_id", "reason")
     assert list(told) == [(user.username, "import_leaderboard", str(made.pk), "A second round.")]
+
+
+def test_replacing_shows_what_becomes_of_the_rows(operator, board):
+    client, _ = operator
+    for score in (0.9, 0.8):
+        EntryFactory(leaderboard=board, score=score)
+    text = export_leaderboard(board).replace("direction: higher", "direction: lower")
+    look = client.post(TAKE_IN, {"text": text, "replace": "on"}).content.decode()
+    assert "2 of 2 rows would change places, because a lower image_auc would be better." in look
+    assert board.metrics.first().direction == "higher"
 
 
 def test_replacing_shows_what_differs_and_must_be_asked_for(operator, board):

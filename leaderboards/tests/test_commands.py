@@ -100,6 +100,17 @@ def test_a_leaderboard_from_options():
     assert OperatorAction.objects.get().action == "create_leaderboard"
 
 
+def test_replacing_stops_before_it_reorders_a_board(board, tmp_path):
+    file = tmp_path / "board.yaml"
+    file.write_text(call("leaderboard", "textures", "--yaml").replace("direction: higher", "direction: lower"))
+    replace = ("create_leaderboard", "--from-yaml", file, "--replace")
+    with pytest.raises(CommandError, match="2 of 3 rows would change places, because a lower image_auc"):
+        call(*replace)
+    assert board.metrics.first().direction == "higher"
+    assert "is changed" in call(*replace, "--yes")
+    assert board.metrics.first().direction == "lower"
+
+
 def test_yaml_there_and_back_and_a_copy(board, tmp_path):
     file = tmp_path / "board.yaml"
     file.write_text(call("leaderboard", "textures", "--yaml"))
