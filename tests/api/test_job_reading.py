@@ -66,7 +66,7 @@ def test_one_job_with_its_attempts(api, user):
                 {"number": 1, "worker_name": "worker-0", "outcome": "running", "detail": "",
                  "started_at": as_json(attempt.__class__.objects.get().started_at), "ended_at": None}
             ],
-            "disqualified": None, "scorer": "", "scoring_started_at": None, "scoring_seconds": None,
+            "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None,
         },
     )  # fmt: skip
 
@@ -169,7 +169,7 @@ def test_results_of_a_completed_job(api, user, settings):
         {
             "job_id": str(job.pk), "status": "completed", "run_id": "r1", "params": {"k": 1},
             "metrics": {"image_auc": 0.9, "seconds": 10.0}, "score": 0.9, "curves": [],
-            "scorer": "", "self_reported": {},
+            "scorer": "", "score_version": None, "self_reported": {},
             "artifacts": [{"path": "図/a.txt", "bytes": 1, "sha256": "0" * 64}],
             "mlflow_ui_link": f"{settings.MLFLOW_PUBLIC_URL}/#/experiments/7/runs/r1",
             "mlflow_rest_link": f"{settings.MLFLOW_PUBLIC_URL}/api/2.0/mlflow/runs/get?run_id=r1",

@@ -42,7 +42,7 @@ def test_one_board_with_its_metrics_in_order(nobody, board):
     assert (answer.status_code, answer.json()) == (
         200,
         {
-            "slug": "textures", "title": "Textures", "description": "", "rules": "", "dataset": "", "scorer": "", "opens_at": None,
+            "slug": "textures", "title": "Textures", "description": "", "rules": "", "dataset": "", "scorer": "", "score_version": None, "opens_at": None,
             "closes_at": None, "takes_submissions": True,
             "metrics": [
                 {**empty, "name": "image_auc", "label": "Image AUROC"},
