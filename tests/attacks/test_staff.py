@@ -26,7 +26,7 @@ from accounts.signing_up import create_invitation
 from accounts.tests.factories import ApiTokenFactory, UserFactory, make_hashes_quick
 from jobs.tests.factories import JobAttemptFactory, WorkerFactory
 from leaderboard_site.tests.operating import signed_in
-from leaderboards.models import Disqualification, Entry, Metric, Pause
+from leaderboards.models import Disqualification, Entry, Metric, Pause, ScoreVersion
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
@@ -39,6 +39,7 @@ SIDE_EFFECTS = {
     "leaderboards.change_entry": {"leaderboards.entry", "leaderboards.disqualification", "leaderboards.standing"},
     "leaderboards.change_leaderboard": {
         "leaderboards.pause", "leaderboards.baseline", "leaderboards.entry", "leaderboards.standing",
+        "leaderboards.scoreversion",
     },
     "leaderboards.add_leaderboard": {"leaderboards.metric", "leaderboards.leaderboard"},
     "accounts.change_user": {"accounts.apitoken", "jobs.job", "jobs.jobattempt", "auth.group"},
@@ -86,6 +87,7 @@ class World:
             ApiTokenFactory(user=person)
         create_invitation(by=self.root)
         board = LeaderboardFactory()
+        ScoreVersion.objects.create(leaderboard=board, number=1, scorer="regression", ground_truth="labels")
         EntryFactory(leaderboard=board, user=self.participant)
         JobAttemptFactory(job__leaderboard=board, job__user=self.colleague)
         Disqualification.objects.create(job=JobAttemptFactory(job__status="completed").job, reason="x")
