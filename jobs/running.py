@@ -10,6 +10,7 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, DataError, transaction
 
+from core.environments import is_half_made
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import Result, RunSpec
@@ -122,6 +123,8 @@ class Runner:
         return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
+        if self._executor != "container" and is_half_made(settings.RUNNER_PYTHON):
+            raise StorageDown(_("The Python environment of this worker is being changed."))
         scoring = scoring_of(job.leaderboard)
         if scoring is not None:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it

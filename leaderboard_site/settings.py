@@ -40,13 +40,6 @@ def secret(name: str, default: str | None = None) -> str:
     return str(value)
 
 
-def runner_python() -> Path:
-    """The interpreter that submissions run on: the fullest environment that has been made."""
-    folder = locations.environments_folder()
-    made = [folder / name / "bin" / "python" for name in ("worker", "worker-cpu", "runner")]
-    return next((path for path in made if path.exists()), made[-1])
-
-
 def networks(name: str, given: list[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     try:
         return [ipaddress.ip_network(network.strip()) for network in given if network.strip()]
@@ -224,7 +217,7 @@ ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
 GPU_LOCK_ROOT = Path(env.str("GPU_LOCK_ROOT", str(VAR_DIR / "gpus")))  # shared by all workers of a machine
 GPU_IDLE_MIB = env.int("GPU_IDLE_MIB", 1024)  # more in use counts as somebody's, though no process is seen
-RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(runner_python())
+RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(locations.runner_python())
 
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}

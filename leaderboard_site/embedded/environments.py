@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from core.environments import HALF_MADE, STAMP
 from leaderboard_site.embedded.locations import (
     REPOSITORY,
     Locations,
@@ -60,8 +61,6 @@ EXTRA_ARGUMENTS = {
     if os.environ.get("PIP_FIND_LINKS")
     else ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 }
-STAMP = ".complete"
-HALF_MADE = ".half-made"
 
 
 class EnvironmentFailed(RuntimeError):
