@@ -94,6 +94,8 @@ class Runner:
         logger.info("job %s attempt %s starts", job.pk, job.attempt)
         started = time.monotonic()
         try:
+            if self._executor != "container" and is_half_made(settings.RUNNER_PYTHON):
+                raise StorageDown(_("The Python environment of this worker is being changed."))
             with workspace(job, self._staging.take_folder(), self._tidying.remove) as place:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
@@ -123,8 +125,6 @@ class Runner:
         return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
-        if self._executor != "container" and is_half_made(settings.RUNNER_PYTHON):
-            raise StorageDown(_("The Python environment of this worker is being changed."))
         scoring = scoring_of(job.leaderboard)
         if scoring is not None:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it

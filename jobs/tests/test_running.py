@@ -117,6 +117,17 @@ def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
 
 
 @pytest.mark.django_db
+def test_job_waits_while_the_environment_is_changed(runner, settings, tmp_path):
+    settings.RUNNER_PYTHON = str(tmp_path / "bin" / "python")
+    (tmp_path / ".half-made").touch()
+    job, worker = JobFactory(), WorkerFactory()
+    runner.run(claiming.claim(job.pk, worker_id=worker.pk, worker_name="w"))
+    job.refresh_from_db()
+    assert job.status == "pending"
+    assert job.attempts.get().detail == "The Python environment of this worker is being changed."
+
+
+@pytest.mark.django_db
 def test_run_that_the_platform_breaks_fails_as_the_platforms_fault(runner, monkeypatch):
     def broken(job, folder, remove):
         raise ZeroDivisionError

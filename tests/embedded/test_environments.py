@@ -244,7 +244,12 @@ def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(
 
 @pytest.mark.parametrize(
     ("marks", "chosen"),
-    [([".complete"], "worker-cpu"), ([], "runner"), ([".half-made"], "runner"), ([".complete", ".half-made"], "runner")],
+    [
+        ([".complete"], "worker-cpu"),
+        ([], "runner"),
+        ([".half-made"], "runner"),
+        ([".complete", ".half-made"], "runner"),
+    ],
 )
 def test_submissions_run_on_a_complete_environment_alone(pins: Path, marks: list[str], chosen: str) -> None:
     for name, marked in (("runner", [".complete"]), ("worker-cpu", marks)):
