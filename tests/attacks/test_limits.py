@@ -38,6 +38,11 @@ def test_memory_is_limited_over_all_processes(submit: Submit) -> None:
     assert "survived" not in outcome.log
 
 
+def is_counted(outcome: Outcome) -> bool:
+    """Whether a control group counted the run's memory; a worker without one refuses what no process would own."""
+    return str(outcome.result.limits_applied["memory"]).startswith("cgroup")
+
+
 @pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
 def test_memory_is_limited_without_a_control_group(
     submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
@@ -69,8 +74,11 @@ time.sleep(3)
 print("survived")
 """
     )
-    assert outcome.result.reason == "out_of_memory", outcome.result
     assert "survived" not in outcome.log
+    if is_counted(outcome):
+        assert outcome.result.reason == "out_of_memory", outcome.result
+    else:
+        assert "memfd_create" in outcome.log and "PermissionError" in outcome.log
 
 
 _OWNERLESS = """
@@ -112,10 +120,10 @@ def test_memory_that_belongs_to_no_process_is_counted_or_refused(
     what: str, patch: str, submit: Submit, weakened: Callable[..., Callable[[], Supervisor]]
 ) -> None:
     outcome = submit(_OWNERLESS.replace("WHAT", what), weakened(patch))
-    if patch:
-        outcome.assert_held()
+    if is_counted(outcome):
+        assert not patch and outcome.result.reason == "out_of_memory", outcome.result
     else:
-        assert outcome.result.reason == "out_of_memory", outcome.result
+        outcome.assert_held()
     assert "OPEN" not in outcome.log
 
 
