@@ -109,6 +109,9 @@ class TrackingOutbox(models.Model):
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     next_try_at = models.DateTimeField(_("next try at"), db_default=Now())
     tries = models.PositiveIntegerField(_("tries"), default=0)
+    refusals = models.PositiveIntegerField(
+        _("refusals"), default=0, db_default=0, help_text=_("Tries that failed at something of this job alone.")
+    )
     last_error = models.TextField(_("last error"), blank=True)
     # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
     # until a late creation would be visible to the search.
@@ -120,6 +123,8 @@ class TrackingOutbox(models.Model):
         indexes = [
             models.Index(F("next_try_at"), name="outbox_due"),  # the publisher: who is due
             models.Index("created_at", name="outbox_oldest"),  # the status page: how far MLflow is behind
+            # The status page and /metrics: what MLflow does not take.
+            models.Index(F("created_at"), condition=Q(refusals__gt=0), name="outbox_refused"),
         ]
 
     def __str__(self) -> str:

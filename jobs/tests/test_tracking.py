@@ -10,7 +10,8 @@ from django.utils import timezone
 from jobs import tracking
 from jobs.models import Job, JobProgress, TrackingOutbox
 from jobs.tests.factories import JobFactory
-from jobs.tracking import JOB_TAG, flatten
+from jobs.mlflow_names import artifact_names, flatten
+from jobs.mlflow_run import JOB_TAG
 
 
 @pytest.mark.parametrize(
