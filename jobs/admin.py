@@ -36,6 +36,7 @@ class JobAdmin(MachineMadeAdmin):
         score,
         "resource_class",
         "attempt",
+        "is_by_operator",
     ]
     list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
     list_select_related = ["user", "leaderboard"]
@@ -167,7 +168,7 @@ class WorkerAdmin(MachineMadeAdmin):
 
 @admin.register(TrackingOutbox)
 class TrackingOutboxAdmin(MachineMadeAdmin):
-    list_display = [job_id, "tries", "next_try_at", "last_error", "created_at"]
+    list_display = [job_id, "tries", "refusals", "next_try_at", "last_error", "created_at"]
     search_fields = ["job"]
     search_help_text = _("A job's id.")
     ordering = ["created_at"]

@@ -11,6 +11,7 @@ LOG_ARTIFACT = f"{RESERVED}/log.txt"
 # Where earlier versions put the log.
 OLD_LOG_ARTIFACT = "log.txt"
 MOST_CHARACTERS = 250
+MOST_BYTES = 255  # of a file name
 
 # MLflow cuts a path at # and ?, decodes %41, and reads `file:x` as an address.
 _REFUSED = re.compile(r"[#?\\]|%(?=[0-9A-Fa-f]{2})|^ ")
@@ -116,4 +117,7 @@ def _safe_artifact_name(name: str) -> str:
 
 def _numbered(name: str, number: int) -> str:
     stem, dot, ending = name.rpartition(".")
-    return f"{stem}_{number}.{ending}" if stem and dot else f"{name}_{number}"
+    if not stem:
+        stem, dot, ending = name, "", ""
+    room = MOST_BYTES - len(f"_{number}{dot}{ending}".encode())
+    return f"{stem.encode()[:room].decode(errors='ignore')}_{number}{dot}{ending}"

@@ -5,7 +5,7 @@ failure counts as the thing's own only while MLflow takes something else of the 
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -32,6 +32,7 @@ LEFT_OUT_TAG = "leadersboard.left_out"
 RENAMED_TAG = "leadersboard.renamed"
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 5000
+MAX_NAME_LENGTH = 150
 PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 500
 HEALTH_SECONDS = 5
 # Before the names of what a run says of itself, where a scorer's numbers are the result.
@@ -53,15 +54,20 @@ class LeftOut:
     name: str
     why: _
 
+    @property
+    def shown(self) -> str:
+        """The name, cut to its end: tags and notes have limits, and a path may be thousands of characters long."""
+        return self.name if len(self.name) <= MAX_NAME_LENGTH else f"…{self.name[-MAX_NAME_LENGTH:]}"
+
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}: {self.why}"
+        return f"{self.kind} {self.shown}: {self.why}"
 
 
 def with_notes(notes: Sequence[dict[str, Any]], left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
     """Return the job's notes with what MLflow lacks now, in place of what it lacked before."""
     ours = {sentence.kept["text"] for sentence in (*_NOTES.values(), _MORE)}
     others = [note for note in notes if note.get("text") not in ours]
-    told = [_(_NOTES[one.kind].kept["text"], name=one.name, why=one.why) for one in left_out[:NOTED]]
+    told = [_(_NOTES[one.kind].kept["text"], name=one.shown, why=one.why) for one in left_out[:NOTED]]
     if len(left_out) > NOTED:
         told.append(_(_MORE.kept["text"], count=len(left_out) - NOTED))
     return [*others, *map(kept, told)]
@@ -105,7 +111,8 @@ class RunFiller:
 
     def _log(self, kind: str, items: list[Any]) -> None:
         """Send params or metrics at once; when that fails, in halves, until those that MLflow does not take are alone."""
-        error = _attempt(partial(self.client.log_batch, self._run_id, **{f"{kind}s": items}))
+        params, metrics = (items, []) if kind == "param" else ([], items)
+        error = _attempt(partial(self.client.log_batch, self._run_id, metrics=metrics, params=params))
         if error is None:
             return
         if is_away(error) or self._touch() is not None:
@@ -216,7 +223,7 @@ def _metrics(job: Job) -> list[Any]:
     begun, ended = milliseconds(job.started_at), milliseconds(job.finished_at)
     progress = progress_of(job)
     curves = [(_curve_name(job, curve["name"]), curve["points"]) for curve in (progress.curves if progress else [])]
-    results = {**job.metrics, **{f"{SELF_REPORTED}{name}": value for name, value in job.self_reported.items()}}
+    results = dict(_results(job))
     given = dict.fromkeys([*results, *(name for name, _points in curves)])
     names = {value: name for name, value in named((name, name) for name in given)}
     # A metric that is a curve too ends the curve with its result: MLflow shows the value of the last step.
@@ -227,6 +234,13 @@ def _metrics(job: Job) -> list[Any]:
         for name, points in curves
         for step, value, seconds in points
     ]
+
+
+def _results(job: Job) -> Iterator[tuple[str, float]]:
+    """Yield the numbers that participants may see."""
+    yield from job.metrics.items()
+    for name, value in job.self_reported.items():
+        yield f"{SELF_REPORTED}{name}", value
 
 
 def _curve_name(job: Job, name: str) -> str:

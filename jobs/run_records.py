@@ -1,5 +1,6 @@
 """What is kept beside a job's row: its attempts, the pieces of its log, its progress, and what MLflow has yet to take."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -100,6 +101,16 @@ class JobProgress(models.Model):
         return str(self.job_id)
 
 
+class TrackingOutboxQuerySet(models.QuerySet["TrackingOutbox"]):
+    def waiting(self) -> "TrackingOutboxQuerySet":
+        """What goes to MLflow as soon as it answers."""
+        return self.filter(refusals__lt=max(1, settings.TRACKING_TRIES))
+
+    def refused(self) -> "TrackingOutboxQuerySet":
+        """What failed too often at something of its own; it is tried daily and shown to operators."""
+        return self.filter(refusals__gte=max(1, settings.TRACKING_TRIES), refusals__gt=0)
+
+
 class TrackingOutbox(models.Model):
     """A completed job that MLflow does not have yet; the row goes when it does."""
 
@@ -116,6 +127,8 @@ class TrackingOutbox(models.Model):
     # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
     # until a late creation would be visible to the search.
     create_sent_at = models.DateTimeField(_("create sent at"), null=True, blank=True)
+
+    objects = TrackingOutboxQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("run not in MLflow yet")

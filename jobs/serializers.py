@@ -1,10 +1,13 @@
 """What the API takes and shows of jobs."""
 
 from typing import Any
+from uuid import UUID
 
 from rest_framework import serializers
 
 from jobs.models import Job, JobAttempt, Status
+
+RERUNS_SHOWN = 20
 
 
 class JobRequest(serializers.Serializer):
@@ -35,6 +38,9 @@ class JobShown(JobReceipt):
     leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
     error_message = serializers.CharField(source="error_in_words", help_text="In the language of the request.")
+    rerun_of = serializers.UUIDField(source="rerun_of_id", allow_null=True, help_text="The job that it runs again.")
+    started_by_operator = serializers.BooleanField(source="is_by_operator", help_text="Only operators can cancel it.")
+    operator_reason = serializers.CharField(help_text="Why the operator started it.")
 
     class Meta(JobReceipt.Meta):
         fields = [
@@ -50,6 +56,7 @@ class JobShown(JobReceipt):
                 "wall_seconds",
             ],
             *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
+            *["rerun_of", "started_by_operator", "operator_reason"],
         ]
 
     def to_representation(self, instance: Job) -> dict[str, Any]:
@@ -64,6 +71,7 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
+    reruns = serializers.SerializerMethodField(help_text="The latest 20 jobs that run this one again.")
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
@@ -75,7 +83,11 @@ class JobDetail(JobShown):
             "scoring_started_at",
             "scoring_seconds",
             "disqualified",
+            "reruns",
         ]
+
+    def get_reruns(self, job: Job) -> list[UUID]:
+        return list(job.reruns.newest_first().values_list("pk", flat=True)[:RERUNS_SHOWN])
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)

@@ -160,6 +160,7 @@ class Session:
         return show
 
     def _follow(self) -> int:
+        """Show the job until it ends, and then its result; the exit code."""
         status = self.client.follow(self.job_id, show=self._show, tell=self.tell)
         job = self.client.json("GET", f"/api/jobs/{self.job_id}")
         result = self.client.json("GET", f"/api/jobs/{self.job_id}/results")
@@ -167,6 +168,7 @@ class Session:
             **{name: job[name] for name in ("job_id", "submission_id", "leaderboard", "status", "score")},
             **{name: job[name] for name in ("error_code", "error_message", "wall_seconds")},
             **{name: result[name] for name in ("params", "metrics", "artifacts", "run_id", "mlflow_ui_link")},
+            **{name: job.get(name) for name in ("rerun_of", "started_by_operator", "operator_reason")},
             **self._standing(job),
             "url": f"{self.client.url}/jobs/{self.job_id}/",
         }
@@ -251,14 +253,19 @@ def _size(count: int) -> str:
 
 
 def _in_words(told: dict[str, Any]) -> str:
+    start = []
+    if told.get("started_by_operator"):
+        why = f": {told['operator_reason']}" if told["operator_reason"] else "."
+        start = [f"An operator started this job, as a rerun of {told['rerun_of']}{why}"]
     if told["status"] != "completed":
-        return f"The job is {told['status']}: {told['error_code']}: {told['error_message']}\n{told['url']}"
+        end = f"The job is {told['status']}: {told['error_code']}: {told['error_message']}"
+        return "\n".join([*start, end, told["url"]])
     lines = [f"The job is completed after {told['wall_seconds'] or 0:.1f} s."]
     lines += [f"  {name:<24} {value:.6g}" for name, value in told["metrics"].items()]
     if told["rank"] is not None:
         which = "this job" if told["is_entry"] else f"an earlier job of yours with {told['entry_score']:.6g}"
         lines.append(f"Rank {told['rank']} on {told['leaderboard']}, by {told['ranked_by']}, with {which}.")
-    return "\n".join([*lines, told["url"]])
+    return "\n".join([*start, *lines, told["url"]])
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "") -> int:

@@ -24,6 +24,8 @@ from jobs.queries import mlflow_ui_link, progress_of, seconds_left
 from jobs.waiting import waiting
 
 RELATED = ("progress", "tracking")
+RERUNS_SHOWN = 20
+RERUN_SHOWN = ("id", "status", "is_by_operator", "operator_reason", "rerun_of", "created_at")
 
 
 def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
@@ -43,7 +45,9 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
         "outbox": getattr(job, "tracking", None),
         "is_mine": job.user_id == request.user.pk,
         "can_run_again": job.is_final and services.may_steer(request.user, job),
-        "can_steer": services.may_steer(request.user, job),
+        "can_cancel": services.may_cancel(request.user, job),
+        "is_operators": services.is_operators(request.user, job),
+        "reruns": job.reruns.order_by("created_at").only(*RERUN_SHOWN)[:RERUNS_SHOWN] if job.is_final else [],
         "again_key": uuid4().hex,
     }
 

@@ -155,11 +155,13 @@ def dependencies() -> list[Dependency]:
 
 def backlog() -> dict[str, Any]:
     """What MLflow does not have yet: how many (at most CAP are counted), and since when the oldest waits."""
-    waiting = TrackingOutbox.objects.order_by("created_at")
-    oldest = waiting.values_list("created_at", "last_error").first()
+    everything = TrackingOutbox.objects.order_by("created_at")
+    # What MLflow does not take is listed by itself, and must not hide that MLflow is behind with the rest, or is not.
+    oldest = everything.waiting().values_list("created_at", "last_error").first()
     return {
-        "count": waiting[:CAP].count(),
+        "count": everything[:CAP].count(),
         "cap": CAP,
+        "refused": TrackingOutbox.objects.refused()[:CAP].count(),
         "oldest": oldest[0] if oldest else None,
         "error": oldest[1] if oldest else "",
         "is_late": oldest is not None

@@ -39,14 +39,17 @@ def stuck(found: Found) -> None:
 
 
 def outbox(found: Found) -> None:
-    oldest = TrackingOutbox.objects.aggregate(oldest=Min("created_at"))["oldest"]
+    for row in TrackingOutbox.objects.refused().order_by("created_at")[:10]:
+        found.wrong(f"MLflow does not take job {row.job_id}: {row.last_error}", "the admin's status page: Try now")
+    due = TrackingOutbox.objects.waiting()
+    oldest = due.aggregate(oldest=Min("created_at"))["oldest"]
     if oldest is None:
         found.ok("MLflow has every completed job")
         return
     waited = (timezone.now() - oldest).total_seconds()
-    count = TrackingOutbox.objects.count()
+    count = due.count()
     if waited > settings.TRACKING_BACKOFF_SECONDS * 2:
-        error = TrackingOutbox.objects.order_by("created_at").values_list("last_error", flat=True).first()
+        error = due.order_by("created_at").values_list("last_error", flat=True).first()
         found.wrong(f"{count} completed jobs are not in MLflow, the first for {waited / 60:.0f} minutes: {error or 'never tried'}",
                     "look at the checks mlflow and reconciler; it catches up by itself")  # fmt: skip
     else:

@@ -67,12 +67,12 @@ WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = submissi
     AND (asked.idempotency_key IS NULL OR NOT EXISTS (
         SELECT FROM jobs_job WHERE user_id = asked.user_id AND idempotency_key = asked.idempotency_key))
     AND (SELECT count(*) FROM (
-            SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND rerun_of_id IS NULL
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND NOT is_by_operator
             ORDER BY priority, created_at, id LIMIT asked.at_once) waiting)
-        + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND rerun_of_id IS NULL)
+        + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND NOT is_by_operator)
         < asked.at_once
     AND (SELECT count(*) FROM (
-            SELECT FROM jobs_job WHERE user_id = asked.user_id AND rerun_of_id IS NULL
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND NOT is_by_operator
             AND created_at > statement_timestamp() - interval '1 hour' AND error_code <> ALL (%s::text[])
             ORDER BY created_at DESC, id DESC LIMIT asked.an_hour) recent) < asked.an_hour
 RETURNING id, created_at

@@ -41,8 +41,9 @@ FROM jobs_worker WHERE heartbeat_at > statement_timestamp() - make_interval(secs
 ORDER BY heartbeat_at DESC LIMIT %s
 """
 _OUTBOX = """
-SELECT count(*), coalesce(extract(epoch FROM statement_timestamp() - min(created_at)), 0)
-FROM (SELECT created_at FROM jobs_trackingoutbox LIMIT %s) waiting
+SELECT count(*), coalesce(extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE refusals < %s)), 0),
+       count(*) FILTER (WHERE refusals >= %s)
+FROM (SELECT created_at, refusals FROM jobs_trackingoutbox LIMIT %s) waiting
 """
 
 
@@ -173,11 +174,15 @@ class _GpuFamilies:
 
 
 def _outbox() -> list[Metric]:
-    (jobs, oldest), *_ = _rows(_OUTBOX, CAP)
+    (jobs, oldest, refused), *_ = _rows(_OUTBOX, *[max(1, settings.TRACKING_TRIES)] * 2, CAP)
     return [
         GaugeMetricFamily("leadersboard_outbox_jobs", "Completed jobs that MLflow does not have yet.", value=jobs),
         GaugeMetricFamily(
             "leadersboard_outbox_oldest_seconds", "How long the first of them has waited.", value=max(0.0, float(oldest))
+        ),
+        GaugeMetricFamily(
+            "leadersboard_outbox_refused_jobs", "Completed jobs that MLflow does not take; tried again daily.",
+            value=refused,
         ),
     ]  # fmt: skip
 

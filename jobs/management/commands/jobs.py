@@ -72,10 +72,17 @@ class Command(TaughtCommand):
         elif options["json"]:
             self.write_json([_row(job) for job in jobs])
         else:
-            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "created"]
-            names = ["job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "created_at"]
-            rows = [[row[name] for name in names] for row in map(_row, jobs)]
-            self.write_table(heads, [[*row[:-1], row[-1].isoformat(" ", "seconds")[:19]] for row in rows])
+            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "started by", "created"]
+            names = ["job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code"]
+            rows = [
+                [
+                    *(row[name] for name in names),
+                    "operator" if row["started_by_operator"] else "",
+                    row["created_at"].isoformat(" ", "seconds")[:19],
+                ]
+                for row in map(_row, jobs)
+            ]
+            self.write_table(heads, rows)
 
     def _filtered(self, options: dict[str, Any]) -> QuerySet[Job]:
         # A name that is misspelt must not read as "nothing there".
@@ -176,6 +183,7 @@ def _row(job: Job) -> dict[str, Any]:
         "job_id": job.pk, "status": job.status, "user": job.user.username, "leaderboard": job.leaderboard.slug,
         "resource_class": job.resource_class, "score": job.score, "error_code": job.error_code, "attempt": job.attempt,
         "created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at,
+        "rerun_of": job.rerun_of_id, "started_by_operator": job.is_by_operator, "operator_reason": job.operator_reason,
     }  # fmt: skip
 
 
@@ -188,7 +196,8 @@ def _details(job: Job) -> dict[str, Any]:
         "self_reported": job.self_reported, "scoring_seconds": job.scoring_seconds, "wall_seconds": job.wall_seconds, "cpu_seconds": job.cpu_seconds,
         "peak_memory_bytes": job.peak_memory_bytes, "isolation": job.isolation, "request_id": job.request_id,
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
-        "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases, "rerun_of": job.rerun_of_id,
+        "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases,
+        "reruns": list(job.reruns.newest_first().values_list("pk", flat=True)[:20]),
         "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job),
         "attempts": [
             {"number": attempt.number, "worker": attempt.worker_name, "outcome": attempt.outcome,
