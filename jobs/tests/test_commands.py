@@ -47,14 +47,14 @@ def test_the_list_is_newest_first_and_filtered():
 def test_the_list_as_a_table_and_as_json(django_assert_num_queries):
     jobs = [JobFactory(status="completed", score=0.5) for _ in range(3)]
     lines = call("list").splitlines()
-    assert lines[0].split() == ["job", "status", "person", "leaderboard", "class", "score", "error", "created"]
+    assert lines[0].split() == ["job", "status", "person", "leaderboard", "class", "score", "error", "by", "created"]
     assert len(lines) == 4
     with django_assert_num_queries(1):
         told = json.loads(call("list", "--json"))
     assert {row["job_id"] for row in told} == {str(job.pk) for job in jobs}
     assert set(told[0]) == {
         "job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "attempt", "created_at",
-        "started_at", "finished_at",
+        "started_at", "finished_at", "rerun_of", "started_by_operator", "operator_reason",
     }  # fmt: skip
 
 

@@ -182,6 +182,14 @@ def test_the_backlog_of_mlflow_and_the_parts():
     found = samples()
     assert found[key("outbox_jobs")] == 1
     assert 3599 < found[key("outbox_oldest_seconds")] < 3700
+    assert found[key("outbox_refused_jobs")] == 0
+    TrackingOutbox.objects.update(refusals=5)
+    found = samples()
+    assert (found[key("outbox_jobs")], found[key("outbox_oldest_seconds")], found[key("outbox_refused_jobs")]) == (
+        1,
+        0,
+        1,
+    )
 
 
 @pytest.mark.django_db

@@ -20,7 +20,7 @@ from leaderboards.services import pause
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
-QUERIES = 20  # with the session, the user and six kinds of stuck jobs
+QUERIES = 22  # with the session, the user and seven kinds of stuck jobs
 
 
 @pytest.fixture
@@ -150,7 +150,15 @@ def behind():
     return job
 
 
-MAKERS = {one.__name__: one for one in (lease_over, uncalled, not_stopping, without_entry, without_run, behind)}
+def refused():
+    job = without_run()
+    TrackingOutbox.objects.create(job=job, refusals=5, next_try_at=timezone.now() + timedelta(hours=1), last_error="no")
+    return job
+
+
+MAKERS = {
+    one.__name__: one for one in (lease_over, uncalled, not_stopping, without_entry, without_run, behind, refused)
+}
 
 
 def test_every_kind_of_stuck_job_is_tried_here():
@@ -171,7 +179,7 @@ def test_a_stuck_job_is_found_mended_by_one_click_and_recorded(client, operator,
     action = OperatorAction.objects.get()
     assert (action.user, action.action, action.object_id) == (operator, f"mend_{code}", str(job.pk))
     job.refresh_from_db()
-    if code == "behind":
+    if code in ("behind", "refused"):
         assert TrackingOutbox.objects.get().next_try_at <= timezone.now()
     elif code == "not_stopping":
         assert job.worker.stop_requested_at is not None

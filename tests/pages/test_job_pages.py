@@ -129,6 +129,8 @@ def test_a_completed_job_waits_for_mlflow_and_then_rests(client, owner):
     assert "job-results" not in text_of(client, f"{state}?ended")
     TrackingOutbox.objects.update(tries=2)
     assert "MLflow is away" in text_of(client, state)
+    TrackingOutbox.objects.update(refusals=1)
+    assert "MLflow does not take it" in text_of(client, state)
     outbox.delete()
     Job.objects.update(run_id="abcdef1234567890", experiment_id="1")
     html = text_of(client, f"{state}?ended")
@@ -303,9 +305,9 @@ def test_a_jobs_page_costs_the_same_with_much_on_it(client, owner, django_assert
     for number in range(count):
         JobAttemptFactory(job=job, number=number + 1, outcome="lost", ended_at=timezone.now())
     reported(job, curves=[{"name": f"c{number}", "points": [[0, 1.0, 0]]} for number in range(count)])
-    with django_assert_num_queries(6):  # session, user, job, metrics of its board, attempts, its log
+    with django_assert_num_queries(7):  # session, user, job, metrics of its board, attempts, its reruns, its log
         client.get(job.get_absolute_url())
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         client.get(f"{job.get_absolute_url()}state/")
 
 

@@ -72,7 +72,7 @@ class Command(TaughtCommand):
         elif options["json"]:
             self.write_json([_row(job) for job in jobs])
         else:
-            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "started by", "created"]
+            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "by", "created"]
             names = ["job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code"]
             rows = [
                 [
