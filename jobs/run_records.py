@@ -121,7 +121,10 @@ class TrackingOutbox(models.Model):
     next_try_at = models.DateTimeField(_("next try at"), db_default=Now())
     tries = models.PositiveIntegerField(_("tries"), default=0)
     refusals = models.PositiveIntegerField(
-        _("refusals"), default=0, db_default=0, help_text=_("Tries that failed at something of this job alone.")
+        _("failures of its own"),
+        default=0,
+        db_default=0,
+        help_text=_("Tries that failed at something of this job alone."),
     )
     last_error = models.TextField(_("last error"), blank=True)
     # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits

@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
                 db_default=0,
                 default=0,
                 help_text="Tries that failed at something of this job alone.",
-                verbose_name="refusals",
+                verbose_name="failures of its own",
             ),
         ),
         migrations.AddIndex(
