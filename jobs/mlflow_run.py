@@ -39,7 +39,7 @@ HEALTH_SECONDS = 5
 SELF_REPORTED = "self_reported/"
 NOTED = 20
 _NOTES = {
-    "artifact": _("The file %(name)s is not in MLflow: %(why)s. You can still download it here.", name="", why=""),
+    "artifact": _("The file %(name)s is not in MLflow: %(why)s.", name="", why=""),
     "param": _("The parameter %(name)s is not in MLflow: %(why)s.", name="", why=""),
     "metric": _("The metric %(name)s is not in MLflow: %(why)s.", name="", why=""),
 }

@@ -122,9 +122,7 @@ class TestAgainstMlflow:
         assert tags(row.job)["leadersboard.left_out"] == "artifact a.txt: the stored file is missing"
         job = Job.objects.get(pk=row.job_id)
         assert job.run_id
-        assert job.notes_in_words == [
-            "The file a.txt is not in MLflow: the stored file is missing. You can still download it here."
-        ]
+        assert job.notes_in_words == ["The file a.txt is not in MLflow: the stored file is missing."]
         storages["artifacts"].save(name, ContentFile(content))
         TrackingOutbox.objects.create(job=job)
         assert tracking.publish_due() == (1, 0)
