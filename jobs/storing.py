@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from django.core.files.storage import storages
 
@@ -56,6 +56,13 @@ class Storing:
                     raise StorageDown(reason) from error
             time.sleep(delay)
             delay = min(delay * 2, 15.0)
+
+    def store_artifacts(self, prefix: str, folder: Path, artifacts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Store the files under numbers, since a run's own names need not be such that a storage bears; each with its name."""
+        return [
+            {**item, "name": self.store(f"{prefix}/{number:04d}", folder / item["path"])}
+            for number, item in enumerate(artifacts)
+        ]
 
     def begin(self, name: str, source: Path) -> None:
         """Store it on a thread; one file at a time, `settle` before the next."""
