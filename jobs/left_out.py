@@ -8,6 +8,9 @@ from jobs.execution.told import Told as _
 from jobs.execution.told import kept
 from jobs.transitions import Evidence
 
+# Scorers cut long names in their sentences.
+_SURELY_SHOWN = 40
+
 
 def unkept(evidence: Evidence, result: Result) -> Evidence:
     """Add that the run's files are not kept, because it was not completed."""
@@ -20,9 +23,12 @@ def unkept(evidence: Evidence, result: Result) -> Evidence:
 
 def explained(rejection: str, left_out: tuple[str, ...]) -> str:
     """Add to a scorer's refusal the prediction that was left out: the one it names, else the first."""
-    paths = [str(kept(sentence).get("values", {}).get("path", "")) for sentence in left_out]
-    ours = {path: told for path, told in zip(paths, left_out, strict=True) if path.startswith(f"{PREDICTIONS_NAME}/")}
+    ours: dict[str, str] = {}
+    for sentence in left_out:
+        place, slash, path = str(kept(sentence).get("values", {}).get("path", "")).partition("/")
+        if place == PREDICTIONS_NAME and slash:
+            ours.setdefault(path[:_SURELY_SHOWN], sentence)
     if not ours:
         return rejection
-    named = next((path for path in ours if path.removeprefix(f"{PREDICTIONS_NAME}/") in rejection), next(iter(ours)))
+    named = next((path for path in ours if path in rejection), next(iter(ours)))
     return _("%(rejection)s (%(left_out)s)", rejection=rejection, left_out=ours[named])

@@ -20,6 +20,7 @@ from django.http import HttpRequest, QueryDict
 from accounts.models import User
 from accounts.permissions import sees_all_jobs
 from core.untrusted import Bounds, load_json
+from jobs.mlflow_names import artifact_names
 from jobs.mlflow_queries import DOCUMENTS, with_typenames
 from jobs.models import Job
 from jobs.tracking import LOG_ARTIFACT
@@ -247,7 +248,8 @@ def _check(user: User, parameters: Parameters, values: Mapping[str, Any], *, is_
 
 def _is_artifact_of(job: Job, path: str) -> bool:
     """Tell whether the path is a file of the run or a folder of such files; the empty one is the topmost folder."""
-    files: Iterable[str] = [*(item["path"] for item in job.artifacts), *([LOG_ARTIFACT] if job.log_name else [])]
+    names = artifact_names(item["path"] for item in job.artifacts)
+    files: Iterable[str] = [*names.values(), *([LOG_ARTIFACT] if job.log_name else [])]
     return not path or any(file == path or file.startswith(f"{path}/") for file in files)
 
 

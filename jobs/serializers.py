@@ -64,6 +64,11 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        source="notes_in_words",
+        help_text="What was left out or changed when the result was taken over: sentences in the language of the request.",
+    )
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
@@ -74,6 +79,7 @@ class JobDetail(JobShown):
             "scorer",
             "scoring_started_at",
             "scoring_seconds",
+            "notes",
             "disqualified",
         ]
 

@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from accounts import log_context
 from jobs import mlflow_credentials
+from jobs.mlflow_names import artifact_names
 from jobs.models import Job, TrackingOutbox
 from jobs.queries import progress_of
 
@@ -200,7 +201,8 @@ def _curve_name(job: Job, name: str) -> str:
 
 def _download(job: Job, folder: Path) -> bool:
     """The job's artifacts and log, for MLflow to take; whether there is anything."""
-    files = [(item["path"], item["name"]) for item in job.artifacts]
+    names = artifact_names(item["path"] for item in job.artifacts)
+    files = [(names[item["path"]], item["name"]) for item in job.artifacts]
     if job.log_name:
         files.append((LOG_ARTIFACT, job.log_name))
     for path, name in files:

@@ -168,6 +168,7 @@ class Session:
             **{name: job[name] for name in ("error_code", "error_message", "wall_seconds")},
             **{name: result[name] for name in ("params", "metrics", "artifacts", "run_id", "mlflow_ui_link")},
             **self._standing(job),
+            "notes": job.get("notes", []),  # not of an older site
             "url": f"{self.client.url}/jobs/{self.job_id}/",
         }
         self._print(told, _in_words(told))
@@ -252,13 +253,18 @@ def _size(count: int) -> str:
 
 def _in_words(told: dict[str, Any]) -> str:
     if told["status"] != "completed":
-        return f"The job is {told['status']}: {told['error_code']}: {told['error_message']}\n{told['url']}"
+        line = f"The job is {told['status']}: {told['error_code']}: {told['error_message']}"
+        return "\n".join([line, *_notes(told), told["url"]])
     lines = [f"The job is completed after {told['wall_seconds'] or 0:.1f} s."]
     lines += [f"  {name:<24} {value:.6g}" for name, value in told["metrics"].items()]
     if told["rank"] is not None:
         which = "this job" if told["is_entry"] else f"an earlier job of yours with {told['entry_score']:.6g}"
         lines.append(f"Rank {told['rank']} on {told['leaderboard']}, by {told['ranked_by']}, with {which}.")
-    return "\n".join([*lines, told["url"]])
+    return "\n".join([*lines, *_notes(told), told["url"]])
+
+
+def _notes(told: dict[str, Any]) -> list[str]:
+    return [f"Note: {note}" for note in told["notes"]]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "") -> int:

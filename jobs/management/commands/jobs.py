@@ -110,7 +110,7 @@ class Command(TaughtCommand):
             self.write_json(told)
             return
         log, scorer_log = told.pop("log", None), told.pop("scorer_log", None)
-        attempts = told.pop("attempts")
+        attempts, notes = told.pop("attempts"), told.pop("notes")
         for name, value in told.items():
             if value not in (None, "", {}, []):
                 self.stdout.write(f"{name:<20} {value}")
@@ -118,6 +118,8 @@ class Command(TaughtCommand):
             self.stdout.write(
                 f"attempt {attempt['number']:<12} {attempt['outcome']} on {attempt['worker']}: {attempt['detail']}"
             )
+        for note in notes:
+            self.stdout.write(f"{'note':<20} {note}")
         for title, text in (("log", log), ("scorer's log", scorer_log)):
             if text is not None:
                 self.stdout.write(f"--- {title}\n{text}")
@@ -189,7 +191,7 @@ def _details(job: Job) -> dict[str, Any]:
         "peak_memory_bytes": job.peak_memory_bytes, "isolation": job.isolation, "request_id": job.request_id,
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
         "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases, "rerun_of": job.rerun_of_id,
-        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job),
+        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job), "notes": job.notes_in_words,
         "attempts": [
             {"number": attempt.number, "worker": attempt.worker_name, "outcome": attempt.outcome,
              "detail": attempt.detail, "started_at": attempt.started_at, "ended_at": attempt.ended_at}
