@@ -146,7 +146,8 @@ def _take_predictions(output: int, run_folder: int, artifacts: int, max_bytes: i
         try:
             _walk(source, target, "", 1, max_bytes, taken)
             if not taken.artifacts:
-                return _("nothing in it could be taken over") if found.left_out.sentences else _("empty")
+                first = next(iter(found.left_out.sentences), "")
+                return _("nothing in it could be taken over (%(first)s)", first=first) if first else _("empty")
             _keep_tops(taken, target, artifacts, found)
         finally:
             os.close(target)

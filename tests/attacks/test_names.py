@@ -1,7 +1,9 @@
 """Files under awkward names, from the run that leaves them to every place where people get them."""
 
 import hashlib
+import struct
 import unicodedata
+import zlib
 from urllib.parse import quote, unquote
 
 import pytest
@@ -89,3 +91,66 @@ def test_awkward_names_reach_everyone(play: Play, mlflow_url: str) -> None:
     assert all(storage.exists(item["name"]) for item in job.artifacts)
     retention._delete_files(job)
     assert not any(storage.exists(item["name"]) for item in job.artifacts)
+
+
+IMAGES = ["図（１） #1.png", "top-1%.jpg", "cafe\u0301's & co.png", "🚀.png"]
+
+
+def grey_png(rows: list[bytes]) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", len(rows[0]), len(rows), 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def pixel_board(play: Play) -> Play:
+    """A board with pixel metrics whose images have the names that people gave them; two of four are defective."""
+    truth = play.truth / "cat"
+    truth.mkdir()
+    (truth / "mask.png").write_bytes(grey_png([b"\0" * 4, b"\xff" * 4] * 2))
+    rows = [f"cat/test/{name},{number % 2},{'mask.png' * (number % 2)},4,4" for number, name in enumerate(IMAGES)]
+    (truth / "labels.csv").write_text("\n".join(["image,defect,mask,height,width", *rows]))
+    play.board.metrics.all().delete()
+    for position, name in enumerate(("image_auc", "pixel_auc")):
+        play.board.metrics.create(name=name, position=position)
+    Leaderboard.objects.filter(pk=play.board.pk).update(scorer="anomaly_detection", ground_truth="cat")
+    play.board.refresh_from_db()
+    return play
+
+
+def predicting(more: str = "") -> str:
+    level = grey_png([b"\1" * 4, b"\2" * 4] * 2)
+    return f"""
+from attack import *
+P = OUTPUT + "/predictions/"
+os.makedirs(P + "maps/cat/test")
+rows = []
+for number, name in enumerate({IMAGES!r}):
+    rows.append(f"cat/test/{{name}},{{number % 2}}\\n")
+    with open(P + "maps/cat/test/" + name.rpartition(".")[0] + ".png", "wb") as file:
+        file.write({level!r})
+leave("predictions/predictions.csv", "image,score\\n" + "".join(rows))
+{more}
+"""
+
+
+def test_board_whose_images_have_such_names_can_be_entered(pixel_board: Play) -> None:
+    job = pixel_board.run(predicting("os.symlink('/etc/passwd', P + 'link'); leave('predictions/.DS_Store', 'x')"))
+    assert (job.status, job.error_message) == ("completed", "")
+    assert job.score == 1.0 and job.metrics["pixel_auc"] > 0.5
+    assert job.notes_in_words == ["predictions/link was left out: not a regular file."]
+
+
+def test_refusal_of_a_missing_map_says_that_it_was_left_out(pixel_board: Play) -> None:
+    place = "cat/test/図（１） #1.png"
+    job = pixel_board.run(predicting(f"os.remove(P + 'maps/{place}'); os.symlink('/etc/passwd', P + 'maps/{place}')"))
+    left_out = f"predictions/maps/{place} was left out: not a regular file."
+    assert (job.status, job.error_code) == ("failed", "bad_predictions")
+    assert job.error_message == (
+        f"'predictions/maps/{place}' is missing: this leaderboard measures pixels ({left_out})"
+    )
+    kept = "The output files of this run (1) were not kept: only a completed run keeps them."
+    assert job.notes_in_words == [left_out, kept]

@@ -48,7 +48,10 @@ def test_predictions_are_artifacts_where_nobody_asks_for_them(submit: Submit) ->
         ("os.symlink('/etc', P)", "not a folder"),
         ("leave('predictions', 'x')", "not a folder"),
         ("os.mkfifo(P)", "not a folder"),
-        ("os.mkdir(P); os.symlink('/etc/passwd', P + '/a.csv')", "nothing in it could be taken over"),
+        (
+            "os.mkdir(P); os.symlink('/etc/passwd', P + '/a.csv')",
+            "nothing in it could be taken over (predictions/a.csv was left out: not a regular file.)",
+        ),
     ],
 )
 def test_predictions_must_be_a_folder_with_something_in_it(making: str, error: str, submit: Submit) -> None:
