@@ -78,6 +78,7 @@ def test_awkward_names_reach_everyone(play: Play, mlflow_url: str) -> None:
         assert pages.get(f"/jobs/{job.pk}/view/{quote(path)}").status_code == 200, path
     text = pages.get(f"/jobs/{job.pk}/artifacts/").text + pages.get(f"/jobs/{job.pk}/").text
     assert "<script>&" not in text and "&lt;script&gt;" in text
+    assert 'artifacts/%20" download>␣</a>' in text
     assert "loss%20curve%20%231.png" in text and "100%2525.txt" in text and "%252e%252e" in text
 
     TrackingOutbox.objects.get_or_create(job=job)
