@@ -86,8 +86,10 @@ def text_of_stream(client, url: str) -> str:
 
 def test_curves_can_be_saved_as_numbers(client, owner):
     job = JobFactory(user=owner, status="completed")
-    reported(job)
-    rows = ["name,step,value,seconds", "train/loss,0,1.0,0.1", "train/loss,1,0.5,0.6", ""]
+    curves = [{"name": name, "points": [[0, 1.0, 0.1], [1, 0.5, 0.6]]} for name in ("train/loss", "-1-1")]
+    reported(job, curves=curves)
+    lines = [f"{name},{point}" for name in ("train/loss", "'-1-1") for point in ("0,1.0,0.1", "1,0.5,0.6")]
+    rows = ["name,step,value,seconds", *lines, ""]
     assert text_of_stream(client, f"{job.get_absolute_url()}curves.csv") == "\r\n".join(rows)
 
 
