@@ -12,6 +12,7 @@ from django.test import Client
 
 from accounts.services import create_token
 from jobs import retention, tracking
+from jobs.mlflow_names import artifact_names
 from jobs.models import Job, TrackingOutbox
 from leaderboards.models import Leaderboard
 from tests.attacks.playing import Play, in_one_executor
@@ -84,7 +85,7 @@ def test_awkward_names_reach_everyone(play: Play, mlflow_url: str) -> None:
     TrackingOutbox.objects.get_or_create(job=job)
     assert tracking.publish_due() == (1, 0), TrackingOutbox.objects.values("last_error")
     job = Job.objects.get(pk=job.pk)
-    for path, name in tracking.artifact_names(paths).items():
+    for path, name in artifact_names(paths).items():
         answer = pages.get("/mlflow/get-artifact", {"run_id": job.run_id, "path": name})
         assert answer.status_code == 200 and same(b"".join(answer.streaming_content), path), (path, name)
 
