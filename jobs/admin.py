@@ -57,7 +57,9 @@ class JobAdmin(MachineMadeAdmin):
         found = super().get_queryset(request)
         is_list = request.resolver_match is not None and request.resolver_match.url_name == "jobs_job_changelist"
         return (
-            found.defer("config", "params", "metrics", "artifacts", "limits_applied", "error_message", "error_told")
+            found.defer(
+                "config", "params", "metrics", "artifacts", "limits_applied", "error_message", "error_told", "notes"
+            )
             if is_list
             else found
         )

@@ -13,6 +13,7 @@ from rest_framework.views import APIView
 
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
+from core.downloads import content_disposition
 from jobs.models import Job, Status
 from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left
 from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus, ProgressShown
@@ -167,10 +168,9 @@ class JobArtifactView(APIView):
         found = next((item for item in job.artifacts if item["path"] == path), None)
         if found is None:
             raise Http404
-        content = open_artifact(found["name"])
-        return FileResponse(
-            content, as_attachment=True, filename=path.rpartition("/")[2], content_type="application/octet-stream"
-        )
+        response = FileResponse(open_artifact(found["name"]), content_type="application/octet-stream")
+        response["Content-Disposition"] = content_disposition(path.rpartition("/")[2])
+        return response
 
 
 class JobCancelView(APIView):

@@ -16,6 +16,7 @@ from jobs.execution.client import Supervisor
 from jobs.execution.spec import Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
+from jobs.left_out import explained, unkept
 from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
@@ -137,6 +138,7 @@ class Runner:
             return
         progress.collect(is_last=True)
         persist(lambda: progress.ship(is_last=True))
+        shipper.conclude(result.left_out)
         self._storing.begin(f"{_prefix(job)}/log.txt", shipper.cleaned)
         try:
             self._write_end(place, job, held, result, shipper, scoring)
@@ -192,8 +194,10 @@ class Runner:
         evidence = Evidence(
             cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
         )
+        evidence = replace(evidence, notes=tuple(result.left_out))
         if result.reason == "cancelled":
             self._storing.wait()
+            evidence = unkept(evidence, result)
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
             return
         # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
@@ -208,8 +212,8 @@ class Runner:
             scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics, job.leaderboard.score_version_id)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
         if isinstance(verdict, Failure):
-            code, told = verdict.code, verdict.message
-            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=evidence))
+            code, told, ended = verdict.code, verdict.message, unkept(evidence, result)
+            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=ended))
         elif verdict is not None:
             self._complete(place, job, result, verdict, evidence, scored)
 
@@ -241,7 +245,8 @@ class Runner:
         try:
             metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
-            return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
+            told = explained(refusal.args[0], evidence.notes)
+            return Failure(ErrorCode.BAD_PREDICTIONS, told), evidence
         except ScorerBroke as error:
             logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
@@ -252,10 +257,9 @@ class Runner:
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored
     ) -> None:
-        store, prefix, left = self._storing.store, f"{_prefix(job)}/artifacts", place.run / "artifacts"
-        artifacts = [
-            {**item, "name": store(f"{prefix}/{item['path']}", left / item["path"])} for item in result.artifacts
-        ]
+        artifacts = self._storing.store_artifacts(
+            f"{_prefix(job)}/artifacts", place.run / "artifacts", result.artifacts
+        )
         evidence = replace(evidence, notes=(*evidence.notes, *verdict.notes))
         try:
             won = self._end(

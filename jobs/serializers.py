@@ -71,6 +71,11 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        source="notes_in_words",
+        help_text="What was left out or changed when the result was taken over: sentences in the language of the request.",
+    )
     reruns = serializers.SerializerMethodField(help_text="The latest 20 jobs that run this one again.")
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
@@ -82,6 +87,7 @@ class JobDetail(JobShown):
             "scorer",
             "scoring_started_at",
             "scoring_seconds",
+            "notes",
             "disqualified",
             "reruns",
         ]

@@ -170,6 +170,7 @@ class Session:
             **{name: result[name] for name in ("params", "metrics", "artifacts", "run_id", "mlflow_ui_link")},
             **{name: job.get(name) for name in ("rerun_of", "started_by_operator", "operator_reason")},
             **self._standing(job),
+            "notes": job.get("notes", []),  # not of an older site
             "url": f"{self.client.url}/jobs/{self.job_id}/",
         }
         self._print(told, _in_words(told))
@@ -259,13 +260,17 @@ def _in_words(told: dict[str, Any]) -> str:
         start = [f"An operator started this job, as a rerun of {told['rerun_of']}{why}"]
     if told["status"] != "completed":
         end = f"The job is {told['status']}: {told['error_code']}: {told['error_message']}"
-        return "\n".join([*start, end, told["url"]])
+        return "\n".join([*start, end, *_notes(told), told["url"]])
     lines = [f"The job is completed after {told['wall_seconds'] or 0:.1f} s."]
     lines += [f"  {name:<24} {value:.6g}" for name, value in told["metrics"].items()]
     if told["rank"] is not None:
         which = "this job" if told["is_entry"] else f"an earlier job of yours with {told['entry_score']:.6g}"
         lines.append(f"Rank {told['rank']} on {told['leaderboard']}, by {told['ranked_by']}, with {which}.")
-    return "\n".join([*start, *lines, told["url"]])
+    return "\n".join([*start, *lines, *_notes(told), told["url"]])
+
+
+def _notes(told: dict[str, Any]) -> list[str]:
+    return [f"Note: {note}" for note in told["notes"]]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "") -> int:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import sys
+import unicodedata
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -75,7 +76,7 @@ def labels(
         for row in csv.DictReader(file):
             if missing := [column for column in (key, *columns, *numbers) if not row.get(column)]:
                 raise ValueError(f"{LABELS}: a row has no {', '.join(missing)}")
-            found.add(row)
+            found.add({**row, key: spelled(row[key])})
     if not found.places:
         raise ValueError(f"{LABELS}: is empty")
     return found
@@ -146,7 +147,12 @@ def _rows(reader: Iterator[list[str]], key: str, columns: tuple[str, ...]) -> It
             continue
         if len(cells) != len(heads):
             raise BadPredictions(f"{TABLE}: row {line} has {len(cells)} cells, not {len(heads)}")
-        yield cells[key_place].strip(), {name: cells[place].strip() for name, place in places.items()}
+        yield spelled(cells[key_place].strip()), {name: cells[place].strip() for name, place in places.items()}
+
+
+def spelled(name: str) -> str:
+    """Return the one spelling of a name (NFC), under which the platform keeps files: a Mac writes e and ´ for é."""
+    return unicodedata.normalize("NFC", name)
 
 
 def number(text: str, column: str, name: str) -> float:
@@ -160,8 +166,8 @@ def number(text: str, column: str, name: str) -> float:
 
 
 def shown(text: str) -> str:
-    """A stranger's text for a message: short and plain ASCII."""
-    plain = ascii(text)
+    """A stranger's text for a message: short; printable characters of any script as they are, others escaped."""
+    plain = repr(text)
     return plain if len(plain) <= 60 else plain[:57] + "..."
 
 

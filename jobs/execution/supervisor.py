@@ -310,7 +310,7 @@ class Run:
         )
         result.metrics_error, result.predictions_error = found.metrics_error, found.predictions_error
         result.artifacts = found.artifacts
-        result.artifacts_dropped = {"count": found.dropped, "reasons": found.reasons}
+        result.left_out = found.left_out.sentences
 
 
 def _exit_sentence(code: int, number: int | None) -> str:

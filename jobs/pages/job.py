@@ -22,6 +22,7 @@ from jobs.pages.access import visible_job
 from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
 from jobs.queries import mlflow_ui_link, progress_of, seconds_left
 from jobs.waiting import waiting
+from leaderboards.export import inert_cell
 
 RELATED = ("progress", "tracking")
 RERUNS_SHOWN = 20
@@ -118,7 +119,7 @@ def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
         yield writer.writerow(["name", "step", "value", "seconds"])
         for curve in curves:
             for step, value, seconds in curve["points"]:
-                yield writer.writerow([curve["name"], step, value, seconds])
+                yield writer.writerow([inert_cell(curve["name"]), step, value, seconds])
 
     response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{job_id}-curves.csv"'

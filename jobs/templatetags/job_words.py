@@ -1,6 +1,7 @@
 """How jobs are shown: a status with its colour, picture and word; an error with whose fault it is and what to do."""
 
 import math
+import re
 from typing import Any
 
 from django import template
@@ -14,6 +15,8 @@ from jobs.queries import mlflow_ui_link, progress_of
 from leaderboards.templatetags.shown import icon
 
 register = template.Library()
+
+_SPACES_ALONE = re.compile(r"(?<![^/])\s+(?![^/])")
 
 YOURS = _("This is for your code to fix.")
 OURS = _("This is the platform’s fault, and it cost you no quota.")
@@ -82,6 +85,12 @@ def attempt_seconds(attempt: JobAttempt) -> float | None:
     if attempt.ended_at is None:
         return None
     return max(0.0, (attempt.ended_at - attempt.started_at).total_seconds())
+
+
+@register.filter
+def visible_path(path: str) -> str:
+    """Show names of spaces alone as `␣`: a link needs something to be seen and clicked."""
+    return _SPACES_ALONE.sub(lambda spaces: "␣" * len(spaces[0]), path)
 
 
 @register.filter

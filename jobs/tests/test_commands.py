@@ -59,12 +59,20 @@ def test_the_list_as_a_table_and_as_json(django_assert_num_queries):
 
 
 def test_one_job_whole():
-    job = JobFactory(status="running", request_id="r-1", config={"seed": 3})
+    notes = [
+        {
+            "text": "%(path)s was left out: %(why)s.",
+            "values": {"path": "a.png", "why": {"text": "too large", "values": {}}},
+        }
+    ]
+    job = JobFactory(status="running", request_id="r-1", config={"seed": 3}, notes=notes)
     JobAttemptFactory(job=job, worker_name="worker-9")
     LogChunkFactory(job=job, content=b"said\n")
     shown = call("show", job.pk, "--log")
     assert all(word in shown for word in (str(job.pk), "r-1", "{'seed': 3}", "running on worker-9", "--- log\nsaid"))
+    assert "note                 a.png was left out: too large.\n" in shown
     told = json.loads(call("show", job.pk, "--log", "--json"))
+    assert told["notes"] == ["a.png was left out: too large."]
     assert (told["config"], told["log"], told["attempts"][0]["worker"]) == ({"seed": 3}, "said\n", "worker-9")
     assert "log" not in json.loads(call("show", job.pk, "--json"))
     assert json.loads(call("show", JobFactory().pk, "--json"))["waiting"]

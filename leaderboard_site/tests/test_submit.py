@@ -82,7 +82,7 @@ class AWorker(threading.Thread):
             else:
                 transitions.complete(
                     job, attempt=job.attempt, params={}, metrics={"image_auc": self.score}, score=self.score,
-                    artifacts=[], evidence=Evidence(),
+                    artifacts=[], evidence=Evidence(notes=("a.png was left out: too large.",)),
                 )  # fmt: skip
         finally:
             connection.close()
@@ -109,7 +109,7 @@ def test_it_uploads_follows_and_tells_result_and_rank(call):
     assert code == submit.COMPLETED, err
     assert "try 1" in out and "\x1b" not in out  # no colours where no terminal is
     assert "image_auc                0.75" in out
-    assert "Rank 1 on textures, by image_auc, with this job." in out
+    assert "Rank 1 on textures, by image_auc, with this job.\nNote: a.png was left out: too large.\n" in out
     assert f"Job {job.pk} is enqueued" in err
     assert (job.config, job.submission.metadata) == ({"seed": 2}, {"name": "first try"})
     assert sorted(item["path"] for item in job.submission.manifest) == ["config.yaml", "main.py"]
@@ -124,7 +124,7 @@ def test_json_is_one_object_on_standard_output(call):
     assert code == submit.COMPLETED
     assert set(told) == {
         "job_id", "submission_id", "leaderboard", "status", "score", "error_code", "error_message", "wall_seconds",
-        "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "url",
+        "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "notes", "url",
         "rerun_of", "started_by_operator", "operator_reason",
     }  # fmt: skip
     assert (told["status"], told["score"], told["rank"], told["is_entry"]) == ("completed", 0.5, 1, True)

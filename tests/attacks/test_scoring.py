@@ -167,8 +167,14 @@ while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
         ("pass", "left no folder predictions/"),
         ("leave_metrics(accuracy=1.0)", "left no folder predictions/"),
         ("os.symlink('/sandbox/code', P)", "predictions/: not a folder."),
-        ("os.mkdir(P); os.symlink('/etc/passwd', P + '/predictions.csv')", "predictions.csv: not a regular file."),
-        ("os.mkdir(P); os.mkfifo(P + '/predictions.csv')", "predictions.csv: not a regular file."),
+        (
+            "os.mkdir(P); os.symlink('/etc/passwd', P + '/predictions.csv')",
+            "predictions.csv was left out: not a regular",
+        ),
+        (
+            "table(b'id,label'); os.mkfifo(P + '/a'); os.rename(P + '/predictions.csv', P + '/b'); os.mkfifo(P + '/predictions.csv')",
+            "is missing (predictions/predictions.csv was left out: not a regular file.)",
+        ),
         ("os.mkdir(P); leave('predictions/x.csv', 'id,label')", "predictions/predictions.csv is missing"),
         ("table(b'')", "its first line must name the column id once"),
         ("table(b'id,label\\n1,cat\\n')", "3 of 4 ids are missing, the first is '2'"),

@@ -10,7 +10,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
 
-from accounts.tests.factories import UserFactory
+from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.execution.told import Told, kept
 from jobs.models import Job, JobAttempt, JobProgress, TrackingOutbox
 from jobs.queries import progress_of, seconds_left
 from jobs.templatetags.job_words import attempt_why, percent
@@ -85,9 +86,26 @@ def text_of_stream(client, url: str) -> str:
 
 def test_curves_can_be_saved_as_numbers(client, owner):
     job = JobFactory(user=owner, status="completed")
-    reported(job)
-    rows = ["name,step,value,seconds", "train/loss,0,1.0,0.1", "train/loss,1,0.5,0.6", ""]
+    curves = [{"name": name, "points": [[0, 1.0, 0.1], [1, 0.5, 0.6]]} for name in ("train/loss", "-1-1")]
+    reported(job, curves=curves)
+    lines = [f"{name},{point}" for name in ("train/loss", "'-1-1") for point in ("0,1.0,0.1", "1,0.5,0.6")]
+    rows = ["name,step,value,seconds", *lines, ""]
     assert text_of_stream(client, f"{job.get_absolute_url()}curves.csv") == "\r\n".join(rows)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_notes_are_shown_to_the_owner_and_to_operators(client, owner, status):
+    told = [Told("%(path)s was left out: %(why)s.", path=f"<b>{n}.png", why=Told("too large")) for n in range(5)]
+    job = JobFactory(user=owner, status=status, notes=[kept(one) for one in told])
+    page = text_of(client, job.get_absolute_url())
+    assert "&lt;b&gt;0.png was left out: too large." in page and "<b>0" not in page and "2 more notes" in page
+    ApiTokenFactory(user=owner, secret="lb_notes")
+    headers = {"accept-language": "ja", "authorization": "Bearer lb_notes"}
+    japanese = client.get(f"/api/jobs/{job.pk}", headers=headers).json()["notes"]
+    assert japanese[4] == "<b>4.png は保存されませんでした：大きすぎます。"
+    assert 'id="notes"' not in text_of(client, JobFactory(user=owner, status=status).get_absolute_url())
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    assert "&lt;b&gt;4.png was left out" in text_of(client, f"/admin/jobs/job/{job.pk}/change/")
 
 
 @pytest.mark.parametrize(

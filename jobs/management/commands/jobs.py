@@ -117,7 +117,7 @@ class Command(TaughtCommand):
             self.write_json(told)
             return
         log, scorer_log = told.pop("log", None), told.pop("scorer_log", None)
-        attempts = told.pop("attempts")
+        attempts, notes = told.pop("attempts"), told.pop("notes")
         for name, value in told.items():
             if value not in (None, "", {}, []):
                 self.stdout.write(f"{name:<20} {value}")
@@ -125,6 +125,8 @@ class Command(TaughtCommand):
             self.stdout.write(
                 f"attempt {attempt['number']:<12} {attempt['outcome']} on {attempt['worker']}: {attempt['detail']}"
             )
+        for note in notes:
+            self.stdout.write(f"{'note':<20} {note}")
         for title, text in (("log", log), ("scorer's log", scorer_log)):
             if text is not None:
                 self.stdout.write(f"--- {title}\n{text}")
@@ -198,7 +200,7 @@ def _details(job: Job) -> dict[str, Any]:
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
         "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases,
         "reruns": list(job.reruns.newest_first().values_list("pk", flat=True)[:20]),
-        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job),
+        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job), "notes": job.notes_in_words,
         "attempts": [
             {"number": attempt.number, "worker": attempt.worker_name, "outcome": attempt.outcome,
              "detail": attempt.detail, "started_at": attempt.started_at, "ended_at": attempt.ended_at}
