@@ -91,9 +91,9 @@ def in_words(lack: str, board: Leaderboard) -> str:
         IMAGE: _("the image %(image)s"),
         GROUND_TRUTH: _("the ground truth %(ground_truth)s"),
         SCORER: _("the scorer %(scorer)s"),
-        OTHER_GROUND_TRUTH: _("the ground truth %(ground_truth)s as in the score version: its own differs"),
-        OTHER_SCORER: _("the scorer %(scorer)s as in the score version: its own differs"),
-        UNSETTLED: _("a score version with a digest: workers differ, or did not tell yet"),
+        OTHER_GROUND_TRUTH: _("the score version's labels: its copy of %(ground_truth)s differs"),
+        OTHER_SCORER: _("the score version's scorer: its %(scorer)s differs"),
+        UNSETTLED: _("a settled score version: workers differ, or have not announced digests yet"),
     }
     values = {name: getattr(board, name) for name in ("dataset", "image", "ground_truth", "scorer")}
     return str(words[lack]) % values
