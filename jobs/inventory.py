@@ -79,12 +79,12 @@ class Inventory:
         if self._thread is not None:
             self._nudge.set()
             return False
-        before = set(self.boards)
+        before = set(self.boards.items())
         try:
             self.refresh()
         except DATABASE_ERRORS:
             forget_connection()
-        return bool(set(self.boards) - before)
+        return bool(set(self.boards.items()) - before)
 
     def forget(self, board: Leaderboard) -> None:
         """The leaderboard's labels or scorer are not what they were: take none of its jobs until they were looked at."""
