@@ -11,10 +11,15 @@ from django.utils.translation import gettext_lazy as _
 import jobs.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
 from accounts.refusals import Unavailable
+from jobs.board_needs import boards_with_needs
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
+from jobs.unrunnable import lacks_in_words
 from leaderboards.admin import LeaderboardFilter, job_id, score
+
+# Leaderboards that are looked at for what a worker lacks.
+BOARDS_SHOWN = 500
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -121,6 +126,14 @@ class JobAttemptAdmin(MachineMadeAdmin):
         return self.get_fields(request, obj)
 
 
+def _had(found: list[str] | dict[str, str | list[int]]) -> str:
+    """Names; with the beginning of a digest, which is enough to compare by eye, or with the versions that are there."""
+    if isinstance(found, dict):
+        versions = {name: one[:12] if isinstance(one, str) else ", ".join(map(str, one)) for name, one in found.items()}
+        found = [f"{name} ({version})" for name, version in versions.items()]
+    return ", ".join(found) or "–"
+
+
 @admin.register(Worker)
 class WorkerAdmin(MachineMadeAdmin):
     list_display = [
@@ -160,9 +173,30 @@ class WorkerAdmin(MachineMadeAdmin):
             ),
         )
 
+    @admin.display(description=_("has, of what leaderboards need"))
+    def has(self, worker: Worker) -> str:
+        names = {
+            "datasets": _("data sets"),
+            "images": _("images"),
+            "ground_truths": _("ground truths"),
+            "scorers": _("scorers"),
+        }
+        rows = [(label, _had(worker.inventory.get(kind, []))) for kind, label in names.items()]
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+
+    @admin.display(description=_("lacks, of what leaderboards need"))
+    def lacks(self, worker: Worker) -> str:
+        boards = boards_with_needs().exclude(dataset="", image="", scorer="").order_by("title")[:BOARDS_SHOWN]
+        rows = [
+            (board.title, ", ".join(lacks)) for board in boards if (lacks := lacks_in_words(board, worker.inventory))
+        ]
+        return (
+            format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", rows)) if rows else "–"
+        )
+
     def get_fields(self, request, obj=None):
-        names = [field.name for field in Worker._meta.fields]
-        return ["report" if name == "sandbox_report" else name for name in names]
+        shown = {"sandbox_report": ["report"], "inventory": ["has", "lacks"]}
+        return [name for field in Worker._meta.fields for name in shown.get(field.name, [field.name])]
 
     def get_readonly_fields(self, request, obj=None):
         return self.get_fields(request, obj)

@@ -11,18 +11,20 @@ from django.conf import settings
 from django.db import DatabaseError, DataError, transaction
 
 from core.environments import is_half_made
+from core.folder_digest import FolderDigests
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
+from jobs.inventory import Inventory, dataset_folder
 from jobs.left_out import explained, unkept
 from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse, forget_connection
 from jobs.sandbox import Images, ImageUnusable
-from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
+from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_spec, verified
 from jobs.staging import Staging, limits_of, usual_spec
 from jobs.storing import LOCKED_SECONDS, Storing
 from jobs.tidying import Tidying
@@ -47,8 +49,12 @@ def nothing() -> Job | None:
 class Runner:
     """Runs jobs for one worker process, one at a time, from its main thread."""
 
-    def __init__(self, pulse: Pulse, *, gpus: HeldGpus | None = None, executor: str = "") -> None:
+    def __init__(
+        self, pulse: Pulse, *, gpus: HeldGpus | None = None, executor: str = "", inventory: Inventory | None = None
+    ) -> None:
         self._pulse = pulse
+        self._inventory = inventory
+        self._digests = inventory.digests if inventory else FolderDigests(settings.WORK_ROOT)
         self._gpus = gpus or HeldGpus([], [])
         self._executor = executor or settings.EXECUTOR
         self._images = Images()
@@ -108,9 +114,10 @@ class Runner:
         except ScoringUnavailable as error:
             # Its words name the platform's folders: they are for operators.
             logger.error("job %s: %s", job.pk, error)
-            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            told = _("The leaderboard's scorer is not ready on this worker.")
-            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, told, delay)
+            if self._inventory is not None:
+                self._inventory.forget(job.leaderboard)
+            delay = 0 if error.was_noticed else STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, error.told, delay)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
@@ -126,7 +133,7 @@ class Runner:
         return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
-        scoring = scoring_of(job.leaderboard)
+        scoring = verified(job.leaderboard, self._digests)
         if scoring is not None:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
@@ -234,6 +241,7 @@ class Runner:
             raise ScoringUnavailable(f"The scorer's sandbox could not be made: {result.detail}")
         if _was_ended_by_us(job, held, result):
             return None, evidence
+        scoring.check_unchanged(self._digests)
         evidence = replace(evidence, scoring_seconds=result.wall_seconds)
         if result.reason == "cancelled":
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
@@ -393,7 +401,7 @@ def _dataset(name: str) -> str | None:
     """The folder of a leaderboard's dataset; StorageDown when this machine does not have it."""
     if not name:
         return None
-    folder = (Path(settings.DATASET_ROOT) / name).resolve()
-    if not folder.is_relative_to(Path(settings.DATASET_ROOT).resolve()) or not folder.is_dir():
+    folder = dataset_folder(name)
+    if folder is None:
         raise StorageDown(_("The dataset %(name)r is not on this machine.", name=name))
     return str(folder)

@@ -179,6 +179,7 @@ SETTLE_SECONDS = env.float("SETTLE_SECONDS", LEASE_SECONDS)  # nobody's lease is
 REPUSH_SECONDS = env.float("REPUSH_SECONDS", 60)
 RETRY_DELAY_SECONDS = env.float("RETRY_DELAY_SECONDS", 30)
 POLL_SECONDS = env.float("POLL_SECONDS", 5)  # a worker looks by itself that often, should every wake-up be lost
+INVENTORY_SECONDS = env.float("INVENTORY_SECONDS", 30, validate=validate.Range(min=1))  # a worker looks at what it has
 WAITING_VIEW_SECONDS = 1.0  # how long a reading of the queue answers who asks where a job stands
 MAX_LOSSES = 3
 MAX_RELEASES = 6

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     config = json.loads(arguments.config.read_text(encoding="utf-8"))
-    scorer = scorer_named(config["scorer"])(config.get("metrics", []))
+    scorer = scorer_named(config["scorer"], config.get("version"))(config.get("metrics", []))
     answer: dict[str, object]
     try:
         metrics = scorer.score(Path(os.environ["PREDICTIONS_DIR"]), Path(os.environ["GROUND_TRUTH_DIR"]))

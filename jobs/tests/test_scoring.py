@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from accounts.tests.factories import UserFactory
+from core.folder_digest import FolderDigests
 from jobs import claiming, transitions
 from jobs.execution.spec import Result
-from jobs.models import Job
+from jobs.models import Job, Worker
 from jobs.scoring import Rejected, ScorerBroke, read_scores
 from jobs.stuck import KINDS
 from jobs.tests.factories import JobFactory, WorkerFactory
@@ -21,10 +22,10 @@ from jobs.transitions import Evidence, Scored
 from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import scoring as doctor
 from leaderboards.checks import hidden_labels_lie_apart
-from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
 from leaderboards.scoring import BUILT_IN
 from leaderboards.services import copy_leaderboard, rebuild_entries
-from leaderboards.tests.factories import LeaderboardFactory
+from leaderboards.tests.factories import LeaderboardFactory, ScoreVersionFactory
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 
 pytestmark = pytest.mark.django_db
@@ -126,7 +127,11 @@ def test_next_attempt_has_not_begun_to_score(board):
     job = claimed(board)
     transitions.begin_scoring(job.pk, 1)
     transitions.give_back(job, attempt=1, code="internal", reason="stopped")
-    again = claiming.claim_next(worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"])
+    version = ScoreVersionFactory(leaderboard=board)
+    able = WorkerFactory(
+        inventory={"scorers": {"regression": [1]}, "ground_truths": {"labels": version.ground_truth_digest}}
+    )
+    again = claiming.claim_next(worker_id=able.pk, worker_name="w", resource_classes=["small"])
     assert (again.pk, again.attempt, again.scoring_started_at) == (job.pk, 2, None)
 
 
@@ -193,7 +198,16 @@ def test_doctor_finds_labels_that_are_missing_open_or_seen_by_runs(board, settin
     (tmp_path / "truth" / "labels" / "labels.csv").write_text("id,value\n1,2\n")
     assert any("part/ground_truth" in what for _, what in found())
     (tmp_path / "data" / "numbers" / "part" / "ground_truth").rename(tmp_path / "data" / "numbers" / "part" / "other")
+    assert "no score version" in found()[0][1]
+    digest = FolderDigests(tmp_path / "kept").state(tmp_path / "truth" / "labels").digest
+    ScoreVersionFactory(leaderboard=board, ground_truth_digest=digest)
     assert [state for state, _ in found()] == ["ok"]
+    ScoreVersion.objects.update(ground_truth_digest="1" * 64)
+    assert "differs from score version 1" in found()[0][1]
+    ScoreVersion.objects.update(ground_truth_digest=digest)
+    WorkerFactory(inventory={"scorers": {"regression": [1]}})
+    assert ("wrong", f"{board.slug}: no live worker can run its jobs; one lacks the data set numbers") in found()
+    Worker.objects.all().delete()
     (tmp_path / "data" / "numbers" / "copy.txt").write_text("id,value\n1,2\n")
     assert any("copy.txt" in what for _, what in found())
     (tmp_path / "truth").chmod(0o755)
@@ -205,7 +219,9 @@ def test_doctor_looks_whether_the_platforms_scorer_can_import_what_it_needs(sett
     (tmp_path / "truth").mkdir(mode=0o700)
     (tmp_path / "truth" / "labels").mkdir()
     (tmp_path / "truth" / "labels" / "labels.csv").write_text("image,defect,mask,height,width\n")
-    LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auc"}])
+    board = LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auc"}])
+    digest = FolderDigests(tmp_path / "kept").state(tmp_path / "truth" / "labels").digest
+    ScoreVersionFactory(leaderboard=board, ground_truth_digest=digest)
 
     def found():
         report = Found("scoring")

@@ -101,7 +101,7 @@ def datasets(found: Found) -> None:
     missing = sorted(name for name in names if not (Path(settings.DATASET_ROOT) / name).is_dir())
     if missing:
         found.warning(
-            f"{missing[0]} is not on this machine: a worker here gives such jobs back",
+            f"{missing[0]} is not on this machine: a worker here does not take its jobs",
             f"copy it to {settings.DATASET_ROOT}/{missing[0]}",
         )
     else:

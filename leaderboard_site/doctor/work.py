@@ -7,6 +7,7 @@ from django.utils import timezone
 from jobs.models import TrackingOutbox
 from jobs.reconciler import has_leader
 from jobs.stuck import stuck_jobs
+from jobs.unrunnable import unrunnable_jobs
 from jobs.waiting import live_workers
 from leaderboard_site.doctor.findings import Found
 
@@ -21,6 +22,12 @@ def workers(found: Found) -> None:
         else:
             hosts = {worker.hostname for worker in alive}
             found.ok(f"{name}: {len(alive)} on {len(hosts)} {'machine' if len(hosts) == 1 else 'machines'}")
+    for one in unrunnable_jobs():
+        lacks = "; ".join(f"{host.hostname} lacks {', '.join(host.lacks)}" for host in one.hosts)
+        found.wrong(
+            f"{one.jobs} jobs of {one.board.slug} wait, and no worker of the class {one.resource_class} can run them: {lacks}",
+            "copy what is missing to one of these machines; its workers notice by themselves",
+        )
 
 
 def reconciler(found: Found) -> None:

@@ -17,6 +17,7 @@ from jobs import queue
 from jobs.models import EndingTally
 from jobs.reconciler import has_leader
 from jobs.tally import DELAY_SECONDS, RUN_SECONDS
+from jobs.unrunnable import unrunnable_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def read() -> list[Metric]:
     up = GaugeMetricFamily("leadersboard_part_up", "1 while the part answers the web process.", labels=["part"])
     metrics: list[Metric] = [up]
     try:
-        for each in (_queue, _running, _workers, _outbox, _endings, _leader):
+        for each in (_queue, _unrunnable, _running, _workers, _outbox, _endings, _leader):
             metrics += each()
         up.add_metric(["database"], 1)
     except (DatabaseError, InterfaceError) as error:
@@ -103,6 +104,19 @@ def _queue() -> list[Metric]:
         depth.add_metric([name], jobs)
         oldest.add_metric([name], max(0.0, float(seconds)))
     return [depth, oldest]
+
+
+def _unrunnable() -> list[Metric]:
+    jobs = GaugeMetricFamily(
+        "leadersboard_unrunnable_jobs", "Jobs that wait, and that no live worker of their class can run.",
+        labels=["resource_class"],
+    )  # fmt: skip
+    count = dict.fromkeys(settings.RESOURCE_CLASSES, 0)
+    for one in unrunnable_jobs():
+        count[one.resource_class] = count.get(one.resource_class, 0) + one.jobs
+    for name, number in count.items():
+        jobs.add_metric([name], number)
+    return [jobs]
 
 
 def _running() -> list[Metric]:

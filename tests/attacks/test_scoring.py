@@ -283,6 +283,44 @@ def test_worker_that_cannot_score_gives_the_job_back_before_the_run(play: Play, 
 
 
 @in_one_executor
+@pytest.mark.parametrize("when", ["before the run", "during the run", "while it is scored"])
+def test_labels_that_change_give_the_job_back_and_never_score(play: Play, when: str) -> None:
+    play.own_scorer("leave_metrics(accuracy=0.5)")
+    play.settle()
+    labels = play.truth / "pets" / "labels.csv"
+
+    def correct(*arguments: Any, **more: Any) -> Any:
+        labels.write_text("id,label\n1,dog\n2,dog\n3,cat\n4,dog\n")
+        return scoring.scoring_spec(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if when == "before the run":
+            labels.write_text("id,label\n")
+        elif when == "during the run":
+            patch.setattr(running, "scoring_spec", correct)
+        else:
+            supervise = Runner._supervise
+
+            def changed(self: Runner, spec: Any, held: Any, *shippers: Any, **more: Any) -> Any:
+                result = supervise(self, spec, held, *shippers, **more)
+                if spec.folders:  # the scorer's
+                    labels.write_text(labels.read_text() + "5,cat\n")
+                return result
+
+            patch.setattr(Runner, "_supervise", changed)
+        job = play.run(GOOD)
+    assert (job.status, job.releases, job.metrics, job.score_version) == ("pending", 1, {}, None)
+    assert "not those of the leaderboard's score version" in job.attempts.get().detail
+    assert str(play.folder) not in job.attempts.get().detail
+
+
+@in_one_executor
+def test_score_records_the_version_that_was_claimed_with(play: Play) -> None:
+    job = play.run(GOOD)
+    assert (job.status, job.score_version) == ("completed", play.board.score_version)
+
+
+@in_one_executor
 def test_runs_of_a_board_without_a_scorer_are_as_before(play: Play) -> None:
     play.board.scorer = play.board.ground_truth = ""
     play.board.save()
