@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from jobs.detail_metrics import published_categories
 from jobs.models import Job, JobAttempt, Status
 
 
@@ -64,6 +65,9 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
+    categories = serializers.SerializerMethodField(
+        help_text="What the scorer measured for each category, rounded; null unless the leaderboard publishes it."
+    )
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
@@ -74,8 +78,12 @@ class JobDetail(JobShown):
             "scorer",
             "scoring_started_at",
             "scoring_seconds",
+            "categories",
             "disqualified",
         ]
+
+    def get_categories(self, job: Job) -> dict[str, dict[str, float]] | None:
+        return published_categories(job)
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)

@@ -152,7 +152,7 @@ def stuck_jobs() -> list[Stuck]:
     ]
 
 
-HEAVY = ("config", "params", "metrics", "artifacts", "error_message", "error_told", "limits_applied")
+HEAVY = ("config", "params", "metrics", "detail_metrics", "artifacts", "error_message", "error_told", "limits_applied")
 
 
 def mend(code: str, job: Job, *, by: User) -> None:

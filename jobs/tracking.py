@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from accounts import log_context
 from jobs import mlflow_credentials
+from jobs.detail_metrics import published_categories
 from jobs.models import Job, TrackingOutbox
 from jobs.queries import progress_of
 
@@ -40,6 +41,8 @@ MAX_PARAM_LENGTH = 6000
 LOG_ARTIFACT = "log.txt"  # the job's log among its run's artifacts
 # Before the names of what a run says of itself, where a scorer's numbers are the result.
 SELF_REPORTED = "self_reported/"
+# Before those of categories, where the leaderboard publishes them.
+CATEGORIES = "categories/"
 
 
 class TrackingError(Exception):
@@ -175,6 +178,8 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
     # Of a metric that is a curve too, the result stands at the end of the curve: MLflow shows the value of the last step.
     last_steps = {curve["name"]: curve["points"][-1][0] for curve in curves}
     results = [*job.metrics.items(), *((f"{SELF_REPORTED}{name}", value) for name, value in job.self_reported.items())]
+    for category, values in (published_categories(job) or {}).items():
+        results += [(f"{CATEGORIES}{category}/{name}", value) for name, value in values.items()]
     metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(results)]
     begun = _milliseconds(job.started_at)
     metrics += [
