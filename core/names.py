@@ -4,8 +4,6 @@ import unicodedata
 from typing import Any
 
 LONGEST_NAME = 100
-# Entries of the catalogue of translations: each place marks the sentence with its own function.
-NAME_RULE = "1 to %(most)d printable characters of any script, without a space at either end"
 _LONGEST_SHOWN = 60
 
 
