@@ -177,10 +177,7 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
     curves = [{**curve, "name": _curve_name(job, curve["name"])} for curve in (progress.curves if progress else [])]
     # Of a metric that is a curve too, the result stands at the end of the curve: MLflow shows the value of the last step.
     last_steps = {curve["name"]: curve["points"][-1][0] for curve in curves}
-    results = [*job.metrics.items(), *((f"{SELF_REPORTED}{name}", value) for name, value in job.self_reported.items())]
-    for category, values in (published_categories(job) or {}).items():
-        results += [(f"{CATEGORIES}{category}/{name}", value) for name, value in values.items()]
-    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(results)]
+    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(_results(job))]
     begun = _milliseconds(job.started_at)
     metrics += [
         Metric(curve["name"], value, min(begun + int(seconds * 1000), ended), int(step))
@@ -196,6 +193,16 @@ def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
         if _download(job, Path(folder)):
             client.log_artifacts(run_id, folder)
     client.set_terminated(run_id, status="FINISHED", end_time=ended)
+
+
+def _results(job: Job) -> Iterator[tuple[str, float]]:
+    """The numbers that participants may see."""
+    yield from job.metrics.items()
+    for name, value in job.self_reported.items():
+        yield f"{SELF_REPORTED}{name}", value
+    for category, values in (published_categories(job) or {}).items():
+        for name, value in values.items():
+            yield f"{CATEGORIES}{category}/{name}", value
 
 
 def _curve_name(job: Job, name: str) -> str:
