@@ -79,11 +79,17 @@ def published_categories(job: Job) -> dict[str, dict[str, float]] | None:
 
 
 @dataclass(frozen=True)
-class CategoryTable:
-    """Values by category; of a metric that the board knows, its label and range."""
+class CategoryCell:
+    """A value, and where it lies in its metric's valid range, from 0 to 100; None where the range has no two ends."""
 
+    value: float | None
+    percent: float | None
+
+
+@dataclass(frozen=True)
+class CategoryTable:
     columns: list[Metric | str]
-    rows: list[tuple[str, list[float | None]]]
+    rows: list[tuple[str, list[CategoryCell]]]
 
 
 def category_table(job: Job, categories: dict[str, dict[str, float]] | None) -> CategoryTable | None:
@@ -93,5 +99,15 @@ def category_table(job: Job, categories: dict[str, dict[str, float]] | None) -> 
     known = {metric.name: metric for metric in job.leaderboard.metric_list}
     measured = dict.fromkeys(name for values in categories.values() for name in values)
     names = [*(name for name in known if name in measured), *(name for name in measured if name not in known)]
-    rows = [(category, [values.get(name) for name in names]) for category, values in categories.items()]
+    rows = [
+        (category, [CategoryCell(values.get(name), _percent(known.get(name), values.get(name))) for name in names])
+        for category, values in categories.items()
+    ]
     return CategoryTable([known.get(name, name) for name in names], rows)
+
+
+def _percent(metric: Metric | None, value: float | None) -> float | None:
+    if metric is None or value is None or metric.minimum is None or metric.maximum is None:
+        return None
+    span = metric.maximum - metric.minimum
+    return round(100 * min(max((value - metric.minimum) / span, 0), 1), 1) if span > 0 else None
