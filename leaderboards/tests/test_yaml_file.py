@@ -145,7 +145,7 @@ def test_by_another_metric_entries_are_what_it_measured():
         (("slug: bottles", "slug: bottles\nvisibility: secret"), "visibility: Value 'secret' is not a valid choice."),
         (("slug: bottles", "slug: bottles\nid: 7"), "'id': is no field"),
         (("direction: lower", "direction: up"), "metrics[1].direction: Value 'up' is not a valid choice."),
-        (("name: seconds", "name: a b"), "metrics[1].name: "),
+        (("name: seconds", "name: 'a b '"), "metrics[1].name: 1 to 100 printable characters of any script"),
         (("name: seconds", "name: image_auc"), "metrics: the name 'image_auc' stands twice."),
         (("minimum: 0", "minimum: low"), "metrics[0].minimum: must be a number, not 'low'."),
         (("minimum: 0", "minimum: true"), "metrics[0].minimum: must be a number, not True."),
