@@ -65,3 +65,12 @@ def test_a_board_refuses_other_names_with_the_rule(board, name):
     with pytest.raises(ValidationError) as refused:
         Metric(leaderboard=board, name=name).full_clean()
     assert "100" in str(refused.value.messages)
+
+
+def test_a_board_says_which_metrics_are_required(client, board):
+    assert 'id="required-metrics"' not in client.get(board.get_absolute_url()).content.decode()
+    board.metrics.filter(name="é").update(is_required=True)
+    html = client.get(board.get_absolute_url()).content.decode()
+    assert "<code>画像 AUC</code>, <code>é</code></p>" in html
+    metrics = client.get(f"/api/leaderboards/{board.slug}").json()["metrics"]
+    assert [metric["name"] for metric in metrics if metric["is_required"]] == ["é"]
