@@ -12,6 +12,7 @@ import jobs.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
 from accounts.refusals import Unavailable
 from jobs.board_needs import boards_with_needs
+from jobs.detail_metrics import category_table
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
@@ -63,7 +64,8 @@ class JobAdmin(MachineMadeAdmin):
         is_list = request.resolver_match is not None and request.resolver_match.url_name == "jobs_job_changelist"
         return (
             found.defer(
-                "config", "params", "metrics", "artifacts", "limits_applied", "error_message", "error_told", "notes"
+                *["config", "params", "metrics", "detail_metrics", "notes", "artifacts", "limits_applied"],
+                *["error_message", "error_told"],
             )
             if is_list
             else found
@@ -86,6 +88,7 @@ class JobAdmin(MachineMadeAdmin):
             context["attempts"] = obj.attempts.order_by("number")[:100]
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
+            context["categories"] = category_table(obj, obj.detail_metrics.get("categories"))
             context["disqualification"] = getattr(obj, "disqualification", None)
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -95,7 +98,8 @@ class JobAdmin(MachineMadeAdmin):
         return job.error_in_words
 
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        names = [str(field.name) for field in Job._meta.fields]
+        # The further metrics have a table of their own.
+        names = [str(field.name) for field in Job._meta.fields if field.name != "detail_metrics"]
         return ["links", *("error" if name == "error_message" else name for name in names)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:

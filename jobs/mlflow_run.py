@@ -16,6 +16,7 @@ from django.core.files.storage import storages
 from django.utils import timezone
 
 from jobs import mlflow_credentials
+from jobs.detail_metrics import published_categories
 from jobs.execution.told import Told as _
 from jobs.execution.told import kept
 from jobs.mlflow_errors import in_words, is_away, is_refused
@@ -37,6 +38,8 @@ PARAMS_AT_ONCE, METRICS_AT_ONCE = 100, 500
 HEALTH_SECONDS = 5
 # Before the names of what a run says of itself, where a scorer's numbers are the result.
 SELF_REPORTED = "self_reported/"
+# Before those of categories, where the leaderboard publishes them.
+CATEGORIES = "categories/"
 NOTED = 20
 _NOTES = {
     "artifact": _("The file %(name)s is not in MLflow: %(why)s.", name="", why=""),
@@ -241,6 +244,9 @@ def _results(job: Job) -> Iterator[tuple[str, float]]:
     yield from job.metrics.items()
     for name, value in job.self_reported.items():
         yield f"{SELF_REPORTED}{name}", value
+    for category, values in (published_categories(job) or {}).items():
+        for name, value in values.items():
+            yield f"{CATEGORIES}{category}/{name}", value
 
 
 def _curve_name(job: Job, name: str) -> str:

@@ -218,6 +218,8 @@ class Runner:
             self._storing.wait()
             scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics, job.leaderboard.score_version_id)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
+            if isinstance(verdict, Success):
+                scored = replace(scored, detail_metrics=verdict.detail_metrics)
         if isinstance(verdict, Failure):
             code, told, ended = verdict.code, verdict.message, unkept(evidence, result)
             self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=ended))
@@ -228,6 +230,7 @@ class Runner:
         self, place: Workspace, job: Job, held: Held, scoring: Scoring, reported: Success, evidence: Evidence
     ) -> tuple[Success | Failure | None, Evidence]:
         """The scorer's verdict in place of the run's own; None when it was ended, and the job with it."""
+        evidence = replace(evidence, notes=(*evidence.notes, *reported.notes))
         container = self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)
         spec = scoring_spec(place, job, scoring, executor=self._executor, container=container)
         asked = time.monotonic()
@@ -251,7 +254,7 @@ class Runner:
         name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
         evidence = replace(evidence, scorer_log_name=name)
         try:
-            metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
+            measured = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
             told = explained(refusal.args[0], evidence.notes)
             return Failure(ErrorCode.BAD_PREDICTIONS, told), evidence
@@ -260,7 +263,8 @@ class Runner:
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
             return Failure(ErrorCode.SCORER_FAILED, sentence), evidence
         ranking = job.leaderboard.ranking_metric
-        return Success(reported.params, metrics, metrics.get(ranking.name) if ranking else None), evidence
+        score = measured.metrics.get(ranking.name) if ranking else None
+        return Success(reported.params, measured.metrics, score, measured.notes, measured.details), evidence
 
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored

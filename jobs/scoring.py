@@ -18,11 +18,15 @@ from django.conf import settings
 from core.folder_digest import FolderDigests, FolderRefused
 from core.untrusted import Bounds, load_json
 from jobs.board_needs import is_settled
+from jobs.detail_metrics import MOST_NUMBERS, read_categories
 from jobs.execution.bubblewrap import let_read
 from jobs.execution.metrics import MAX_BYTES, BadMetrics, parse_metrics
 from jobs.execution.spec import Container, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
+from jobs.execution.told import first_ones, together
 from jobs.models import Job
+from jobs.ranges import within_ranges
+from jobs.verdict import lacking_metrics, unranked_note
 from jobs.workspace import Workspace
 from leaderboards.models import Leaderboard
 from leaderboards.scoring import BUILT_IN, OWN
@@ -191,10 +195,20 @@ def _copy_program(source: Path, target: Path) -> None:
         raise ScoringUnavailable(f"The scorer {source} cannot be copied: {error}") from error
 
 
-def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[str, float]:
+@dataclass(frozen=True)
+class Measured:
+    """What a scorer measured: the board's metrics, what else it gave, and notes for the job's owner."""
+
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measured:
     """The board's metrics as the scorer measured them, rounded. Raises Rejected, ScorerBroke.
 
-    Nothing else of what it left is kept: each further number would tell more of the labels.
+    Sentences for the participant have the metrics' names and rounded values only: each further digit or number would
+    tell more of the labels.
     """
     if result.reason != "exited" or result.exit_code != 0:
         raise ScorerBroke(f"{result.reason}: {result.detail}")
@@ -203,23 +217,28 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
     raw = metrics_file.read_bytes()
     if (sentence := _rejection(raw)) is not None:
         raise Rejected(sentence)
+    names = [metric.name for metric in board.metric_list]
     try:
-        measured = parse_metrics(raw)[1]
+        parsed = parse_metrics(raw, wanted=names, most=MOST_NUMBERS)
     except BadMetrics as error:
         raise ScorerBroke(f"metrics.json: {error.message}") from error
-    ranking = board.ranking_metric
-    if ranking and ranking.name not in measured:
-        raise ScorerBroke(
-            f"metrics.json: {ranking.name}, by which the leaderboard ranks, is not among {list(measured)}"
-        )
-    kept = {metric.name: _rounded(measured[metric.name]) for metric in board.metric_list if metric.name in measured}
-    for metric in board.metric_list:
-        value = kept.get(metric.name)
-        if value is not None and metric.minimum is not None and value < metric.minimum:
-            raise Rejected(_("%(name)s must be at least %(bound)s", name=metric.name, bound=f"{metric.minimum:g}"))
-        if value is not None and metric.maximum is not None and value > metric.maximum:
-            raise Rejected(_("%(name)s must be at most %(bound)s", name=metric.name, bound=f"{metric.maximum:g}"))
-    return kept
+    if parsed.faults:
+        logger.warning("the scorer %s left: %s", board.scorer, together([fault.sentence for fault in parsed.faults]))
+    categories = read_categories(parsed)
+    metrics, broken = within_ranges(board, {**categories.flat, **parsed.metrics}, rounded=_rounded)
+    lacking = lacking_metrics(board, metrics)
+    if unmeasured := [name for name in lacking if name not in broken and board.requires_score]:
+        raise ScorerBroke(f"metrics.json: {unmeasured}, required by the leaderboard, not among {list(parsed.metrics)}")
+    if lacking and board.requires_score:
+        raise Rejected(together([broken[name] for name in lacking]))
+    unusable = [
+        _("the scorer gave no valid %(name)s", name=fault.name)
+        for fault in parsed.faults
+        if fault.field == "metrics" and fault.name in names
+    ]
+    left_out = [_("Left out of the scores: %(why)s.", why=problem) for problem in (*broken.values(), *unusable)]
+    details = categories.details(parsed, known=names, rounded=_rounded)
+    return Measured(metrics, details, (*unranked_note(lacking), *first_ones(left_out)))
 
 
 def _rounded(value: float) -> float:

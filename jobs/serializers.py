@@ -5,6 +5,7 @@ from uuid import UUID
 
 from rest_framework import serializers
 
+from jobs.detail_metrics import published_categories
 from jobs.models import Job, JobAttempt, Status
 
 RERUNS_SHOWN = 20
@@ -77,6 +78,9 @@ class JobDetail(JobShown):
         help_text="What was left out or changed when the result was taken over: sentences in the language of the request.",
     )
     reruns = serializers.SerializerMethodField(help_text="The latest 20 jobs that run this one again.")
+    categories = serializers.SerializerMethodField(
+        help_text="What the scorer measured for each category, rounded; null unless the leaderboard publishes it."
+    )
     disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
 
     class Meta(JobShown.Meta):
@@ -88,12 +92,15 @@ class JobDetail(JobShown):
             "scoring_started_at",
             "scoring_seconds",
             "notes",
+            "categories",
             "disqualified",
             "reruns",
         ]
 
     def get_reruns(self, job: Job) -> list[UUID]:
         return list(job.reruns.newest_first().values_list("pk", flat=True)[:RERUNS_SHOWN])
+    def get_categories(self, job: Job) -> dict[str, dict[str, float]] | None:
+        return published_categories(job)
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)

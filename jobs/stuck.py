@@ -165,7 +165,10 @@ def stuck_jobs() -> list[Stuck]:
     ]
 
 
-HEAVY = ("config", "params", "metrics", "artifacts", "error_message", "error_told", "limits_applied", "notes")
+HEAVY = (
+    *("config", "params", "metrics", "detail_metrics", "artifacts", "error_message", "error_told", "limits_applied"),
+    "notes",
+)
 
 
 def mend(code: str, job: Job, *, by: User) -> None:

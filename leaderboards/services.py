@@ -82,7 +82,8 @@ def ranking_rule(leaderboard: Leaderboard) -> tuple[str, ...]:
     metric = leaderboard.metrics.first()
     ranked = (metric.name, metric.direction) if metric else ()
     scoring = Leaderboard.objects.values_list("scorer", "ground_truth").get(pk=leaderboard.pk)
-    return (*ranked, *scoring)
+    required = leaderboard.metrics.filter(is_required=True).order_by("name").values_list("name", flat=True)
+    return (*ranked, *scoring, *required)
 
 
 @transaction.atomic

@@ -10,6 +10,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ class BadPredictions(Exception):
     that they have, never of a label."""
 
 
+@dataclass
+class Scores:
+    """Metrics by name, and those of each category where the labels have some."""
+
+    metrics: dict[str, float]
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
 class Scorer(ABC):
     """One way to measure. `wanted` are the metrics of the leaderboard: the others need not be computed."""
 
@@ -33,8 +42,8 @@ class Scorer(ABC):
         self.wanted = wanted
 
     @abstractmethod
-    def score(self, predictions: Path, truth: Path) -> dict[str, float]:
-        """The metrics by name; raises BadPredictions."""
+    def score(self, predictions: Path, truth: Path) -> Scores:
+        """Measure the predictions; raises BadPredictions."""
 
 
 def settings(truth: Path) -> dict[str, Any]:

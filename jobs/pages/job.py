@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.refusals import RequestRefused
 from jobs import services
 from jobs.curves import run_charts
+from jobs.detail_metrics import category_table, published_categories
 from jobs.log_page import FIRST_BYTES, found_in_log, log_part
 from jobs.models import Job, Status
 from jobs.pages.access import visible_job
@@ -62,6 +63,7 @@ def _left(job: Job) -> dict[str, Any]:
     return {
         "attempts": job.attempts.all(),
         "main_metrics": [(metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics],
+        "categories": category_table(job, published_categories(job)),
         "more_metrics": [(name, value) for name, value in job.metrics.items() if name not in named],
         "pictures": pictures[:PICTURES_SHOWN],
         "files": listed(files[:FILES_SHOWN]),

@@ -29,7 +29,7 @@ os.chmod(OUTPUT + "/plots/deep/図 1.txt", 0o4777)
 os.chmod(OUTPUT + "/plots/deep", 0)
 """)
     assert outcome.result.metrics_error is None
-    assert parse_metrics((outcome.run_dir / "metrics.json").read_bytes()) == ({}, {"score": 0.5})
+    assert parse_metrics((outcome.run_dir / "metrics.json").read_bytes()).metrics == {"score": 0.5}
     digest = hashlib.sha256(b"picture").hexdigest()
     assert outcome.result.artifacts == [{"path": "plots/deep/図 1.txt", "bytes": 7, "sha256": digest}]
     staged = outcome.run_dir / "artifacts/plots/deep/図 1.txt"

@@ -13,7 +13,7 @@ from jobs.models import Job
 from jobs.running import Runner
 from jobs.services import jobs_that_count
 from jobs.workspace import Workspace
-from leaderboards.models import Entry
+from leaderboards.models import Entry, Leaderboard, Metric
 from tests.attacks.playing import GOOD, SECRET, Play, in_one_executor
 
 from .conftest import processes_with
@@ -338,3 +338,29 @@ leave_metrics(accuracy=0.5)
 """)
     job = play.run(GOOD)
     assert stored(job.scorer_log_name) == "held find the host's paths\n"
+
+
+@in_one_executor
+def test_partial_run_never_ranks_where_each_category_is_required(play: Play) -> None:
+    """From a run to the board: the scorer measures one of two categories, as a debug run leaves it."""
+    for position, name in enumerate(["cats_accuracy", "犬_accuracy"], 1):
+        Metric.objects.create(leaderboard=play.board, name=name, is_required=True, position=position)
+    Leaderboard.objects.filter(pk=play.board.pk).update(requires_score=False)
+    play.board.refresh_from_db()
+    play.own_scorer("""
+rows = open(os.environ["PREDICTIONS_DIR"] + "/predictions.csv").read()
+categories = {"cats": {"accuracy": 1}} | ({"犬": {"accuracy": 0.25}} if "dog" in rows else {})
+answer = {"metrics": {"accuracy": 1.00000012, "image 1": 0.5}, "categories": categories}
+leave("metrics.json", json.dumps(answer))
+""")
+    job = play.run(GOOD.replace("2,dog\\n", "") + "leave('metrics.json', 'no JSON')")
+    assert (job.status, job.metrics) == ("completed", {"accuracy": 1.0, "cats_accuracy": 1.0}), job.error_message
+    assert job.detail_metrics == {"categories": {"cats": {"accuracy": 1.0}}, "other": {"image 1": 0.5}}
+    assert job.notes_in_words == [
+        "metrics.json was not read: it is not JSON: Expecting value (line 1, column 1).",
+        "It does not rank: it lacks 犬_accuracy, required by this leaderboard.",
+    ]
+    assert not Entry.objects.exists()
+    whole = play.run(GOOD)
+    assert (whole.metrics["犬_accuracy"], whole.notes) == (0.25, [])
+    assert Entry.objects.get().job_id == whole.pk

@@ -194,7 +194,7 @@ def _details(job: Job) -> dict[str, Any]:
     return {
         "waiting": why.reason if why else None, "error_message": job.error_message, "exit_code": job.exit_code,
         "submission_id": job.submission_id, "entrypoint": job.submission.entrypoint, "config": job.config,
-        "params": job.params, "metrics": job.metrics, "scorer": job.scorer,
+        "params": job.params, "metrics": job.metrics, "scorer": job.scorer, "further_metrics": job.detail_metrics,
         "self_reported": job.self_reported, "scoring_seconds": job.scoring_seconds, "wall_seconds": job.wall_seconds, "cpu_seconds": job.cpu_seconds,
         "peak_memory_bytes": job.peak_memory_bytes, "isolation": job.isolation, "request_id": job.request_id,
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
