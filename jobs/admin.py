@@ -12,9 +12,10 @@ import jobs.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
 from accounts.refusals import Unavailable
 from jobs.log_page import log_part
-from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
+from jobs.models import ErrorCode, Job, JobAttempt, Status, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
 from leaderboards.admin import LeaderboardFilter, job_id, score
+from leaderboards.ranking_state import ranking_state
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -35,6 +36,7 @@ class JobAdmin(MachineMadeAdmin):
         "created_at",
         score,
         "resource_class",
+        "trial",
         "attempt",
     ]
     list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
@@ -79,6 +81,8 @@ class JobAdmin(MachineMadeAdmin):
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
             context["disqualification"] = getattr(obj, "disqualification", None)
+            context["withdrawals"] = obj.withdrawals.all()
+            context["ranking"] = ranking_state(obj, request.user) if obj.status == Status.COMPLETED else None
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
 

@@ -2,15 +2,19 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.models import Job, JobAttempt, Status
+from leaderboards.ranking_state import ranking_state
+from leaderboards.serializers import RankingShown
 
 
 class JobRequest(serializers.Serializer):
     submission_id = serializers.UUIDField()
     config = serializers.DictField(required=False, help_text="Laid over the submission's config file.")
     resource_class = serializers.CharField(required=False, default="small", max_length=32)
+    trial = serializers.BooleanField(required=False, default=False, help_text="It runs, and never ranks.")
 
 
 class JobReceipt(serializers.ModelSerializer):
@@ -49,7 +53,7 @@ class JobShown(JobReceipt):
                 "exit_code",
                 "wall_seconds",
             ],
-            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
+            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id", "trial", "withdrawn_at"],
         ]
 
     def to_representation(self, instance: Job) -> dict[str, Any]:
@@ -64,7 +68,8 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
-    disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
+    disqualified = serializers.SerializerMethodField(help_text="Why operators disqualified it; null if they did not.")
+    ranking = serializers.SerializerMethodField(help_text="Why the job is or is not on the board; null until it completed.")
 
     class Meta(JobShown.Meta):
         fields = [
@@ -75,11 +80,18 @@ class JobDetail(JobShown):
             "scoring_started_at",
             "scoring_seconds",
             "disqualified",
+            "ranking",
         ]
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)
         return found.reason if found else None
+
+    @extend_schema_field(RankingShown(allow_null=True))
+    def get_ranking(self, job: Job) -> dict[str, Any] | None:
+        if job.status != Status.COMPLETED:
+            return None
+        return RankingShown(ranking_state(job, self.context["viewer"])).data
 
 
 class WaitingShown(serializers.Serializer):

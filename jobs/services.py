@@ -32,9 +32,10 @@ def enqueue_job(
     *,
     config: dict[str, Any] | None = None,
     resource_class: str = "small",
+    trial: bool = False,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
-    """A pending job of the user's submission, and whether it is new.
+    """A pending job of the user's submission, and whether it is new. A trial runs like any other and never ranks.
 
     The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
     row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
@@ -44,7 +45,7 @@ def enqueue_job(
     """
     config = config or {}
     check_request(config, resource_class, idempotency_key)
-    digest = request_digest(submission_id, config, resource_class) if idempotency_key else ""
+    digest = request_digest(submission_id, config, resource_class, trial=trial) if idempotency_key else ""
     with transaction.atomic():
         lock_person(user)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
@@ -64,6 +65,7 @@ def enqueue_job(
             leaderboard_id=submission.leaderboard_id,
             config=config,
             resource_class=resource_class,
+            trial=trial,
             idempotency_key=idempotency_key,
             request_digest=digest,
             request_id=log_context.request_id(),
@@ -106,9 +108,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
         raise InvalidInput("bad_idempotency_key", _("1 to 200 printable ASCII characters."), field="Idempotency-Key")
 
 
-def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
-    request = json.dumps([str(submission_id), config, resource_class], sort_keys=True)
-    return hashlib.sha256(request.encode()).hexdigest()
+def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str, *, trial: bool) -> str:
+    """Return what a second request with the same key is compared by; it is stored, so that of a ranked run stays as it was."""
+    request = [str(submission_id), config, resource_class, *(["trial"] if trial else [])]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def jobs_that_count(user: User) -> QuerySet[Job]:
@@ -154,7 +157,8 @@ def _refuse_strangers(user: User | None, job: Job) -> None:
 
 @transaction.atomic
 def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
-    """A new job like this one, behind all new work; it costs its user no quota. Recorded, for operators run it."""
+    """A new job like this one, a trial if it was one, behind all new work; it costs its user no quota. Recorded, for
+    operators run it."""
     _refuse_strangers(by, job)
     if not job.is_final:
         raise Conflict(
@@ -168,6 +172,7 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
         leaderboard_id=job.leaderboard_id,
         config=job.config,
         resource_class=job.resource_class,
+        trial=job.trial,
         rerun_of=job,
         request_id=log_context.request_id(),
         priority=1,
