@@ -16,6 +16,7 @@ from leaderboards.score_versions import ScoreVersion
 from leaderboards.selection import Selection
 
 SHOWN_OF_ID = 8
+Viewer = AbstractUser | AnonymousUser | None
 
 
 class RankedJob(Protocol):
@@ -57,9 +58,6 @@ class RankingState:
     @property
     def is_on_board(self) -> bool:
         return self.code in ("entry", "baseline")
-
-
-Viewer = AbstractUser | AnonymousUser | None
 
 
 def ranking_state(job: RankedJob, viewer: Viewer) -> RankingState:
@@ -117,22 +115,23 @@ def _metrics(job: RankedJob) -> tuple[str, str] | None:
 
 def _place(job: RankedJob, viewer: Viewer) -> RankingState:
     """Return where a job that counts stands: itself, or behind another of the same person."""
-    board, metric = job.leaderboard, job.leaderboard.ranking_metric
-    entry = board.entries.filter(user_id=job.user_id).only("job_id", "score").first()
-    if entry is None or metric is None:
+    board = job.leaderboard
+    ranking = Ranking(Selection(board, board.ranking_metric))
+    row = next(iter(ranking.fetch(ranking.everybody().filter(user_id=job.user_id))), None)
+    if row is None:
         return RankingState("missing_entry", _("Not on the board: its entry is missing. Operators can rebuild it."), True)
-    if entry.job_id != job.pk:
-        is_equal = entry.score == job.metrics[metric.name]
+    if row.job_id != job.pk:
+        is_equal = board.ranking_metric is not None and row.score == job.metrics[board.ranking_metric.name]
         sentence = (
             _("Not on the board: run %(job)s has the same score and came first.")
             if is_equal
             else _("Not on the board: run %(job)s is better.")
         )
-        reason = sentence % {"job": str(entry.job_id)[:SHOWN_OF_ID]}
-        return RankingState("better_run", reason, True, entry_job_id=entry.job_id)
+        reason = sentence % {"job": str(row.job_id)[:SHOWN_OF_ID]}
+        return RankingState("better_run", reason, True, entry_job_id=row.job_id)
+    if row.is_baseline:
+        return RankingState("baseline", _("On the board as a baseline, without a rank."), True, entry_job_id=job.pk)
     if viewer is not None and not Leaderboard.objects.visible_to(viewer).filter(pk=board.pk).exists():
         return RankingState("entry", _("On the board."), True, entry_job_id=job.pk)
-    row = Ranking(Selection(board, metric)).row_of(job.user_id)
-    if row is None or row.rank is None:
-        return RankingState("baseline", _("On the board as a baseline, without a rank."), True, entry_job_id=job.pk)
+    ranking.rank_each([row])
     return RankingState("entry", _("On the board, rank %(rank)d.") % {"rank": row.rank}, True, row.rank, job.pk)

@@ -125,6 +125,7 @@ def test_json_is_one_object_on_standard_output(call):
     assert set(told) == {
         "job_id", "submission_id", "leaderboard", "status", "score", "error_code", "error_message", "wall_seconds",
         "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "url",
+        "trial", "ranking",
     }  # fmt: skip
     assert (told["status"], told["score"], told["rank"], told["is_entry"]) == ("completed", 0.5, 1, True)
     assert Job.objects.get().resource_class == "medium"
