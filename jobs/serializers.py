@@ -69,7 +69,9 @@ class JobDetail(JobShown):
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
     disqualified = serializers.SerializerMethodField(help_text="Why operators disqualified it; null if they did not.")
-    ranking = serializers.SerializerMethodField(help_text="Why the job is or is not on the board; null until it completed.")
+    ranking = serializers.SerializerMethodField(
+        help_text="Why the job is or is not on the board; null until it completed."
+    )
 
     class Meta(JobShown.Meta):
         fields = [

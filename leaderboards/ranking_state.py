@@ -73,7 +73,9 @@ def _decision(job: RankedJob) -> tuple[str, str] | None:
     """Return why the operators, the owner or the request keep the job off the board."""
     void = getattr(job, "disqualification", None)
     if void is not None:
-        return "disqualified", _("Not on the board: disqualified by the operators. %(reason)s") % {"reason": void.reason}
+        return "disqualified", _("Not on the board: disqualified by the operators. %(reason)s") % {
+            "reason": void.reason
+        }
     if job.withdrawn_at is not None:
         return "withdrawn", _("Not on the board: withdrawn by its owner.")
     if job.trial:
@@ -92,7 +94,10 @@ def _scoring(job: RankedJob) -> tuple[str, str] | None:
         return "other_labels", _("Not on the board: the board had other labels when this run was scored.")
     if version == board.score_version:
         return None
-    numbers = {"old": version.number if version else "–", "new": board.score_version.number if board.score_version else "–"}
+    numbers = {
+        "old": version.number if version else "–",
+        "new": board.score_version.number if board.score_version else "–",
+    }
     return "other_score_version", (
         _("Not on the board: scored with score version %(old)s; the board ranks version %(new)s.") % numbers
     )
@@ -119,7 +124,9 @@ def _place(job: RankedJob, viewer: Viewer) -> RankingState:
     ranking = Ranking(Selection(board, board.ranking_metric))
     row = next(iter(ranking.fetch(ranking.everybody().filter(user_id=job.user_id))), None)
     if row is None:
-        return RankingState("missing_entry", _("Not on the board: its entry is missing. Operators can rebuild it."), True)
+        return RankingState(
+            "missing_entry", _("Not on the board: its entry is missing. Operators can rebuild it."), True
+        )
     if row.job_id != job.pk:
         is_equal = board.ranking_metric is not None and row.score == job.metrics[board.ranking_metric.name]
         sentence = (

@@ -1,6 +1,5 @@
 """What the API shows of leaderboards."""
 
-from typing import Any
 
 from rest_framework import serializers
 

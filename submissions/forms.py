@@ -180,7 +180,17 @@ class SubmitForm(RunForm):
     )
     # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
     paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)
-    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "trial", "key", "paths"]
+    field_order = [
+        "leaderboard",
+        "files",
+        "entrypoint",
+        "config_file",
+        "resource_class",
+        "config",
+        "trial",
+        "key",
+        "paths",
+    ]
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -95,7 +95,8 @@ def test_others_runs_are_not_there_and_operators_may_not(api, action):
 def test_the_sentence_is_in_the_language_of_the_request(api, user):
     job = completed(LeaderboardFactory(), user, 0.9, trial=True)
     english, japanese = (
-        api.get(f"/api/jobs/{job.pk}", Accept_Language=language).json()["ranking"]["reason"] for language in ("en", "ja")
+        api.get(f"/api/jobs/{job.pk}", Accept_Language=language).json()["ranking"]["reason"]
+        for language in ("en", "ja")
     )
     assert english.startswith("Not on the board: this is a trial run.")
     assert japanese.isascii() is False
@@ -109,7 +110,9 @@ def test_runs_are_counted_up_to_a_bound_and_trials_are_none():
     JobFactory(user=user, leaderboard=board, status="failed")
     completed(LeaderboardFactory(), user, 0.5)
     template = completed(board, busy, 0.5)
-    fields = {field.attname: getattr(template, field.attname) for field in Job._meta.concrete_fields if field.name != "id"}
+    fields = {
+        field.attname: getattr(template, field.attname) for field in Job._meta.concrete_fields if field.name != "id"
+    }
     Job.objects.bulk_create(Job(**fields) for _ in range(MOST_RUNS))
     counted = run_counts(board, [user.pk, busy.pk])
     assert (counted[user.pk].runs, counted[user.pk].withdrawn, counted[user.pk].has_more) == (3, 1, False)
