@@ -22,7 +22,6 @@ from jobs.dependencies import count_ends
 from jobs.models import Job, Status, TrackingOutbox
 from jobs.tests.factories import WorkerFactory
 from jobs.waiting import waiting
-from jobs.withdrawing import withdraw_job
 from leaderboard_site import views
 from leaderboard_site.metrics import site as site_metrics
 from submissions.services import refuse_over_quota
@@ -217,7 +216,6 @@ STEPS: dict[str, Callable[[], Any]] = {
     "complete": _complete,
     "fail": _fail,
     "cancel": lambda: transitions.cancel(_first(status="pending").pk, by=None),
-    "withdraw": lambda: withdraw_job(job := _first(status="completed"), by=job.user),
     "why a job waits": lambda: (jobs.waiting._views.clear(), waiting(_first(status="pending"))),
     "quota of jobs": lambda: services._check_quotas(_first(status="pending").user),
     "quota of submissions": lambda: refuse_over_quota(_first(status="pending").user),
