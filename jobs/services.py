@@ -109,7 +109,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
 
 
 def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str, *, trial: bool) -> str:
-    """Return what a second request with the same key is compared by; it is stored, so that of a ranked run stays as it was."""
+    """Return the digest by which a second request with the same key is compared.
+
+    Only a trial adds to it, so that the digests stored before there were trials stay valid.
+    """
     request = [str(submission_id), config, resource_class, *(["trial"] if trial else [])]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
