@@ -1,6 +1,5 @@
 """What the API shows of leaderboards."""
 
-
 from rest_framework import serializers
 
 from leaderboards.models import Leaderboard, Metric
