@@ -14,10 +14,11 @@ from accounts.refusals import Unavailable
 from jobs.board_needs import boards_with_needs
 from jobs.detail_metrics import category_table
 from jobs.log_page import log_part
-from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
+from jobs.models import ErrorCode, Job, JobAttempt, Status, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
 from jobs.unrunnable import lacks_in_words
 from leaderboards.admin import LeaderboardFilter, job_id, score
+from leaderboards.ranking_state import ranking_state
 
 # Leaderboards that are looked at for what a worker lacks.
 BOARDS_SHOWN = 500
@@ -41,6 +42,7 @@ class JobAdmin(MachineMadeAdmin):
         "created_at",
         score,
         "resource_class",
+        "trial",
         "attempt",
         "is_by_operator",
     ]
@@ -90,6 +92,8 @@ class JobAdmin(MachineMadeAdmin):
             context["scorer_log"] = _scorer_log(obj)
             context["categories"] = category_table(obj, obj.detail_metrics.get("categories"))
             context["disqualification"] = getattr(obj, "disqualification", None)
+            context["withdrawals"] = obj.withdrawals.all()
+            context["ranking"] = ranking_state(obj, request.user) if obj.status == Status.COMPLETED else None
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
 

@@ -101,6 +101,25 @@ class JobProgress(models.Model):
         return str(self.job_id)
 
 
+class Withdrawal(models.Model):
+    """A period in which a job's owner had withdrawn it from its board; `Job.withdrawn_at` is that of the open one."""
+
+    job = models.ForeignKey("jobs.Job", verbose_name=_("job"), on_delete=models.CASCADE, related_name="withdrawals")
+    withdrawn_at = models.DateTimeField(_("withdrawn at"), db_default=Now())
+    restored_at = models.DateTimeField(_("counted again at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("withdrawal")
+        verbose_name_plural = _("withdrawals")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job"], condition=Q(restored_at=None), name="withdrawal_one_open_a_job"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.job_id)
+
+
 class TrackingOutboxQuerySet(models.QuerySet["TrackingOutbox"]):
     def waiting(self) -> "TrackingOutboxQuerySet":
         """What goes to MLflow as soon as it answers."""

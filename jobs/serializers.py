@@ -3,10 +3,13 @@
 from typing import Any
 from uuid import UUID
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.detail_metrics import published_categories
 from jobs.models import Job, JobAttempt, Status
+from leaderboards.ranking_state import ranking_state
+from leaderboards.serializers import RankingShown
 
 RERUNS_SHOWN = 20
 
@@ -15,6 +18,7 @@ class JobRequest(serializers.Serializer):
     submission_id = serializers.UUIDField()
     config = serializers.DictField(required=False, help_text="Laid over the submission's config file.")
     resource_class = serializers.CharField(required=False, default="small", max_length=32)
+    trial = serializers.BooleanField(required=False, default=False, help_text="It runs, and never ranks.")
 
 
 class JobReceipt(serializers.ModelSerializer):
@@ -56,7 +60,7 @@ class JobShown(JobReceipt):
                 "exit_code",
                 "wall_seconds",
             ],
-            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
+            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id", "trial", "withdrawn_at"],
             *["rerun_of", "started_by_operator", "operator_reason"],
         ]
 
@@ -81,7 +85,10 @@ class JobDetail(JobShown):
     categories = serializers.SerializerMethodField(
         help_text="What the scorer measured for each category, rounded; null unless the leaderboard publishes it."
     )
-    disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
+    disqualified = serializers.SerializerMethodField(help_text="Why operators disqualified it; null if they did not.")
+    ranking = serializers.SerializerMethodField(
+        help_text="Why the job is or is not on the board; null until it completed."
+    )
 
     class Meta(JobShown.Meta):
         fields = [
@@ -95,16 +102,24 @@ class JobDetail(JobShown):
             "categories",
             "disqualified",
             "reruns",
+            "ranking",
         ]
 
     def get_reruns(self, job: Job) -> list[UUID]:
         return list(job.reruns.newest_first().values_list("pk", flat=True)[:RERUNS_SHOWN])
+
     def get_categories(self, job: Job) -> dict[str, dict[str, float]] | None:
         return published_categories(job)
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)
         return found.reason if found else None
+
+    @extend_schema_field(RankingShown(allow_null=True))
+    def get_ranking(self, job: Job) -> dict[str, Any] | None:
+        if job.status != Status.COMPLETED:
+            return None
+        return RankingShown(ranking_state(job, self.context["viewer"])).data
 
 
 class WaitingShown(serializers.Serializer):

@@ -33,9 +33,10 @@ def enqueue_job(
     *,
     config: dict[str, Any] | None = None,
     resource_class: str = "small",
+    trial: bool = False,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
-    """A pending job of the user's submission, and whether it is new.
+    """A pending job of the user's submission, and whether it is new. A trial runs like any other and never ranks.
 
     The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
     row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
@@ -45,7 +46,7 @@ def enqueue_job(
     """
     config = config or {}
     check_request(config, resource_class, idempotency_key)
-    digest = request_digest(submission_id, config, resource_class) if idempotency_key else ""
+    digest = request_digest(submission_id, config, resource_class, trial=trial) if idempotency_key else ""
     with transaction.atomic():
         lock_person(user)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
@@ -65,6 +66,7 @@ def enqueue_job(
             leaderboard_id=submission.leaderboard_id,
             config=config,
             resource_class=resource_class,
+            trial=trial,
             idempotency_key=idempotency_key,
             request_digest=digest,
             request_id=log_context.request_id(),
@@ -107,9 +109,13 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
         raise InvalidInput("bad_idempotency_key", _("1 to 200 printable ASCII characters."), field="Idempotency-Key")
 
 
-def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
-    request = json.dumps([str(submission_id), config, resource_class], sort_keys=True)
-    return hashlib.sha256(request.encode()).hexdigest()
+def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str, *, trial: bool) -> str:
+    """Return the digest by which a second request with the same key is compared.
+
+    Only a trial adds to it, so that the digests stored before there were trials stay valid.
+    """
+    request = [str(submission_id), config, resource_class, *(["trial"] if trial else [])]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def jobs_that_count(user: User) -> QuerySet[Job]:

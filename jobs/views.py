@@ -157,6 +157,7 @@ def _start(request: HttpRequest, submission: Submission, form: RunForm) -> HttpR
             submission.pk,
             config=form.cleaned_data["config"],
             resource_class=form.cleaned_data["resource_class"],
+            trial=form.cleaned_data["trial"],
             idempotency_key=form.cleaned_data["key"],
         )
     except RequestRefused as refusal:

@@ -108,6 +108,11 @@ class RunForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}),
         help_text=gettext_lazy("JSON or YAML, laid over your config file for this run. Empty: the file as it is."),
     )
+    trial = forms.BooleanField(
+        label=gettext_lazy("Trial run"),
+        required=False,
+        help_text=gettext_lazy("It runs and is shown to you, and never ranks. It counts against your quota."),
+    )
     # Sent twice, by a double click or a reload, it starts one job.
     key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)
 
@@ -175,7 +180,17 @@ class SubmitForm(RunForm):
     )
     # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
     paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)
-    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key", "paths"]
+    field_order = [
+        "leaderboard",
+        "files",
+        "entrypoint",
+        "config_file",
+        "resource_class",
+        "config",
+        "trial",
+        "key",
+        "paths",
+    ]
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -23,9 +23,11 @@ from jobs.pages.access import visible_job
 from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
 from jobs.queries import mlflow_ui_link, progress_of, seconds_left
 from jobs.waiting import waiting
+from jobs.withdrawing import may_withdraw, restore_job, withdraw_job
 from leaderboards.export import inert_cell
+from leaderboards.ranking_state import ranking_state
 
-RELATED = ("progress", "tracking")
+RELATED = ("progress", "tracking", "score_version", "leaderboard__score_version")
 RERUNS_SHOWN = 20
 RERUN_SHOWN = ("id", "status", "is_by_operator", "operator_reason", "rerun_of", "created_at")
 
@@ -46,6 +48,8 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
         "mlflow_link": mlflow_ui_link(job),
         "outbox": getattr(job, "tracking", None),
         "is_mine": job.user_id == request.user.pk,
+        "ranking": ranking_state(job, request.user) if job.status == Status.COMPLETED else None,
+        "may_withdraw": may_withdraw(job, request.user),
         "can_run_again": job.is_final and services.may_steer(request.user, job),
         "can_cancel": services.may_cancel(request.user, job),
         "is_operators": services.is_operators(request.user, job),
@@ -144,8 +148,26 @@ def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def withdraw(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Take one's run off the board, or with `restore` count it again."""
+    found = visible_job(request, job_id)
+    is_restore = "restore" in request.POST
+    try:
+        (restore_job if is_restore else withdraw_job)(found, by=request.user)
+    except RequestRefused as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, _("The run counts again.") if is_restore else _("The run is withdrawn."))
+    return redirect(found)
+
+
+@login_required
+@require_POST
 def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """The same files and config as a new job: within the owner's quota, or by an operator, outside of it."""
+    """The same files and config as a new job: within the owner's quota, or by an operator, outside of it.
+
+    A trial runs again as a trial, unless its owner asks for a run that ranks (`ranked`).
+    """
     found = visible_job(request, job_id)
     try:
         if found.user_id == request.user.pk:
@@ -155,6 +177,7 @@ def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
                 found.submission_id,
                 config=found.config,
                 resource_class=found.resource_class,
+                trial=found.trial and "ranked" not in request.POST,
                 idempotency_key=key,
             )
         else:

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -45,6 +45,13 @@ _WHAT_TO_DO = {
 @register.simple_tag
 def status_chip(status: str) -> SafeString:
     return format_html('<span class="chip {}">{}{}</span>', status, icon(status), Status(status).label)
+
+
+@register.simple_tag
+def run_marks(job: Job) -> SafeString:
+    """What sets a run apart in lists: that it is a trial, or withdrawn."""
+    words = [_("trial")] if job.trial else [_("withdrawn")] if job.withdrawn_at else []
+    return format_html_join(" ", '<span class="chip aside">{}</span>', [(word,) for word in words])
 
 
 @register.simple_tag

@@ -276,9 +276,10 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     # Session, user, jobs, boards to filter by.
     with django_assert_num_queries(4):
         client.get("/jobs/")
-    # Session, user, job, attempts, metrics of its board, its reruns, its log.
+    # Session, user, job, attempts, metrics of its board, its reruns, its log, the board's baselines, its person's entry, whether
+    # the board is open.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(10):
         client.get(job.get_absolute_url())
 
 

@@ -18,6 +18,7 @@ from jobs.queries import mlflow_ui_link, read_log, read_scorer_log
 from jobs.services import cancel_job, rerun_job
 from jobs.waiting import waiting
 from leaderboards.models import Leaderboard
+from leaderboards.ranking_state import ranking_state
 
 LARGEST_LIST = 10_000
 UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -80,7 +81,7 @@ class Command(TaughtCommand):
                     "operator" if row["started_by_operator"] else "",
                     row["created_at"].isoformat(" ", "seconds")[:19],
                 ]
-                for row in map(_row, jobs)
+                for row in ({**_row(job), "status": _status(job)} for job in jobs)
             ]
             self.write_table(heads, rows)
 
@@ -180,18 +181,26 @@ class Command(TaughtCommand):
         return job
 
 
+def _status(job: Job) -> str:
+    mark = " (trial)" if job.trial else " (withdrawn)" if job.withdrawn_at else ""
+    return f"{job.status}{mark}"
+
+
 def _row(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.pk, "status": job.status, "user": job.user.username, "leaderboard": job.leaderboard.slug,
         "resource_class": job.resource_class, "score": job.score, "error_code": job.error_code, "attempt": job.attempt,
         "created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at,
         "rerun_of": job.rerun_of_id, "started_by_operator": job.is_by_operator, "operator_reason": job.operator_reason,
+        "trial": job.trial, "withdrawn_at": job.withdrawn_at,
     }  # fmt: skip
 
 
 def _details(job: Job) -> dict[str, Any]:
     why = waiting(job)
+    ranking = ranking_state(job, None) if job.status == Status.COMPLETED else None
     return {
+        "ranking": ranking.reason if ranking else None,
         "waiting": why.reason if why else None, "error_message": job.error_message, "exit_code": job.exit_code,
         "submission_id": job.submission_id, "entrypoint": job.submission.entrypoint, "config": job.config,
         "params": job.params, "metrics": job.metrics, "scorer": job.scorer, "further_metrics": job.detail_metrics,
