@@ -2,8 +2,7 @@
 
 import re
 
-# What a run says about itself (docs/submissions.md): such lines are for programs too.
-REPORT_WORDS = (b"::progress", b"::metric")
+# Of a line in which a run says something about itself (docs/submissions.md).
 LONGEST_REPORT = 4096
 # More of an unfinished line is not held back.
 LONGEST_HELD = 16 * 1024
@@ -78,7 +77,11 @@ class ReportLines:
 
 
 def _report(line: bytes) -> bytes:
-    line = line[: LONGEST_REPORT + 1]
-    if b"\x1b" in line:
-        line = _ESCAPE.sub(b"", line)
-    return line.strip(b" \t") + b"\n" if _LIKE_REPORT.search(line) else b""
+    cut = line[: LONGEST_REPORT + 1]
+    if b"\x1b" in cut:
+        cut = _ESCAPE.sub(b"", cut)
+    cut = cut.strip(b" \t")
+    if not _LIKE_REPORT.search(cut):
+        return b""
+    # What was cut stays too long, so that its reader refuses it.
+    return (cut.ljust(LONGEST_REPORT + 1) if len(line) > LONGEST_REPORT else cut) + b"\n"
