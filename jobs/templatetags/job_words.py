@@ -98,12 +98,6 @@ def percent(fraction: float) -> str:
 
 
 @register.filter
-def first_value(values: list[Any]) -> Any:
-    """The first that is there: where all are the same, some may only not be shown."""
-    return next((value for value in values if value is not None), None)
-
-
-@register.filter
 def dots(value: float) -> str:
     """A number as HTML's attributes want it, in every language."""
     return repr(float(value))
