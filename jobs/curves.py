@@ -14,6 +14,8 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 24
 # As many as pixels can tell apart; with many charts on a page fewer, which bounds its weight.
 DRAWN_POINTS, FEWER_POINTS, MANY_CHARTS = 120, 60, 12
 MOST_LINES = 8
+# Of one run; its file has all curves.
+MOST_RUN_CHARTS = 48
 # With more charts on a page than this, the numbers are left to the file.
 MOST_TABLES = 4
 # Rows of the table beside a chart, of one line and of several together: enough to hear how it goes, the rest is in the file.
@@ -130,12 +132,14 @@ class _Scale:
         return round(self.start + (value - self.low) / spread * (self.end - self.start), 1)
 
 
-def run_charts(curves: Sequence[Mapping[str, object]]) -> list[CurveChart]:
-    """A chart for each curve that a run reported (jobs/progress.py)."""
+def run_charts(curves: Sequence[Mapping[str, object]]) -> tuple[list[CurveChart], int]:
+    """Return a chart for each of the first curves that a run reported (jobs/progress.py), and how many more there are."""
     most = DRAWN_POINTS if len(curves) <= MANY_CHARTS else FEWER_POINTS
-    named = {str(curve["name"]): run_points(curve) for curve in curves if curve["points"]}
+    drawn = [curve for curve in curves if curve["points"]]
+    named = {str(curve["name"]): run_points(curve) for curve in drawn[:MOST_RUN_CHARTS]}
     has_table = len(named) <= MOST_TABLES
-    return [draw(name, {name: points}, most=most, has_table=has_table) for name, points in named.items()]
+    charts = [draw(name, {name: points}, most=most, has_table=has_table) for name, points in named.items()]
+    return charts, max(0, len(drawn) - MOST_RUN_CHARTS)
 
 
 def run_points(curve: Mapping[str, object]) -> Points:

@@ -18,6 +18,7 @@ from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, Quota
 from accounts.services import lock_person, record_action
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
+from core.config_merge import ConfigRefused, check_replacements
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.services import refuse_closed
 from submissions.models import Submission
@@ -94,6 +95,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
             most=CONFIG_MAX_BYTES,
             size=size,
         )
+    try:
+        check_replacements(config)
+    except ConfigRefused as refusal:
+        raise InvalidInput("bad_config", _(refusal.sentence), field="config", **refusal.values) from refusal
     if resource_class not in settings.RESOURCE_CLASSES:
         known = ", ".join(settings.RESOURCE_CLASSES)
         raise InvalidInput(

@@ -1,7 +1,6 @@
 """How jobs are shown: a status with its colour, picture and word; an error with whose fault it is and what to do."""
 
 import math
-from typing import Any
 
 from django import template
 from django.utils.html import format_html
