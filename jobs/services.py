@@ -16,9 +16,9 @@ from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
+from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
-from core.config_merge import ConfigRefused, check_replacements
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.services import refuse_closed
 from submissions.models import Submission

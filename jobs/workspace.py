@@ -17,8 +17,8 @@ from django.core.files.storage import storages
 from django.utils.functional import Promise
 from django.utils.translation import override
 
-from core.untrusted import Bounds, TextRefused, load_json, load_yaml
 from core.config_merge import ConfigRefused, check_replacements, merge
+from core.untrusted import Bounds, TextRefused, load_json, load_yaml
 from jobs.execution import janitor
 from jobs.execution.told import Told as _
 from jobs.models import Job

@@ -276,29 +276,28 @@ def test_long_log_keeps_its_end(submit: Submit) -> None:
 
 def test_a_progress_bar_leaves_its_last_state_and_hides_no_report(submit: Submit) -> None:
     """As tqdm writes, on standard error, while standard output reports; then junk, and a line without an end."""
-    outcome = submit(
-        """
-        import os, sys, threading
-        def bar():
-            for step in range(5001):
-                sys.stderr.write(f"\\r{step / 50:5.1f}%|####      | {step}/5000 [00:01<00:01]")
-        other = threading.Thread(target=bar)
-        other.start()
-        for epoch in range(100):
-            print("\\x1b[32m ::progress", epoch / 100, "epoch", epoch, "\\x1b[0m")
-            print(f"::metric step={epoch} loss={1 / (epoch + 1)}")
-        other.join()
-        sys.stderr.write("\\n")
-        os.write(1, bytes(range(256)) + b"\\n")
-        os.write(1, b"y" * 2000 + b"\\n::progress 1")
-        """
-    )
+    outcome = submit(r"""
+import os, sys, threading
+
+def bar():
+    for step in range(5001):
+        sys.stderr.write(f"\r{step / 50:5.1f}%|####      | {step}/5000 [00:01<00:01]")
+
+other = threading.Thread(target=bar)
+other.start()
+for epoch in range(100):
+    print("\x1b[32m ::progress", epoch / 100, "epoch", epoch, "\x1b[0m")
+    print(f"::metric step={epoch} loss={1 / (epoch + 1)}")
+other.join()
+sys.stderr.write("\n")
+os.write(1, bytes(range(256)) + b"\n")
+os.write(1, b"y" * 2000 + b"\n::progress 1")
+""")
     assert outcome.result.succeeded
-    reports = (outcome.run_dir / "reports").read_bytes().splitlines()
-    assert [line.split()[1] for line in reports if b"progress" in line] == [
-        b"%g" % (n / 100) if n else b"0.0" for n in range(100)
-    ] + [b"1"]
-    assert sum(b"::metric" in line for line in reports) == 100
+    reports = (outcome.run_dir / "reports").read_text().splitlines()
+    fractions = [float(line.split()[1]) for line in reports if line.startswith("::progress ")]
+    assert fractions == [*(epoch / 100 for epoch in range(100)), 1.0]
+    assert sum(line.startswith("::metric ") for line in reports) == 100
     assert outcome.log.count("/5000") == 1 and "5000/5000" in outcome.log
     assert outcome.log.endswith("y" * 2000 + "\n::progress 1")
 
