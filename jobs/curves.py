@@ -6,6 +6,7 @@ Several lines of one chart differ in colour and in dashes, so that nobody needs 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from leaderboards.charts import nice_ticks
 
@@ -80,9 +81,10 @@ def draw(
     most: int = DRAWN_POINTS,
     numbers: Sequence[int] = (),
     has_table: bool = True,
+    extremes: tuple[float, float] | None = None,
 ) -> CurveChart:
     """The series laid over each other. `numbers` chooses each line's colour (else by order); none may be empty.
-    Without a table its numbers stand elsewhere."""
+    Without a table its numbers stand elsewhere. `extremes` are the lowest and highest value of a single series whose points are only some of all."""
     everything = [point for points in series.values() for point in points]
     xs, ys = [x for x, _ in everything], [y for _, y in everything]
     low, high = min(ys), max(ys)
@@ -105,8 +107,7 @@ def draw(
                 *shown[-1],
                 points[0],
                 points[-1],
-                min(values),
-                max(values),
+                *(extremes or (min(values), max(values))),
                 len(points),
                 thinned(points, rows) if has_table else (),
             )
@@ -136,10 +137,17 @@ def run_charts(curves: Sequence[Mapping[str, object]]) -> tuple[list[CurveChart]
     """Return a chart for each of the first curves that a run reported (jobs/progress.py), and how many more there are."""
     most = DRAWN_POINTS if len(curves) <= MANY_CHARTS else FEWER_POINTS
     drawn = [curve for curve in curves if curve["points"]]
-    named = {str(curve["name"]): run_points(curve) for curve in drawn[:MOST_RUN_CHARTS]}
-    has_table = len(named) <= MOST_TABLES
-    charts = [draw(name, {name: points}, most=most, has_table=has_table) for name, points in named.items()]
+    has_table = min(len(drawn), MOST_RUN_CHARTS) <= MOST_TABLES
+    charts = [
+        draw(name, {name: run_points(curve)}, most=most, has_table=has_table, extremes=_extremes(curve))
+        for name, curve in ((str(curve["name"]), curve) for curve in drawn[:MOST_RUN_CHARTS])
+    ]
     return charts, max(0, len(drawn) - MOST_RUN_CHARTS)
+
+
+def _extremes(curve: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the lowest and highest value that a run reported; None for a curve of an earlier version, which has only its points."""
+    return (curve["lowest"], curve["highest"]) if "lowest" in curve else None
 
 
 def run_points(curve: Mapping[str, object]) -> Points:

@@ -10,6 +10,7 @@ The state goes to PostgreSQL as one row a job, seldom and only when it changed, 
 
 import difflib
 import json
+import math
 import re
 import time
 import unicodedata
@@ -81,6 +82,9 @@ class Curve:
     count: int = 0
     stride: int = 1
     most: int = MAX_POINTS
+    # Of all values, also of those that were thinned out.
+    lowest: float = math.inf
+    highest: float = -math.inf
 
     def add(self, step: int | None, value: float, seconds: float) -> bool:
         """False when the step goes back: a curve has one value a step. The same step again replaces its value."""
@@ -88,6 +92,7 @@ class Curve:
         step = latest + 1 if step is None else step
         if step < latest:
             return False
+        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
         point = [step, value, round(seconds, 1)]
         if step == latest:
             if self.points and self.points[-1][0] == step:
@@ -231,7 +236,11 @@ class Reports:
         return _plain(self._message)[:MAX_MESSAGE]
 
     def as_json(self) -> str:
-        curves = [{"name": name, "points": curve.shown} for name, curve in self.curves.items()]
+        curves = [
+            {"name": name, "points": curve.shown, "lowest": curve.lowest, "highest": curve.highest}
+            for name, curve in self.curves.items()
+            if curve.last is not None
+        ]
         return json.dumps(curves, separators=(",", ":"), allow_nan=False)
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.curves import run_charts
 from jobs.execution.logfile import TAIL_BYTES, LogFile
 from jobs.execution.output_lines import LONGEST_REPORT, ReportLines
 from jobs.models import JobProgress
@@ -108,6 +109,13 @@ def test_many_long_curves_share_what_one_run_may_keep():
 
 def test_names_may_use_any_script():
     assert curves(read("::metric 損失=1")) == {"損失": [[0, 1.0, 1.0]]}
+
+
+def test_a_peak_that_was_thinned_out_is_not_forgotten():
+    reports = read(*[f"::metric a={9 if step == 333 else 1}" for step in range(2000)])
+    assert 9 not in [value for _step, value, _seconds in curves(reports)["a"]]
+    [chart], _more = run_charts(json.loads(reports.as_json()))
+    assert (chart.line.lowest, chart.line.highest) == (1, 9)
 
 
 # --- What is ignored is told ---------------------------------------------------------------------------------------
