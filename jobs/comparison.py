@@ -119,6 +119,11 @@ def oldest(sides: Sequence[Side]) -> Side:
     return min(sides, key=lambda side: (side.job.created_at, side.job.pk))
 
 
+def _is_comparable(sides: Sequence[Side]) -> bool:
+    """Return whether all that have metrics were scored alike; the others have nothing to compare."""
+    return len({side.scored_as for side in sides if side.metrics}) <= 1
+
+
 def compared(sides: Sequence[Side], baseline: Side, *, pictures: Sequence[str]) -> Comparison:
     """Two or more jobs; differences are to the baseline. `pictures` are the endings of what is shown as a picture."""
     curves = _curves(sides)
@@ -138,7 +143,7 @@ def compared(sides: Sequence[Side], baseline: Side, *, pictures: Sequence[str]) 
         pictures=rows[:MOST_PICTURES],
         more_pictures=max(0, len(rows) - MOST_PICTURES),
         has_params=has_params,
-        is_comparable=len({side.scored_as for side in sides}) == 1,
+        is_comparable=_is_comparable(sides),
     )
 
 
@@ -214,7 +219,7 @@ def _metric_names(sides: Sequence[Side]) -> list[str]:
 def _metric_rows(sides: Sequence[Side], baseline: Side, names: Sequence[str]) -> list[MetricRow]:
     known = _known_metrics(sides)
     measured = [side.metrics for side in sides]
-    is_comparable = len({side.scored_as for side in sides}) == 1
+    is_comparable = _is_comparable(sides)
     rows = []
     for name in names:
         values = [metrics.get(name) for metrics in measured]

@@ -204,6 +204,13 @@ def test_what_was_scored_differently_shares_no_best(client, owner, change):
     assert "cannot be compared: none is marked best" in response.content.decode()
 
 
+def test_a_run_without_metrics_makes_nothing_incomparable(client, owner):
+    board = LeaderboardFactory()
+    one = JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": 0.5}, scorer="images")
+    two = JobFactory(user=owner, leaderboard=board, metrics={})
+    assert "cannot be compared" not in client.get(address(one, two)).content.decode()
+
+
 @pytest.mark.parametrize(
     ("field", "value", "word"), [("trial", True, "trial"), ("withdrawn_at", timezone.now(), "withdrawn")]
 )
