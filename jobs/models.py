@@ -56,7 +56,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         boards = Leaderboard.objects.visible_to(user)
         return self.filter(entry__leaderboard__in=boards).only(
             "id", "user", "leaderboard", "status", "metrics", "score", "wall_seconds", "peak_memory_bytes", "created_at",
-            "started_at", "finished_at",
+            "started_at", "finished_at", "trial", "withdrawn_at", "score_version", "scorer", "ground_truth",
         )  # fmt: skip
 
     def active(self) -> "JobQuerySet":

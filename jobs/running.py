@@ -148,7 +148,7 @@ class Runner:
         shipper.conclude(result.left_out)
         self._storing.begin(f"{_prefix(job)}/log.txt", shipper.cleaned)
         try:
-            self._write_end(place, job, held, result, shipper, scoring)
+            self._write_end(place, job, held, result, shipper, scoring, progress.notes)
         finally:
             self._storing.settle()
 
@@ -193,13 +193,20 @@ class Runner:
         )
 
     def _write_end(
-        self, place: Workspace, job: Job, held: Held, result: Result, shipper: LogShipper, scoring: Scoring | None
+        self,
+        place: Workspace,
+        job: Job,
+        held: Held,
+        result: Result,
+        shipper: LogShipper,
+        scoring: Scoring | None,
+        notes: tuple[str, ...],
     ) -> None:
         """The log is being stored meanwhile: every write of an end waits for it."""
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
         log_name = f"{_prefix(job)}/log.txt"
         evidence = Evidence(
-            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
+            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied, notes=notes
         )
         evidence = replace(evidence, notes=tuple(result.left_out))
         if result.reason == "cancelled":

@@ -148,6 +148,8 @@ class CurveShown(serializers.Serializer):
     points = serializers.ListField(
         child=serializers.ListField(child=serializers.FloatField()), help_text="[step, value, seconds since the start]"
     )
+    lowest = serializers.FloatField(required=False, help_text="Of all reported values, also of points left out.")
+    highest = serializers.FloatField(required=False)
 
 
 class ProgressShown(serializers.Serializer):

@@ -16,6 +16,7 @@ from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
+from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
@@ -97,6 +98,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
             most=CONFIG_MAX_BYTES,
             size=size,
         )
+    try:
+        check_replacements(config)
+    except ConfigRefused as refusal:
+        raise InvalidInput("bad_config", _(refusal.sentence), field="config", **refusal.values) from refusal
     if resource_class not in settings.RESOURCE_CLASSES:
         known = ", ".join(settings.RESOURCE_CLASSES)
         raise InvalidInput(

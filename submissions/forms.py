@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
+from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
@@ -50,6 +51,12 @@ def parse_config(text: str) -> dict[str, Any]:
         parsed = _parse_yaml(text)
     if not isinstance(parsed, dict):
         raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
+    try:
+        check_replacements(parsed)
+    except ConfigRefused as refusal:
+        raise ValidationError(
+            _("Not accepted: %(problem)s.") % {"problem": _(refusal.sentence) % refusal.values}
+        ) from refusal
     try:
         json.dumps(parsed, allow_nan=False)
     except ValueError as error:  # said here, before the files are stored and counted

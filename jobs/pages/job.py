@@ -36,6 +36,7 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
     """What moves while a job runs: the timeline and what the run reports."""
     progress = progress_of(job) if job.status != Status.PENDING else None
     board = job.leaderboard
+    charts, more_charts = run_charts(progress.curves) if progress else ([], 0)
     return {
         "job": job,
         "waiting": waiting(job),
@@ -43,7 +44,8 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
         "seconds_left": seconds_left(job, progress) if progress else None,
         # A part that is swapped every few seconds has no table to open: it would close again.
         "is_live": not job.is_final,
-        "charts": run_charts(progress.curves) if progress else [],
+        "charts": charts,
+        "more_charts": more_charts,
         "ranking_metric": board.ranking_metric if job.score is not None else None,
         "mlflow_link": mlflow_ui_link(job),
         "outbox": getattr(job, "tracking", None),

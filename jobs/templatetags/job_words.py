@@ -2,7 +2,6 @@
 
 import math
 import re
-from typing import Any
 
 from django import template
 from django.utils.html import format_html, format_html_join
@@ -111,12 +110,6 @@ def reported_fraction(job: Job) -> float | None:
 def percent(fraction: float) -> str:
     """0.357 as 35%: not more than was done."""
     return f"{math.floor(fraction * 100 + 1e-9)}%"
-
-
-@register.filter
-def first_value(values: list[Any]) -> Any:
-    """The first that is there: where all are the same, some may only not be shown."""
-    return next((value for value in values if value is not None), None)
 
 
 @register.filter

@@ -289,7 +289,7 @@ def test_compare_shows_what_differs(client, owner):
     one = JobFactory(user=owner, leaderboard=board, status="completed", score=0.75, params={"a": 1, "b": [1]})
     two = JobFactory(user=owner, leaderboard=board, status="completed", score=0.5, params={"a": 2, "b": [1]})
     table = client.get("/compare/", {"job": [str(one.pk), str(two.pk)]}).context["table"]
-    assert [(row.name, row.values) for row in table.differing] == [("a", [1, 2])]
+    assert [(row.name, [cell.value for cell in row.cells]) for row in table.differing] == [("a", [1, 2])]
     assert [row.name for row in table.same] == ["b", "resource_class"]
     auc = table.metrics[0]
     assert (auc.name, [cell.is_best for cell in auc.cells]) == ("Image AUROC", [True, False])
