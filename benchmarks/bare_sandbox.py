@@ -28,7 +28,7 @@ def main() -> None:
         began = time.monotonic()
         for descriptor in prepared.descriptors:
             os.lseek(descriptor, 0, os.SEEK_SET) if _is_file(descriptor) else None
-        pid = launch.start(prepared, limits, group, log)
+        pid = launch.start(prepared, limits, group, (log, log))
         _, status = os.waitpid(pid, 0)
         if status:
             sys.exit(f"the sandbox ended with wait status {status}")

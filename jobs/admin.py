@@ -11,10 +11,17 @@ from django.utils.translation import gettext_lazy as _
 import jobs.operations  # noqa: F401 - registers its actions
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
 from accounts.refusals import Unavailable
+from jobs.board_needs import boards_with_needs
+from jobs.detail_metrics import category_table
 from jobs.log_page import log_part
-from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
+from jobs.models import ErrorCode, Job, JobAttempt, Status, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
+from jobs.unrunnable import lacks_in_words
 from leaderboards.admin import LeaderboardFilter, job_id, score
+from leaderboards.ranking_state import ranking_state
+
+# Leaderboards that are looked at for what a worker lacks.
+BOARDS_SHOWN = 500
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -35,7 +42,9 @@ class JobAdmin(MachineMadeAdmin):
         "created_at",
         score,
         "resource_class",
+        "trial",
         "attempt",
+        "is_by_operator",
     ]
     list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
     list_select_related = ["user", "leaderboard"]
@@ -56,7 +65,10 @@ class JobAdmin(MachineMadeAdmin):
         found = super().get_queryset(request)
         is_list = request.resolver_match is not None and request.resolver_match.url_name == "jobs_job_changelist"
         return (
-            found.defer("config", "params", "metrics", "artifacts", "limits_applied", "error_message", "error_told")
+            found.defer(
+                *["config", "params", "metrics", "detail_metrics", "notes", "artifacts", "limits_applied"],
+                *["error_message", "error_told"],
+            )
             if is_list
             else found
         )
@@ -78,7 +90,10 @@ class JobAdmin(MachineMadeAdmin):
             context["attempts"] = obj.attempts.order_by("number")[:100]
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
+            context["categories"] = category_table(obj, obj.detail_metrics.get("categories"))
             context["disqualification"] = getattr(obj, "disqualification", None)
+            context["withdrawals"] = obj.withdrawals.all()
+            context["ranking"] = ranking_state(obj, request.user) if obj.status == Status.COMPLETED else None
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -87,7 +102,8 @@ class JobAdmin(MachineMadeAdmin):
         return job.error_in_words
 
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        names = [str(field.name) for field in Job._meta.fields]
+        # The further metrics have a table of their own.
+        names = [str(field.name) for field in Job._meta.fields if field.name != "detail_metrics"]
         return ["links", *("error" if name == "error_message" else name for name in names)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
@@ -116,6 +132,14 @@ class JobAttemptAdmin(MachineMadeAdmin):
 
     def get_readonly_fields(self, request, obj=None):
         return self.get_fields(request, obj)
+
+
+def _had(found: list[str] | dict[str, str | list[int]]) -> str:
+    """Names; with the beginning of a digest, which is enough to compare by eye, or with the versions that are there."""
+    if isinstance(found, dict):
+        versions = {name: one[:12] if isinstance(one, str) else ", ".join(map(str, one)) for name, one in found.items()}
+        found = [f"{name} ({version})" for name, version in versions.items()]
+    return ", ".join(found) or "–"
 
 
 @admin.register(Worker)
@@ -157,9 +181,30 @@ class WorkerAdmin(MachineMadeAdmin):
             ),
         )
 
+    @admin.display(description=_("has, of what leaderboards need"))
+    def has(self, worker: Worker) -> str:
+        names = {
+            "datasets": _("data sets"),
+            "images": _("images"),
+            "ground_truths": _("ground truths"),
+            "scorers": _("scorers"),
+        }
+        rows = [(label, _had(worker.inventory.get(kind, []))) for kind, label in names.items()]
+        return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {}</li>", rows))
+
+    @admin.display(description=_("lacks, of what leaderboards need"))
+    def lacks(self, worker: Worker) -> str:
+        boards = boards_with_needs().exclude(dataset="", image="", scorer="").order_by("title")[:BOARDS_SHOWN]
+        rows = [
+            (board.title, ", ".join(lacks)) for board in boards if (lacks := lacks_in_words(board, worker.inventory))
+        ]
+        return (
+            format_html("<ul>{}</ul>", format_html_join("", "<li><strong>{}</strong>: {}</li>", rows)) if rows else "–"
+        )
+
     def get_fields(self, request, obj=None):
-        names = [field.name for field in Worker._meta.fields]
-        return ["report" if name == "sandbox_report" else name for name in names]
+        shown = {"sandbox_report": ["report"], "inventory": ["has", "lacks"]}
+        return [name for field in Worker._meta.fields for name in shown.get(field.name, [field.name])]
 
     def get_readonly_fields(self, request, obj=None):
         return self.get_fields(request, obj)
@@ -167,7 +212,7 @@ class WorkerAdmin(MachineMadeAdmin):
 
 @admin.register(TrackingOutbox)
 class TrackingOutboxAdmin(MachineMadeAdmin):
-    list_display = [job_id, "tries", "next_try_at", "last_error", "created_at"]
+    list_display = [job_id, "tries", "refusals", "next_try_at", "last_error", "created_at"]
     search_fields = ["job"]
     search_help_text = _("A job's id.")
     ordering = ["created_at"]

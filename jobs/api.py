@@ -1,5 +1,6 @@
 """/api/jobs"""
 
+from typing import Any
 from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpResponse
@@ -13,20 +14,28 @@ from rest_framework.views import APIView
 
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
+from core.downloads import content_disposition
 from jobs.models import Job, Status
 from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left
 from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus, ProgressShown
 from jobs.services import cancel_job, enqueue_job
 from jobs.status import status_shown
+from jobs.withdrawing import restore_job, withdraw_job
 from submissions.api import NewestFirst
 
 _KEY = OpenApiParameter(
     "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, description="The same key again: the same job."
 )
+DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_version")
 
 
 def _own(request: Request, job_id: UUID, *related: str) -> Job:
     return get_object_or_404(Job.objects.visible_to(request.user).select_related(*related), pk=job_id)
+
+
+def _detail(request: Request, job_id: UUID) -> Any:
+    job = _own(request, job_id, *DETAIL)
+    return JobDetail(job, context={"viewer": request.user}).data
 
 
 class JobsView(APIView):
@@ -47,6 +56,7 @@ class JobsView(APIView):
             sent.validated_data["submission_id"],
             config=sent.validated_data.get("config"),
             resource_class=sent.validated_data["resource_class"],
+            trial=sent.validated_data["trial"],
             idempotency_key=request.headers.get("Idempotency-Key"),
         )
         return Response(JobReceipt(job).data, status=202)
@@ -74,9 +84,7 @@ class JobView(APIView):
     @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
     def get(self, request: Request, job_id: UUID) -> Response:
         """One job with its attempts."""
-        return Response(
-            JobDetail(_own(request, job_id, "leaderboard", "user", "disqualification", "score_version")).data
-        )
+        return Response(_detail(request, job_id))
 
 
 class JobStatusView(APIView):
@@ -170,10 +178,9 @@ class JobArtifactView(APIView):
         found = next((item for item in job.artifacts if item["path"] == path), None)
         if found is None:
             raise Http404
-        content = open_artifact(found["name"])
-        return FileResponse(
-            content, as_attachment=True, filename=path.rpartition("/")[2], content_type="application/octet-stream"
-        )
+        response = FileResponse(open_artifact(found["name"]), content_type="application/octet-stream")
+        response["Content-Disposition"] = content_disposition(path.rpartition("/")[2])
+        return response
 
 
 class JobCancelView(APIView):
@@ -185,3 +192,23 @@ class JobCancelView(APIView):
         job = _own(request, job_id)
         job.status = cancel_job(job, by=request.user)
         return Response(JobReceipt(job).data, status=202)
+
+
+class JobWithdrawView(APIView):
+    @extend_schema(
+        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 503)}, operation_id="withdraw_job"
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Take your completed run off the board; your next best one counts at once."""
+        withdraw_job(_own(request, job_id), by=request.user)
+        return Response(_detail(request, job_id))
+
+
+class JobRestoreView(APIView):
+    @extend_schema(
+        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 503)}, operation_id="restore_job"
+    )
+    def post(self, request: Request, job_id: UUID) -> Response:
+        """Count a run again that you withdrew."""
+        restore_job(_own(request, job_id), by=request.user)
+        return Response(_detail(request, job_id))

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, F, Model, OuterRef, Q
 from django.db.models.functions import Now
 
+from jobs.board_needs import boards_with_needs, runnable
 from jobs.models import Job, JobAttempt, Status, Worker
 from jobs.transitions import lease
 from leaderboards.models import Leaderboard, Pause
@@ -22,7 +23,8 @@ _CLAIMED: tuple[type[Model], ...] = (Job, Submission, Leaderboard)
 # The claim is one statement, so that it costs one round trip: the job's row, its attempt's and the worker's, and what is read of them.
 # Round-robin between people: of each person with something pending, the first in their own order; then whoever was
 # served longest ago. Re-runs (priority 1) stand behind all new work. SKIP LOCKED lets two workers take two jobs at once.
-# While the queue is paused, or this worker disabled, nothing is next; a paused leaderboard's jobs are passed over.
+# While the queue is paused, or this worker disabled, nothing is next; jobs of a paused leaderboard, or of one that this worker
+# cannot run as it is now, are passed over.
 _CLAIM_NEXT = """
 WITH heads AS (
     SELECT DISTINCT ON (user_id) id, user_id, priority, created_at
@@ -31,7 +33,9 @@ WITH heads AS (
       AND leaderboard_id NOT IN (SELECT leaderboard_id FROM leaderboards_pause WHERE leaderboard_id IS NOT NULL)
       AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id IS NULL)
       AND NOT EXISTS (SELECT FROM jobs_worker WHERE id = %(worker)s AND disabled_at IS NOT NULL)
-      AND (%(runs_images)s OR leaderboard_id NOT IN (SELECT id FROM leaderboards_leaderboard WHERE image <> ''))
+      AND leaderboard_id = ANY(ARRAY(
+          SELECT board.id FROM unnest(%(boards)s::bigint[], %(versions)s::bigint[]) AS able (id, version)
+          JOIN leaderboards_leaderboard board ON board.id = able.id AND COALESCE(board.score_version_id, 0) = able.version))
     ORDER BY user_id, priority, created_at, id
 ), next AS (
     SELECT job.id
@@ -67,10 +71,16 @@ JOIN leaderboards_leaderboard leaderboard ON leaderboard.id = job.leaderboard_id
 
 
 def claim_next(
-    *, worker_id: int, worker_name: str, resource_classes: list[str], runs_images: bool = False
+    *, worker_id: int, worker_name: str, resource_classes: list[str], boards: Mapping[int, int] | None = None
 ) -> Job | None:
-    """pending -> running for the next job in fair order; None when nothing is due. Jobs of leaderboards with an image of
-    their own are left to workers that run images. The worker's row says that it runs one."""
+    """pending -> running for the next job in fair order; None when nothing is due. The worker's row says that it runs one.
+
+    `boards` are the leaderboards that the worker can run, with the score version that it can for (`board_needs.runnable`);
+    left out, its announced inventory says it.
+    """
+    if boards is None:
+        announced = Worker.objects.values_list("inventory", flat=True).get(pk=worker_id)
+        boards = runnable(boards_with_needs(), announced)
     values: dict[str, Any] = {
         "classes": resource_classes,
         "allowances": json.dumps({name: _allowance(name) for name in resource_classes}),
@@ -78,7 +88,8 @@ def claim_next(
         "worker": worker_id,
         "worker_name": worker_name,
         "lease": lease(),
-        "runs_images": runs_images,
+        "boards": list(boards.keys()),
+        "versions": list(boards.values()),
     }
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_NEXT.format(columns=_columns()), values)

@@ -1,9 +1,11 @@
 """Jobs side by side: which params differ, how far their metrics are apart, their curves, their pictures.
 
-Of another person's job that stands on a board, only what the board shows takes part: its metrics there, and its cost.
+Of another person's job that stands on a board, only what the board shows takes part: its metrics there, and its cost. What
+may not be seen is said to be not public, and never counts as the same.
 """
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +38,19 @@ class Side:
         return {name: value for name, value in self.job.metrics.items() if self.is_open or name in shown}
 
     @property
+    def scored_as(self) -> tuple[object, ...]:
+        """Metrics that were not measured in the same way on the same board are not better or worse than each other."""
+        job = self.job
+        return job.leaderboard_id, job.score_version_id, job.scorer, job.ground_truth
+
+    @property
+    def may_be_best(self) -> bool:
+        return not self.job.trial and self.job.withdrawn_at is None
+
+    def shows(self, metric: str) -> bool:
+        return self.is_open or any(metric == shown.name for shown in self.job.leaderboard.metric_list)
+
+    @property
     def params(self) -> dict[str, Any]:
         if not self.is_open:
             return {}
@@ -43,17 +58,32 @@ class Side:
 
 
 @dataclass
+class ParamCell:
+    value: Any = None
+    is_missing: bool = False
+    is_public: bool = True
+
+
+@dataclass
 class ParamRow:
     name: str
-    values: list[Any]
+    cells: list[ParamCell]
     differs: bool
+
+    @property
+    def value(self) -> Any:
+        """The value of a row that does not differ."""
+        return next(cell.value for cell in self.cells if cell.is_public)
 
 
 @dataclass
 class MetricCell:
     value: float | None
+    # To the baseline; `is_better` is None where the direction is not known, or nothing differs.
     difference: float | None
+    is_better: bool | None
     is_best: bool
+    is_public: bool
 
 
 @dataclass
@@ -79,41 +109,59 @@ class Comparison:
     more_charts: int
     pictures: list[PictureRow]
     more_pictures: int
+    # Params can be compared of two jobs or more whose params may be seen.
+    has_params: bool
+    # All were measured in the same way on the same board.
+    is_comparable: bool
 
 
-MISSING = object()
+def oldest(sides: Sequence[Side]) -> Side:
+    return min(sides, key=lambda side: (side.job.created_at, side.job.pk))
 
 
-def compared(sides: Sequence[Side], *, pictures: Sequence[str]) -> Comparison:
-    """Two or more jobs; differences are to the first. `pictures` are the endings of what is shown as a picture."""
+def _is_comparable(sides: Sequence[Side]) -> bool:
+    """Return whether all that have metrics were scored alike; the others have nothing to compare."""
+    return len({side.scored_as for side in sides if side.metrics}) <= 1
+
+
+def compared(sides: Sequence[Side], baseline: Side, *, pictures: Sequence[str]) -> Comparison:
+    """Two or more jobs; differences are to the baseline. `pictures` are the endings of what is shown as a picture."""
     curves = _curves(sides)
     rows = _picture_rows(sides, tuple(pictures))
     params, more_params = _param_rows(sides)
     differing, same = [row for row in params if row.differs], [row for row in params if not row.differs]
+    has_params = sum(side.is_open for side in sides) > 1
     metrics = _metric_names(sides)
     return Comparison(
         differing=differing[:MOST_ROWS],
         same=same[:MOST_ROWS],
         same_count=len(same),
-        metrics=_metric_rows(sides, metrics[:MOST_ROWS]),
+        metrics=_metric_rows(sides, baseline, metrics[:MOST_ROWS]),
         more_rows=more_params + sum(max(0, len(found) - MOST_ROWS) for found in (differing, same, metrics)),
         charts=_charts(sides, curves),
         more_charts=max(0, len(curves) - MOST_CHARTS),
         pictures=rows[:MOST_PICTURES],
         more_pictures=max(0, len(rows) - MOST_PICTURES),
+        has_params=has_params,
+        is_comparable=_is_comparable(sides),
     )
 
 
 def _param_rows(sides: Sequence[Side]) -> tuple[list[ParamRow], int]:
-    """Return the rows of the first params, and how many more params there are."""
+    """Return the rows of the first params, and how many more params there are; none where fewer than two jobs show theirs."""
     settings = [side.params for side in sides]
+    if sum(side.is_open for side in sides) < 2:
+        return [], 0
     names = list(dict.fromkeys(name for values in settings for name in values))
     rows = []
     for name in names[:MOST_PARAMS]:
-        values = [values.get(name, MISSING) for values in settings]
-        shown = [None if value is MISSING else value for value in values]
-        known = [value for value, side in zip(values, sides, strict=True) if side.is_open]
-        rows.append(ParamRow(name, shown, any(value != known[0] for value in known[1:])))
+        cells = [
+            ParamCell(values.get(name), is_missing=side.is_open and name not in values, is_public=side.is_open)
+            for values, side in zip(settings, sides, strict=True)
+        ]
+        # As JSON: 1 equals true, and null what is missing.
+        known = {(cell.is_missing, json.dumps(cell.value, sort_keys=True)) for cell in cells if cell.is_public}
+        rows.append(ParamRow(name, cells, differs=len(known) > 1))
     return rows, max(0, len(names) - MOST_PARAMS)
 
 
@@ -168,24 +216,36 @@ def _metric_names(sides: Sequence[Side]) -> list[str]:
     return [name for name in known if name in measured] + [name for name in measured if name not in known]
 
 
-def _metric_rows(sides: Sequence[Side], names: Sequence[str]) -> list[MetricRow]:
+def _metric_rows(sides: Sequence[Side], baseline: Side, names: Sequence[str]) -> list[MetricRow]:
     known = _known_metrics(sides)
     measured = [side.metrics for side in sides]
+    is_comparable = _is_comparable(sides)
     rows = []
     for name in names:
         values = [metrics.get(name) for metrics in measured]
-        present = [value for value in values if value is not None]
-        best = None
-        if name in known and len(set(present)) > 1:
-            best = max(present) if known[name].higher_is_better else min(present)
-        first = values[0]
-        cells = [
-            MetricCell(
-                value=value,
-                difference=value - first if index and value is not None and first is not None else None,
-                is_best=best is not None and value == best,
+        metric = known.get(name)
+        best = _best(sides, values, metric) if is_comparable and metric else None
+        first = baseline.metrics.get(name)
+        cells = []
+        for side, value in zip(sides, values, strict=True):
+            can_differ = side is not baseline and side.scored_as == baseline.scored_as
+            difference = value - first if can_differ and value is not None and first is not None else None
+            cells.append(
+                MetricCell(
+                    value=value,
+                    difference=difference,
+                    is_better=(difference > 0) == metric.higher_is_better if difference and metric else None,
+                    is_best=best is not None and value == best and side.may_be_best,
+                    is_public=side.shows(name),
+                )
             )
-            for index, value in enumerate(values)
-        ]
         rows.append(MetricRow(str(known.get(name, name)), cells))
     return rows
+
+
+def _best(sides: Sequence[Side], values: Sequence[float | None], metric: Metric) -> float | None:
+    """The best of values that differ; trials and withdrawn runs do not take part."""
+    present = [value for side, value in zip(sides, values, strict=True) if value is not None and side.may_be_best]
+    if len(set(present)) < 2:
+        return None
+    return max(present) if metric.higher_is_better else min(present)

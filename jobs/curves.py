@@ -6,6 +6,7 @@ Several lines of one chart differ in colour and in dashes, so that nobody needs 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from leaderboards.charts import nice_ticks
 
@@ -14,6 +15,8 @@ LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 24
 # As many as pixels can tell apart; with many charts on a page fewer, which bounds its weight.
 DRAWN_POINTS, FEWER_POINTS, MANY_CHARTS = 120, 60, 12
 MOST_LINES = 8
+# Of one run; its file has all curves.
+MOST_RUN_CHARTS = 48
 # With more charts on a page than this, the numbers are left to the file.
 MOST_TABLES = 4
 # Rows of the table beside a chart, of one line and of several together: enough to hear how it goes, the rest is in the file.
@@ -78,9 +81,10 @@ def draw(
     most: int = DRAWN_POINTS,
     numbers: Sequence[int] = (),
     has_table: bool = True,
+    extremes: tuple[float, float] | None = None,
 ) -> CurveChart:
     """The series laid over each other. `numbers` chooses each line's colour (else by order); none may be empty.
-    Without a table its numbers stand elsewhere."""
+    Without a table its numbers stand elsewhere. `extremes` are the lowest and highest value of a single series whose points are only some of all."""
     everything = [point for points in series.values() for point in points]
     xs, ys = [x for x, _ in everything], [y for _, y in everything]
     low, high = min(ys), max(ys)
@@ -103,8 +107,7 @@ def draw(
                 *shown[-1],
                 points[0],
                 points[-1],
-                min(values),
-                max(values),
+                *(extremes or (min(values), max(values))),
                 len(points),
                 thinned(points, rows) if has_table else (),
             )
@@ -130,12 +133,21 @@ class _Scale:
         return round(self.start + (value - self.low) / spread * (self.end - self.start), 1)
 
 
-def run_charts(curves: Sequence[Mapping[str, object]]) -> list[CurveChart]:
-    """A chart for each curve that a run reported (jobs/progress.py)."""
+def run_charts(curves: Sequence[Mapping[str, object]]) -> tuple[list[CurveChart], int]:
+    """Return a chart for each of the first curves that a run reported (jobs/progress.py), and how many more there are."""
     most = DRAWN_POINTS if len(curves) <= MANY_CHARTS else FEWER_POINTS
-    named = {str(curve["name"]): run_points(curve) for curve in curves if curve["points"]}
-    has_table = len(named) <= MOST_TABLES
-    return [draw(name, {name: points}, most=most, has_table=has_table) for name, points in named.items()]
+    drawn = [curve for curve in curves if curve["points"]]
+    has_table = min(len(drawn), MOST_RUN_CHARTS) <= MOST_TABLES
+    charts = [
+        draw(name, {name: run_points(curve)}, most=most, has_table=has_table, extremes=_extremes(curve))
+        for name, curve in ((str(curve["name"]), curve) for curve in drawn[:MOST_RUN_CHARTS])
+    ]
+    return charts, max(0, len(drawn) - MOST_RUN_CHARTS)
+
+
+def _extremes(curve: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return the lowest and highest value that a run reported; None for a curve of an earlier version, which has only its points."""
+    return (curve["lowest"], curve["highest"]) if "lowest" in curve else None
 
 
 def run_points(curve: Mapping[str, object]) -> Points:

@@ -106,6 +106,7 @@ class LogShipper:
         self._cleaner = LogCleaner()
         self._read_bytes = 0
         self._shipped_bytes = 0
+        self._own_words_at: int | None = None
 
     def collect(self, *, is_last: bool = False) -> None:
         """Clean what the run has written since."""
@@ -129,15 +130,26 @@ class LogShipper:
                     cursor.execute(_INSERT, [self._shipped_bytes, part, self._job_id, self._attempt])
                 self._shipped_bytes += len(part)
 
+    def conclude(self, sentences: list[str]) -> None:
+        """Add the platform's own sentences below what the run said; after the last `collect`."""
+        self._own_words_at = self.size_bytes
+        if not sentences:
+            return
+        with self.cleaned.open("a+b") as target:
+            target.seek(max(0, self._own_words_at - 1))
+            is_within_a_line = target.read(1) not in (b"", b"\n")
+            target.write(b"\n" * is_within_a_line + "".join(f"LeadersBoard: {one}\n" for one in sentences).encode())
+
     @property
     def size_bytes(self) -> int:
         return self.cleaned.stat().st_size if self.cleaned.exists() else 0
 
     def last_line(self) -> str:
-        """The last line that says something, for the error message of a run that failed."""
+        """The last line of the run that says something, for the error message of one that failed."""
         if not self.cleaned.exists():
             return ""
+        end = self.size_bytes if self._own_words_at is None else self._own_words_at
         with self.cleaned.open("rb") as cleaned:
-            cleaned.seek(max(0, self.size_bytes - 4096))
-            lines = [line.strip() for line in cleaned.read().decode("utf-8", "replace").splitlines()]
+            cleaned.seek(max(0, end - 4096))
+            lines = [line.strip() for line in cleaned.read(min(end, 4096)).decode("utf-8", "replace").splitlines()]
         return next((re.sub(r"\x1b\[[0-9;:]*m", "", line)[:300] for line in reversed(lines) if line), "")

@@ -20,9 +20,9 @@ from django.http import HttpRequest, QueryDict
 from accounts.models import User
 from accounts.permissions import sees_all_jobs
 from core.untrusted import Bounds, load_json
+from jobs.mlflow_names import LOG_ARTIFACT, OLD_LOG_ARTIFACT, artifact_names
 from jobs.mlflow_queries import DOCUMENTS, with_typenames
 from jobs.models import Job
-from jobs.tracking import LOG_ARTIFACT
 
 BODY_BYTES = 256 * 1024
 _BODY = Bounds(bytes=BODY_BYTES, depth=16)
@@ -246,9 +246,16 @@ def _check(user: User, parameters: Parameters, values: Mapping[str, Any], *, is_
 
 
 def _is_artifact_of(job: Job, path: str) -> bool:
-    """Tell whether the path is a file of the run or a folder of such files; the empty one is the topmost folder."""
-    files: Iterable[str] = [*(item["path"] for item in job.artifacts), *([LOG_ARTIFACT] if job.log_name else [])]
-    return not path or any(file == path or file.startswith(f"{path}/") for file in files)
+    """Tell whether the path is a file of the run or a folder of such files; the empty one is the topmost folder.
+
+    Runs of earlier versions have the log at the top, and every file under its own name.
+    """
+    if not path:
+        return True
+    names = artifact_names(item["path"] for item in job.artifacts)
+    logs = [LOG_ARTIFACT, OLD_LOG_ARTIFACT] if job.log_name else []
+    files: Iterable[str] = [*names, *names.values(), *logs]
+    return any(file == path or file.startswith(f"{path}/") for file in files)
 
 
 def _fits(kind: Kind, value: Any) -> bool:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.permissions import sees_all_jobs
 from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
-from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox
+from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox, Withdrawal
 from jobs.wording import in_words
 from jobs.worker_record import Worker
 from leaderboards.models import Leaderboard, ScoreVersion
@@ -38,6 +38,7 @@ __all__ = [
     "JobQuerySet",
     "Status",
     "TrackingOutbox",
+    "Withdrawal",
     "Worker",
 ]
 
@@ -55,7 +56,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         boards = Leaderboard.objects.visible_to(user)
         return self.filter(entry__leaderboard__in=boards).only(
             "id", "user", "leaderboard", "status", "metrics", "score", "wall_seconds", "peak_memory_bytes", "created_at",
-            "started_at", "finished_at",
+            "started_at", "finished_at", "trial", "withdrawn_at", "score_version", "scorer", "ground_truth",
         )  # fmt: skip
 
     def active(self) -> "JobQuerySet":
@@ -248,6 +249,10 @@ class Job(models.Model):
             ),
             models.CheckConstraint(condition=~Q(status="failed") | ~Q(error_code=""), name="job_failed_has_error"),
             models.CheckConstraint(condition=Q(status="completed") | Q(score=None), name="job_score_only_if_completed"),
+            models.CheckConstraint(
+                condition=Q(withdrawn_at=None) | Q(status="completed", trial=False),
+                name="job_withdrawn_could_rank",
+            ),
             # PostgreSQL sorts NaN above infinity, so this refuses NaN too.
             models.CheckConstraint(
                 condition=Q(score=None) | (Q(score__gt=float("-inf")) & Q(score__lt=float("inf"))),
@@ -267,10 +272,16 @@ class Job(models.Model):
             models.Index("user", F("started_at").desc(), condition=Q(started_at__isnull=False), name="job_last_served"),
             # MLflow behind our login: whose run it is.
             models.Index("run_id", condition=~Q(run_id=""), name="job_mlflow_run"),
-            # Recomputing a person's best job on a leaderboard, and their history there.
+            # Recomputing a person's best job on a leaderboard, and how many runs of theirs the board counts.
             models.Index(
-                "leaderboard", "user", F("created_at").desc(), condition=Q(status="completed"), name="job_completed"
+                "leaderboard",
+                "user",
+                F("created_at").desc(),
+                condition=Q(status="completed", trial=False),
+                name="job_completed",
             ),
+            # How many runs a person has withdrawn from a leaderboard.
+            models.Index("leaderboard", "user", condition=Q(withdrawn_at__isnull=False), name="job_withdrawn"),
             # The admin's lists of one status, one error or one leaderboard, newest first.
             models.Index("status", F("created_at").desc(), F("id").desc(), name="job_by_status"),
             models.Index(

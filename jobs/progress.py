@@ -3,13 +3,17 @@
     ::progress 0.35 epoch 7 of 20
     ::metric step=7 train_loss=0.031 image_auc=0.94
 
-Everything is bounded, and nothing breaks a run: what does not keep a rule (docs/submissions.md) is counted and left out.
+Everything is bounded, and nothing breaks a run: what does not keep a rule (docs/submissions.md) is counted and left out,
+and so is a line that only resembles one of these. The first such is kept, for a note to the job's owner.
 The state goes to PostgreSQL as one row a job, seldom and only when it changed, guarded by the attempt like the log.
 """
 
+import difflib
 import json
+import math
 import re
 import time
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +22,15 @@ from uuid import UUID
 from django.db import connection
 
 from jobs.execution.metrics import MAX_MAGNITUDE
+from jobs.execution.output_lines import LONGEST_REPORT
+from jobs.execution.told import Told as _
 from jobs.logs import LogCleaner
 
-MAX_CURVES = 32
-MAX_POINTS = 256
+MAX_CURVES = 200
+# Of one curve, and of all curves of a run: with many curves each has fewer.
+MAX_POINTS, MAX_POINTS_IN_ALL = 256, 8192
 MAX_MESSAGE = 200
+LONGEST_EXAMPLE = 100
 # How much is parsed at a time: a run that prints nothing else must not hold its own log up.
 READ_BYTES = 256 * 1024
 # A row of many points is written less often: each time it is written as a whole.
@@ -31,8 +39,12 @@ SHIP_SECONDS, LARGE_SHIP_SECONDS, LARGE_BYTES = 1.0, 5.0, 32 * 1024
 _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 _STEP = re.compile(r"[0-9]{1,15}")
 # Names that MLflow takes as they are.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.:-]*)*")
+_NAME = re.compile(r"\w[\w.:-]*(?:/\w[\w.:-]*)*")
 _LONGEST_NAME = 100
+_REPORT = re.compile(r"::(progress|metric)(?:[ \t]+(.*))?", re.DOTALL)
+# Where a report was meant, perhaps: C++ and Rust have names with `::` too, but not of these words.
+_ALIKE = re.compile(r"::[ \t]*([A-Za-z]{5,10})(?=[ \t]|:(?!:)|$)")
+_HOW_ALIKE = 0.82
 _SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
 
 # An attempt that was taken over meanwhile must not write over its successor's row either.
@@ -49,14 +61,30 @@ WHERE kept.attempt <= excluded.attempt
 """
 
 
+_RULE_PLACE = _("such a line has nothing before ::progress or ::metric")
+_RULE_WORD = _("such a line begins with ::progress or ::metric, spelled so, and a space")
+_RULE_LENGTH = _("such a line has at most %(most)d bytes", most=LONGEST_REPORT)
+_RULE_FRACTION = _("the fraction is a number from 0 to 1")
+_RULE_STEP = _("the step is a whole number of at most 15 digits")
+_RULE_ORDER = _("the step never goes back")
+_RULE_NOTHING = _("::metric has one NAME=VALUE or more")
+_RULE_VALUE = _("a value is a finite number of at most 1e15 either way")
+_RULE_NAME = _("a name has 1 to %(most)d letters, digits and _ . : / -", most=_LONGEST_NAME)
+_RULE_MANY = _("a run has at most %(most)d names", most=MAX_CURVES)
+
+
 @dataclass
 class Curve:
-    """A metric over its steps, thinned evenly so that it never has more than MAX_POINTS points; the last is always there."""
+    """A metric over its steps, thinned evenly so that it never has more than `most` points; the last is always there."""
 
     points: list[list[float]] = field(default_factory=list)
     last: list[float] | None = None
     count: int = 0
     stride: int = 1
+    most: int = MAX_POINTS
+    # Of all values, also of those that were thinned out.
+    lowest: float = math.inf
+    highest: float = -math.inf
 
     def add(self, step: int | None, value: float, seconds: float) -> bool:
         """False when the step goes back: a curve has one value a step. The same step again replaces its value."""
@@ -64,6 +92,7 @@ class Curve:
         step = latest + 1 if step is None else step
         if step < latest:
             return False
+        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
         point = [step, value, round(seconds, 1)]
         if step == latest:
             if self.points and self.points[-1][0] == step:
@@ -76,13 +105,15 @@ class Curve:
         return True
 
     def _keep(self, point: list[float]) -> None:
-        # One place is for the last point.
-        if len(self.points) == MAX_POINTS - 1:
+        self.thin(self.most - 2)
+        if self.count % self.stride == 0:
+            self.points.append(point)
+
+    def thin(self, most: int) -> None:
+        """Leave at most so many points, besides the last."""
+        while len(self.points) > most:
             del self.points[1::2]
             self.stride *= 2
-            if self.count % self.stride:
-                return
-        self.points.append(point)
 
     @property
     def shown(self) -> list[list[float]]:
@@ -97,49 +128,103 @@ class Reports:
         self.fraction: float | None = None
         self.curves: dict[str, Curve] = {}
         self.ignored = 0
+        self._first_ignored: tuple[str, str] = "", ""
         self._message = ""
 
     def take(self, lines: bytes, *, seconds: float) -> None:
         """Complete lines, `seconds` after the run began."""
         for raw in lines.split(b"\n"):
             line = raw.decode("utf-8", "replace")
-            word, _space, rest = line.partition(" ")
-            if word == "::progress":
-                self._take_progress(rest)
-            elif word == "::metric":
-                self._take_metrics(rest.split(), seconds)
+            report = _REPORT.fullmatch(line)
+            if report is None:
+                self._take_alike(line)
+            elif len(raw) > LONGEST_REPORT:
+                self._ignore(line, _RULE_LENGTH)
+            elif report[1] == "progress":
+                self._take_progress(line, report[2] or "")
+            else:
+                self._take_metrics(line, (report[2] or "").split(), seconds)
 
-    def _take_progress(self, rest: str) -> None:
+    def _ignore(self, line: str, rule: str, count: int = 1) -> None:
+        if not self.ignored:
+            self._first_ignored = line, rule
+        self.ignored += count
+
+    def _take_alike(self, line: str) -> None:
+        """Count a line that has a report in its middle, or begins with something like one."""
+        for found in _ALIKE.finditer(line):
+            word = found[1].casefold()
+            is_exact = found[0] in ("::progress", "::metric")
+            if found.start() and is_exact and line[found.end() :].strip():
+                return self._ignore(line, _RULE_PLACE)
+            if not found.start() and difflib.get_close_matches(word, ("progress", "metric"), 1, _HOW_ALIKE):
+                return self._ignore(line, _RULE_WORD)
+        return None
+
+    def _take_progress(self, line: str, rest: str) -> None:
         text, _space, message = rest.strip().partition(" ")
         value = _number(text)
         if value is None or not 0 <= value <= 1:
-            self.ignored += 1
+            self._ignore(line, _RULE_FRACTION)
             return
         self.fraction, self._message = value, message
 
-    def _take_metrics(self, words: list[str], seconds: float) -> None:
+    def _take_metrics(self, line: str, words: list[str], seconds: float) -> None:
         step: int | None = None
         if words and words[0].startswith("step="):
             text = words.pop(0).removeprefix("step=")
             if not _STEP.fullmatch(text):
-                self.ignored += max(1, len(words))
+                self._ignore(line, _RULE_STEP, max(1, len(words)))
                 return
             step = int(text)
         if not words:
-            self.ignored += 1
+            self._ignore(line, _RULE_NOTHING)
         for word in words:
-            name, _equals, text = word.partition("=")
-            value = _number(text)
-            curve = self._curve(name) if value is not None else None
-            if value is None or curve is None or not curve.add(step, value, seconds):
-                self.ignored += 1
+            if broken := self._take_metric(word, step, seconds):
+                self._ignore(line, broken)
+
+    def _take_metric(self, word: str, step: int | None, seconds: float) -> str:
+        """Take NAME=VALUE; the rule that it breaks, else nothing."""
+        name, _equals, text = word.partition("=")
+        name = unicodedata.normalize("NFC", name)
+        if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+            return _RULE_NAME
+        value = _number(text)
+        if value is None:
+            return _RULE_VALUE
+        curve = self._curve(name)
+        if curve is None:
+            return _RULE_MANY
+        return "" if curve.add(step, value, seconds) else _RULE_ORDER
 
     def _curve(self, name: str) -> Curve | None:
-        """The one of that name; None for a bad name, or one too many."""
+        """The one of that name; None if it were one too many."""
         curve = self.curves.get(name)
-        if curve is None and len(self.curves) < MAX_CURVES and len(name) <= _LONGEST_NAME and _NAME.fullmatch(name):
+        if curve is None and len(self.curves) < MAX_CURVES:
             curve = self.curves[name] = Curve()
+            most = min(MAX_POINTS, MAX_POINTS_IN_ALL // len(self.curves))
+            for each in self.curves.values():
+                each.most = most
+                each.thin(most - 1)
         return curve
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the job's owner: how much was ignored, and why the first."""
+        if not self.ignored:
+            return ()
+        line, rule = self._first_ignored
+        example = _plain(line)
+        example = example if len(example) <= LONGEST_EXAMPLE else f"{example[:LONGEST_EXAMPLE]}…"
+        if self.ignored == 1:
+            return (
+                _("A ::progress or ::metric line was ignored: “%(example)s” (%(rule)s).", example=example, rule=rule),
+            )
+        told = _(
+            "%(count)d reports in ::progress and ::metric lines were ignored. The first: “%(example)s” (%(rule)s).",
+            count=self.ignored, example=example, rule=rule,
+        )  # fmt: skip
+        return (told,)
 
     @property
     def is_empty(self) -> bool:
@@ -147,13 +232,22 @@ class Reports:
 
     @property
     def message(self) -> str:
-        """Safe to show: no control characters, no colours, one line."""
-        cleaned = LogCleaner().clean(self._message.encode("utf-8", "replace"), is_last=True).decode()
-        return " ".join(_SEQUENCE.sub("", cleaned).split())[:MAX_MESSAGE]
+        """Safe to show."""
+        return _plain(self._message)[:MAX_MESSAGE]
 
     def as_json(self) -> str:
-        curves = [{"name": name, "points": curve.shown} for name, curve in self.curves.items()]
+        curves = [
+            {"name": name, "points": curve.shown, "lowest": curve.lowest, "highest": curve.highest}
+            for name, curve in self.curves.items()
+            if curve.last is not None
+        ]
         return json.dumps(curves, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(text: str) -> str:
+    """The text as one line, without control characters and colours."""
+    cleaned = LogCleaner().clean(text.encode("utf-8", "replace"), is_last=True).decode()
+    return " ".join(_SEQUENCE.sub("", cleaned).split())
 
 
 def _number(text: str) -> float | None:
@@ -189,6 +283,10 @@ class ProgressShipper:
                 self._reports.take(lines, seconds=time.monotonic() - self._began)
                 if not is_last:
                     return
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._reports.notes
 
     def ship(self, *, is_last: bool = False) -> None:
         """Write the state if it changed and was not written just now. A database error propagates; the next call tries

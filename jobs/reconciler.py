@@ -25,6 +25,7 @@ from jobs.models import FINAL, Job, JobLogChunk, Status, Worker
 from jobs.pulse import DATABASE_ERRORS
 from jobs.retention import prune_jobs, sweep_orphans
 from jobs.tally import tally_endings
+from leaderboards.versioning import settle
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ PRUNE_SECONDS = 3600.0
 PUBLISH_SECONDS = 1.0
 TALLY_SECONDS = 5.0
 COUNT_SECONDS = 15.0
+VERSION_SECONDS = 10.0
 CHECK_SECONDS = 10.0
 OPERATE_SECONDS = 0.5
 RETRY_SECONDS = 60.0
@@ -127,6 +129,7 @@ class Reconciler:
             threading.Thread(target=self._every, args=(PRUNE_SECONDS, _prune), daemon=True),
             threading.Thread(target=self._every, args=(TALLY_SECONDS, tally_endings), daemon=True),
             threading.Thread(target=self._every, args=(COUNT_SECONDS, count_ends), daemon=True),
+            threading.Thread(target=self._every, args=(VERSION_SECONDS, settle), daemon=True),
             threading.Thread(target=self._every, args=(OPERATE_SECONDS, operations.run_due), daemon=True),
             # One that hangs must not keep the others from being seen.
             *(

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError, QuerySet
+from django.db.models import ProtectedError, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -38,6 +38,8 @@ def old(days: int) -> tuple[QuerySet[Job], QuerySet[Submission]]:
     read from an index, and not the whole site for it."""
     before = Now() - timedelta(days=days)
     jobs = Job.objects.filter(status__in=FINAL, finished_at__lt=before, entry=None, tracking=None)
+    # Its owner may count a withdrawn run again: it stays as long after the withdrawal.
+    jobs = jobs.filter(Q(withdrawn_at=None) | Q(withdrawn_at__lt=before))
     submissions = Submission.objects.filter(created_at__lt=before, jobs=None)
     return jobs.order_by("finished_at"), submissions.order_by("created_at", "id")
 

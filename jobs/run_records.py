@@ -1,5 +1,6 @@
 """What is kept beside a job's row: its attempts, the pieces of its log, its progress, and what MLflow has yet to take."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -100,6 +101,35 @@ class JobProgress(models.Model):
         return str(self.job_id)
 
 
+class Withdrawal(models.Model):
+    """A period in which a job's owner had withdrawn it from its board; `Job.withdrawn_at` is that of the open one."""
+
+    job = models.ForeignKey("jobs.Job", verbose_name=_("job"), on_delete=models.CASCADE, related_name="withdrawals")
+    withdrawn_at = models.DateTimeField(_("withdrawn at"), db_default=Now())
+    restored_at = models.DateTimeField(_("counted again at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("withdrawal")
+        verbose_name_plural = _("withdrawals")
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job"], condition=Q(restored_at=None), name="withdrawal_one_open_a_job"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.job_id)
+
+
+class TrackingOutboxQuerySet(models.QuerySet["TrackingOutbox"]):
+    def waiting(self) -> "TrackingOutboxQuerySet":
+        """What goes to MLflow as soon as it answers."""
+        return self.filter(refusals__lt=max(1, settings.TRACKING_TRIES))
+
+    def refused(self) -> "TrackingOutboxQuerySet":
+        """What failed too often at something of its own; it is tried daily and shown to operators."""
+        return self.filter(refusals__gte=max(1, settings.TRACKING_TRIES), refusals__gt=0)
+
+
 class TrackingOutbox(models.Model):
     """A completed job that MLflow does not have yet; the row goes when it does."""
 
@@ -109,10 +139,18 @@ class TrackingOutbox(models.Model):
     created_at = models.DateTimeField(_("created at"), db_default=Now())
     next_try_at = models.DateTimeField(_("next try at"), db_default=Now())
     tries = models.PositiveIntegerField(_("tries"), default=0)
+    refusals = models.PositiveIntegerField(
+        _("failures of its own"),
+        default=0,
+        db_default=0,
+        help_text=_("Tries that failed at something of this job alone."),
+    )
     last_error = models.TextField(_("last error"), blank=True)
     # Set before MLflow is asked to create the run: an answer that got lost leaves it set, and the next try then waits
     # until a late creation would be visible to the search.
     create_sent_at = models.DateTimeField(_("create sent at"), null=True, blank=True)
+
+    objects = TrackingOutboxQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("run not in MLflow yet")
@@ -120,6 +158,8 @@ class TrackingOutbox(models.Model):
         indexes = [
             models.Index(F("next_try_at"), name="outbox_due"),  # the publisher: who is due
             models.Index("created_at", name="outbox_oldest"),  # the status page: how far MLflow is behind
+            # The status page and /metrics: what MLflow does not take.
+            models.Index(F("created_at"), condition=Q(refusals__gt=0), name="outbox_refused"),
         ]
 
     def __str__(self) -> str:

@@ -10,17 +10,21 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import DatabaseError, DataError, transaction
 
+from core.environments import is_half_made
+from core.folder_digest import FolderDigests
 from jobs import transitions
 from jobs.execution.client import Supervisor
 from jobs.execution.spec import Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.gpus import HeldGpus
+from jobs.inventory import Inventory, dataset_folder
+from jobs.left_out import explained, unkept
 from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
 from jobs.pulse import DATABASE_ERRORS, Held, Pulse, forget_connection
 from jobs.sandbox import Images, ImageUnusable
-from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_of, scoring_spec
+from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_spec, verified
 from jobs.staging import Staging, limits_of, usual_spec
 from jobs.storing import LOCKED_SECONDS, Storing
 from jobs.tidying import Tidying
@@ -45,8 +49,12 @@ def nothing() -> Job | None:
 class Runner:
     """Runs jobs for one worker process, one at a time, from its main thread."""
 
-    def __init__(self, pulse: Pulse, *, gpus: HeldGpus | None = None, executor: str = "") -> None:
+    def __init__(
+        self, pulse: Pulse, *, gpus: HeldGpus | None = None, executor: str = "", inventory: Inventory | None = None
+    ) -> None:
         self._pulse = pulse
+        self._inventory = inventory
+        self._digests = inventory.digests if inventory else FolderDigests(settings.WORK_ROOT)
         self._gpus = gpus or HeldGpus([], [])
         self._executor = executor or settings.EXECUTOR
         self._images = Images()
@@ -93,6 +101,8 @@ class Runner:
         logger.info("job %s attempt %s starts", job.pk, job.attempt)
         started = time.monotonic()
         try:
+            if self._executor != "container" and is_half_made(settings.RUNNER_PYTHON):
+                raise StorageDown(_("The Python environment of this worker is being changed."))
             with workspace(job, self._staging.take_folder(), self._tidying.remove) as place:
                 self._run_in(place, job, held)
         except BadSubmission as refusal:
@@ -104,9 +114,10 @@ class Runner:
         except ScoringUnavailable as error:
             # Its words name the platform's folders: they are for operators.
             logger.error("job %s: %s", job.pk, error)
-            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            told = _("The leaderboard's scorer is not ready on this worker.")
-            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, told, delay)
+            if self._inventory is not None:
+                self._inventory.forget(job.leaderboard)
+            delay = 0 if error.was_noticed else STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, error.told, delay)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
@@ -122,7 +133,8 @@ class Runner:
         return self._next
 
     def _run_in(self, place: Workspace, job: Job, held: Held) -> None:
-        scoring = persist(lambda: scoring_of(job.leaderboard))
+        # It reads the score version: with the database away that must wait, not fail the job.
+        scoring = persist(lambda: verified(job.leaderboard, self._digests))
         if scoring is not None:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
@@ -134,9 +146,10 @@ class Runner:
             return
         progress.collect(is_last=True)
         persist(lambda: progress.ship(is_last=True))
+        shipper.conclude(result.left_out)
         self._storing.begin(f"{_prefix(job)}/log.txt", shipper.cleaned)
         try:
-            self._write_end(place, job, held, result, shipper, scoring)
+            self._write_end(place, job, held, result, shipper, scoring, progress.notes)
         finally:
             self._storing.settle()
 
@@ -181,16 +194,25 @@ class Runner:
         )
 
     def _write_end(
-        self, place: Workspace, job: Job, held: Held, result: Result, shipper: LogShipper, scoring: Scoring | None
+        self,
+        place: Workspace,
+        job: Job,
+        held: Held,
+        result: Result,
+        shipper: LogShipper,
+        scoring: Scoring | None,
+        notes: tuple[str, ...],
     ) -> None:
         """The log is being stored meanwhile: every write of an end waits for it."""
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
         log_name = f"{_prefix(job)}/log.txt"
         evidence = Evidence(
-            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied
+            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied, notes=notes
         )
+        evidence = replace(evidence, notes=tuple(result.left_out))
         if result.reason == "cancelled":
             self._storing.wait()
+            evidence = unkept(evidence, result)
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
             return
         # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
@@ -204,9 +226,11 @@ class Runner:
             self._storing.wait()
             scored = Scored(scoring.scorer, scoring.ground_truth, verdict.metrics, job.leaderboard.score_version_id)
             verdict, evidence = self._score(place, job, held, scoring, verdict, evidence)
+            if isinstance(verdict, Success):
+                scored = replace(scored, detail_metrics=verdict.detail_metrics)
         if isinstance(verdict, Failure):
-            code, told = verdict.code, verdict.message
-            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=evidence))
+            code, told, ended = verdict.code, verdict.message, unkept(evidence, result)
+            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=ended))
         elif verdict is not None:
             self._complete(place, job, result, verdict, evidence, scored)
 
@@ -214,6 +238,7 @@ class Runner:
         self, place: Workspace, job: Job, held: Held, scoring: Scoring, reported: Success, evidence: Evidence
     ) -> tuple[Success | Failure | None, Evidence]:
         """The scorer's verdict in place of the run's own; None when it was ended, and the job with it."""
+        evidence = replace(evidence, notes=(*evidence.notes, *reported.notes))
         container = self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)
         spec = scoring_spec(place, job, scoring, executor=self._executor, container=container)
         asked = time.monotonic()
@@ -227,6 +252,7 @@ class Runner:
             raise ScoringUnavailable(f"The scorer's sandbox could not be made: {result.detail}")
         if _was_ended_by_us(job, held, result):
             return None, evidence
+        scoring.check_unchanged(self._digests)
         evidence = replace(evidence, scoring_seconds=result.wall_seconds)
         if result.reason == "cancelled":
             persist(lambda: transitions.finish_cancelled(job.pk, attempt=job.attempt, evidence=evidence))
@@ -236,23 +262,24 @@ class Runner:
         name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
         evidence = replace(evidence, scorer_log_name=name)
         try:
-            metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard, version=scoring.version)
+            measured = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
-            return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
+            told = explained(refusal.args[0], evidence.notes)
+            return Failure(ErrorCode.BAD_PREDICTIONS, told), evidence
         except ScorerBroke as error:
             logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
             return Failure(ErrorCode.SCORER_FAILED, sentence), evidence
         ranking = job.leaderboard.ranking_metric
-        return Success(reported.params, metrics, metrics.get(ranking.name) if ranking else None), evidence
+        score = measured.metrics.get(ranking.name) if ranking else None
+        return Success(reported.params, measured.metrics, score, measured.notes, measured.details), evidence
 
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored
     ) -> None:
-        store, prefix, left = self._storing.store, f"{_prefix(job)}/artifacts", place.run / "artifacts"
-        artifacts = [
-            {**item, "name": store(f"{prefix}/{item['path']}", left / item["path"])} for item in result.artifacts
-        ]
+        artifacts = self._storing.store_artifacts(
+            f"{_prefix(job)}/artifacts", place.run / "artifacts", result.artifacts
+        )
         evidence = replace(evidence, notes=(*evidence.notes, *verdict.notes))
         try:
             won = self._end(
@@ -386,7 +413,7 @@ def _dataset(name: str) -> str | None:
     """The folder of a leaderboard's dataset; StorageDown when this machine does not have it."""
     if not name:
         return None
-    folder = (Path(settings.DATASET_ROOT) / name).resolve()
-    if not folder.is_relative_to(Path(settings.DATASET_ROOT).resolve()) or not folder.is_dir():
+    folder = dataset_folder(name)
+    if folder is None:
         raise StorageDown(_("The dataset %(name)r is not on this machine.", name=name))
     return str(folder)

@@ -8,19 +8,25 @@ stranger left, so it is trusted with the labels and with nothing else. Only its 
 import json
 import logging
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
+from core.folder_digest import FolderDigests, FolderRefused
 from core.untrusted import Bounds, load_json
+from jobs.board_needs import is_settled
+from jobs.detail_metrics import MOST_NUMBERS, read_categories
 from jobs.execution.bubblewrap import let_read
 from jobs.execution.metrics import MAX_BYTES, BadMetrics, parse_metrics
 from jobs.execution.spec import Container, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
+from jobs.execution.told import first_ones, together
 from jobs.models import Job
+from jobs.ranges import within_ranges
+from jobs.verdict import lacking_metrics, unranked_note
 from jobs.workspace import Workspace
 from leaderboards.models import Leaderboard, ScoreVersion
 from leaderboards.scoring import BUILT_IN, OWN
@@ -31,10 +37,24 @@ LONGEST_REJECTION = 200
 _REJECTION = Bounds(bytes=MAX_BYTES, storable=False)
 MOST_PROGRAM_BYTES = 64 * 1024 * 1024
 MOST_PROGRAM_FILES = 2000
+# Names that are neither copied nor part of a scorer's digest.
+NOT_OF_A_SCORER = ("__pycache__",)
 
 
 class ScoringUnavailable(Exception):
-    """This worker cannot score for the leaderboard: the platform's fault. The message names folders, for operators."""
+    """This worker cannot score for the leaderboard: the platform's fault. The message names folders, for operators; `told`
+    is for the participant."""
+
+    told = _("The leaderboard's scorer is not ready on this worker.")
+    # The worker claims no more jobs of the leaderboard, so the job need not rest before another worker takes it.
+    was_noticed = False
+
+
+class ScoreVersionDiffers(ScoringUnavailable):
+    """The labels or the scorer here are not, or no longer, those of the leaderboard's score version."""
+
+    told = _("The labels or the scorer on this worker are not those of the leaderboard's score version.")
+    was_noticed = True
 
 
 class ScorerBroke(Exception):
@@ -53,7 +73,25 @@ class Scoring:
     ground_truth: str
     program: Path
     labels: Path
-    version: ScoreVersion | None = None
+    # Of a scorer that the platform brings.
+    version: int | None = None
+    # How the files of both lay when they were found to be those of the score version.
+    signatures: list[str] = field(default_factory=list)
+
+    @property
+    def folders(self) -> list[tuple[Path, tuple[str, ...]]]:
+        """What a score version holds by digest, and which names in it do not count: the labels, and an own scorer."""
+        own = [] if self.scorer in BUILT_IN else [(self.program, NOT_OF_A_SCORER)]
+        return [(self.labels, ()), *own]
+
+    def check_unchanged(self, digests: FolderDigests) -> None:
+        """Raise ScoreVersionDiffers when anything was written to the labels or the scorer since `verified`."""
+        try:
+            now = [digests.signature(folder, ignored) for folder, ignored in self.folders]
+        except FolderRefused as error:
+            raise ScoreVersionDiffers(str(error)) from error
+        if now != self.signatures:
+            raise ScoreVersionDiffers(f"The labels {self.labels} or the scorer {self.scorer} changed during the run.")
 
 
 def scoring_of(board: Leaderboard) -> Scoring | None:
@@ -65,15 +103,42 @@ def scoring_of(board: Leaderboard) -> Scoring | None:
         return None
     if settings.EXECUTOR == "unsafe-local":
         raise ScoringUnavailable("EXECUTOR=unsafe-local would show the labels to the run.")
-    labels = _below(settings.GROUND_TRUTH_ROOT, board.ground_truth, "The ground truth")
+    labels = folder_of_labels(board.ground_truth)
     if board.dataset:
         dataset = (Path(settings.DATASET_ROOT) / board.dataset).resolve()
         if dataset.is_relative_to(labels) or labels.is_relative_to(dataset):
             raise ScoringUnavailable(f"The ground truth {labels} and the data set {dataset} that runs read overlap.")
-    return Scoring(board.scorer, board.ground_truth, _program(board.scorer), labels, board.score_version)
+    return Scoring(board.scorer, board.ground_truth, folder_of_scorer(board.scorer), labels)
 
 
-def _program(scorer: str) -> Path:
+def verified(board: Leaderboard, digests: FolderDigests) -> Scoring | None:
+    """How the leaderboard's runs are scored here, once the labels and the scorer are seen to be those of its score version as
+    the job was claimed with it. Raises ScoringUnavailable."""
+    scoring, version = scoring_of(board), board.score_version
+    if scoring is None:
+        return None
+    if version is None or not is_settled(board, version):
+        raise ScoreVersionDiffers(f"{board.slug} has no score version that says what its labels and scorer are.")
+    try:
+        states = [digests.state(folder, ignored) for folder, ignored in scoring.folders]
+    except FolderRefused as error:
+        raise ScoreVersionDiffers(str(error)) from error
+    wanted = [version.ground_truth_digest, version.scorer_digest]
+    for (folder, _ignored), state, digest in zip(scoring.folders, states, wanted, strict=False):
+        if state.digest != digest:
+            raise ScoreVersionDiffers(f"{folder} differs from score version {version.number} of {board.slug}.")
+    if scoring.scorer in BUILT_IN and version.scorer_version not in BUILT_IN[scoring.scorer].versions:
+        raise ScoreVersionDiffers(f"This worker does not bring version {version.scorer_version} of {scoring.scorer}.")
+    return replace(scoring, version=version.scorer_version, signatures=[state.signature for state in states])
+
+
+def folder_of_labels(name: str) -> Path:
+    """A ground truth's folder on this machine. Raises ScoringUnavailable."""
+    return _below(settings.GROUND_TRUTH_ROOT, name, "The ground truth")
+
+
+def folder_of_scorer(scorer: str) -> Path:
+    """A scorer's folder on this machine. Raises ScoringUnavailable."""
     if scorer in BUILT_IN:
         return Path(settings.BASE_DIR, "scorers")
     folder = _below(settings.SCORER_ROOT, scorer.removeprefix(OWN), "The scorer")
@@ -95,12 +160,10 @@ def scoring_spec(
     """The scorer's run. Nothing in it comes from the submission but the predictions."""
     program, config, folder = (place.folder / name for name in ("scorer", "scoring.json", "scoring"))
     _copy_program(scoring.program, program)
-    asked: dict[str, Any] = {
-        "scorer": scoring.scorer,
-        "metrics": [metric.name for metric in job.leaderboard.metric_list],
-    }
-    if scoring.version is not None and scoring.version.scorer_version is not None:
-        asked["version"] = scoring.version.scorer_version
+    asked: dict[str, Any] = {"scorer": scoring.scorer}
+    if scoring.version is not None:
+        asked["version"] = scoring.version
+    asked["metrics"] = [metric.name for metric in job.leaderboard.metric_list]
     config.write_text(json.dumps(asked))
     folder.mkdir(mode=0o700)
     predictions = place.run / "predictions"
@@ -127,17 +190,25 @@ def _copy_program(source: Path, target: Path) -> None:
     if len(files) > MOST_PROGRAM_FILES or sum(path.stat().st_size for path in files) > MOST_PROGRAM_BYTES:
         raise ScoringUnavailable(f"The scorer {source} is too large to be copied: keep what is large with the labels.")
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*NOT_OF_A_SCORER))
     except OSError as error:
         raise ScoringUnavailable(f"The scorer {source} cannot be copied: {error}") from error
 
 
-def read_scores(
-    result: Result, metrics_file: Path, board: Leaderboard, *, version: ScoreVersion | None = None
-) -> dict[str, float]:
-    """The board's metrics as the scorer measured them, rounded as the score version says. Raises Rejected, ScorerBroke.
+@dataclass(frozen=True)
+class Measured:
+    """What a scorer measured: the board's metrics, what else it gave, and notes for the job's owner."""
 
-    Nothing else of what it left is kept: each further number would tell more of the labels.
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measured:
+    """The board's metrics as the scorer measured them, rounded as its score version says. Raises Rejected, ScorerBroke.
+
+    Sentences for the participant have the metrics' names and rounded values only: each further digit or number would
+    tell more of the labels.
     """
     if result.reason != "exited" or result.exit_code != 0:
         raise ScorerBroke(f"{result.reason}: {result.detail}")
@@ -146,30 +217,34 @@ def read_scores(
     raw = metrics_file.read_bytes()
     if (sentence := _rejection(raw)) is not None:
         raise Rejected(sentence)
+    names = [metric.name for metric in board.metric_list]
+    rounded = _rounding(board.score_version)
     try:
-        measured = parse_metrics(raw)[1]
+        parsed = parse_metrics(raw, wanted=names, most=MOST_NUMBERS)
     except BadMetrics as error:
         raise ScorerBroke(f"metrics.json: {error.message}") from error
-    ranking = board.ranking_metric
-    if ranking and ranking.name not in measured:
-        raise ScorerBroke(
-            f"metrics.json: {ranking.name}, by which the leaderboard ranks, is not among {list(measured)}"
-        )
-    kept = {
-        metric.name: _rounded(measured[metric.name], version) for metric in board.metric_list if metric.name in measured
-    }
-    for metric in board.metric_list:
-        value = kept.get(metric.name)
-        if value is not None and metric.minimum is not None and value < metric.minimum:
-            raise Rejected(_("%(name)s must be at least %(bound)s", name=metric.name, bound=f"{metric.minimum:g}"))
-        if value is not None and metric.maximum is not None and value > metric.maximum:
-            raise Rejected(_("%(name)s must be at most %(bound)s", name=metric.name, bound=f"{metric.maximum:g}"))
-    return kept
+    if parsed.faults:
+        logger.warning("the scorer %s left: %s", board.scorer, together([fault.sentence for fault in parsed.faults]))
+    categories = read_categories(parsed)
+    metrics, broken = within_ranges(board, {**categories.flat, **parsed.metrics}, rounded=rounded)
+    lacking = lacking_metrics(board, metrics)
+    if unmeasured := [name for name in lacking if name not in broken and board.requires_score]:
+        raise ScorerBroke(f"metrics.json: {unmeasured}, required by the leaderboard, not among {list(parsed.metrics)}")
+    if lacking and board.requires_score:
+        raise Rejected(together([broken[name] for name in lacking]))
+    unusable = [
+        _("the scorer gave no valid %(name)s", name=fault.name)
+        for fault in parsed.faults
+        if fault.field == "metrics" and fault.name in names
+    ]
+    left_out = [_("Left out of the scores: %(why)s.", why=problem) for problem in (*broken.values(), *unusable)]
+    details = categories.details(parsed, known=names, rounded=rounded)
+    return Measured(metrics, details, (*unranked_note(lacking), *first_ones(left_out)))
 
 
-def _rounded(value: float, version: ScoreVersion | None) -> float:
+def _rounding(version: ScoreVersion | None) -> Callable[[float], float]:
     digits = version.digits if version is not None else settings.SCORING_DIGITS
-    return float(f"{value:.{digits}g}")
+    return lambda value: float(f"{value:.{digits}g}")
 
 
 def _rejection(raw: bytes) -> str | None:

@@ -1,16 +1,24 @@
 """What the API takes and shows of jobs."""
 
 from typing import Any
+from uuid import UUID
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from jobs.detail_metrics import published_categories
 from jobs.models import Job, JobAttempt, Status
+from leaderboards.ranking_state import ranking_state
+from leaderboards.serializers import RankingShown
+
+RERUNS_SHOWN = 20
 
 
 class JobRequest(serializers.Serializer):
     submission_id = serializers.UUIDField()
     config = serializers.DictField(required=False, help_text="Laid over the submission's config file.")
     resource_class = serializers.CharField(required=False, default="small", max_length=32)
+    trial = serializers.BooleanField(required=False, default=False, help_text="It runs, and never ranks.")
 
 
 class JobReceipt(serializers.ModelSerializer):
@@ -35,6 +43,9 @@ class JobShown(JobReceipt):
     leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
     error_message = serializers.CharField(source="error_in_words", help_text="In the language of the request.")
+    rerun_of = serializers.UUIDField(source="rerun_of_id", allow_null=True, help_text="The job that it runs again.")
+    started_by_operator = serializers.BooleanField(source="is_by_operator", help_text="Only operators can cancel it.")
+    operator_reason = serializers.CharField(help_text="Why the operator started it.")
 
     class Meta(JobReceipt.Meta):
         fields = [
@@ -49,7 +60,8 @@ class JobShown(JobReceipt):
                 "exit_code",
                 "wall_seconds",
             ],
-            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id"],
+            *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id", "trial", "withdrawn_at"],
+            *["rerun_of", "started_by_operator", "operator_reason"],
         ]
 
     def to_representation(self, instance: Job) -> dict[str, Any]:
@@ -69,7 +81,19 @@ class JobDetail(JobShown):
         allow_null=True, help_text="When the run was over and its scoring began."
     )
     scoring_seconds = serializers.FloatField(allow_null=True)
-    disqualified = serializers.SerializerMethodField(help_text="Why the job does not count; null when it does.")
+    notes = serializers.ListField(
+        child=serializers.CharField(),
+        source="notes_in_words",
+        help_text="What was left out or changed when the result was taken over: sentences in the language of the request.",
+    )
+    reruns = serializers.SerializerMethodField(help_text="The latest 20 jobs that run this one again.")
+    categories = serializers.SerializerMethodField(
+        help_text="What the scorer measured for each category, rounded; null unless the leaderboard publishes it."
+    )
+    disqualified = serializers.SerializerMethodField(help_text="Why operators disqualified it; null if they did not.")
+    ranking = serializers.SerializerMethodField(
+        help_text="Why the job is or is not on the board; null until it completed."
+    )
 
     class Meta(JobShown.Meta):
         fields = [
@@ -80,12 +104,28 @@ class JobDetail(JobShown):
             "score_version",
             "scoring_started_at",
             "scoring_seconds",
+            "notes",
+            "categories",
             "disqualified",
+            "reruns",
+            "ranking",
         ]
+
+    def get_reruns(self, job: Job) -> list[UUID]:
+        return list(job.reruns.newest_first().values_list("pk", flat=True)[:RERUNS_SHOWN])
+
+    def get_categories(self, job: Job) -> dict[str, dict[str, float]] | None:
+        return published_categories(job)
 
     def get_disqualified(self, job: Job) -> str | None:
         found = getattr(job, "disqualification", None)
         return found.reason if found else None
+
+    @extend_schema_field(RankingShown(allow_null=True))
+    def get_ranking(self, job: Job) -> dict[str, Any] | None:
+        if job.status != Status.COMPLETED:
+            return None
+        return RankingShown(ranking_state(job, self.context["viewer"])).data
 
 
 class WaitingShown(serializers.Serializer):
@@ -114,6 +154,8 @@ class CurveShown(serializers.Serializer):
     points = serializers.ListField(
         child=serializers.ListField(child=serializers.FloatField()), help_text="[step, value, seconds since the start]"
     )
+    lowest = serializers.FloatField(required=False, help_text="Of all reported values, also of points left out.")
+    highest = serializers.FloatField(required=False)
 
 
 class ProgressShown(serializers.Serializer):

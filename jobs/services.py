@@ -16,6 +16,7 @@ from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
+from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
@@ -24,6 +25,7 @@ from submissions.models import Submission
 
 WAIT_FOR_A_SLOT_SECONDS = 60
 CONFIG_MAX_BYTES = 64 * 1024
+OPERATORS_ALONE = _("An operator started this job, and only operators can cancel it.")
 
 
 def enqueue_job(
@@ -32,9 +34,10 @@ def enqueue_job(
     *,
     config: dict[str, Any] | None = None,
     resource_class: str = "small",
+    trial: bool = False,
     idempotency_key: str | None = None,
 ) -> tuple[Job, bool]:
-    """A pending job of the user's submission, and whether it is new.
+    """A pending job of the user's submission, and whether it is new. A trial runs like any other and never ranks.
 
     The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
     row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
@@ -44,7 +47,7 @@ def enqueue_job(
     """
     config = config or {}
     check_request(config, resource_class, idempotency_key)
-    digest = request_digest(submission_id, config, resource_class) if idempotency_key else ""
+    digest = request_digest(submission_id, config, resource_class, trial=trial) if idempotency_key else ""
     with transaction.atomic():
         lock_person(user)
         if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
@@ -64,6 +67,7 @@ def enqueue_job(
             leaderboard_id=submission.leaderboard_id,
             config=config,
             resource_class=resource_class,
+            trial=trial,
             idempotency_key=idempotency_key,
             request_digest=digest,
             request_id=log_context.request_id(),
@@ -94,6 +98,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
             most=CONFIG_MAX_BYTES,
             size=size,
         )
+    try:
+        check_replacements(config)
+    except ConfigRefused as refusal:
+        raise InvalidInput("bad_config", _(refusal.sentence), field="config", **refusal.values) from refusal
     if resource_class not in settings.RESOURCE_CLASSES:
         known = ", ".join(settings.RESOURCE_CLASSES)
         raise InvalidInput(
@@ -106,21 +114,31 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
         raise InvalidInput("bad_idempotency_key", _("1 to 200 printable ASCII characters."), field="Idempotency-Key")
 
 
-def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str) -> str:
-    request = json.dumps([str(submission_id), config, resource_class], sort_keys=True)
-    return hashlib.sha256(request.encode()).hexdigest()
+def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: str, *, trial: bool) -> str:
+    """Return the digest by which a second request with the same key is compared.
+
+    Only a trial adds to it, so that the digests stored before there were trials stay valid.
+    """
+    request = [str(submission_id), config, resource_class, *(["trial"] if trial else [])]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def jobs_that_count(user: User) -> QuerySet[Job]:
-    """The jobs of the last hour that count against the user's quota: not those that the platform failed, nor re-runs."""
-    return Job.objects.filter(user=user, created_at__gt=Now() - HOUR, rerun_of=None).exclude(
+    """Return the jobs of the last hour that count against the user's quota: neither what operators started, nor what the
+    platform failed."""
+    return Job.objects.filter(user=user, created_at__gt=Now() - HOUR, is_by_operator=False).exclude(
         error_code__in=PLATFORM_FAULTS
     )
 
 
+def active_jobs_that_count(user: User) -> QuerySet[Job]:
+    """Return the jobs that count against the user's limit of jobs at once."""
+    return Job.objects.filter(user=user, is_by_operator=False).active()
+
+
 def _check_quotas(user: User) -> None:
     """Refuse beyond the quotas. Call it while the user's row is locked."""
-    active = Job.objects.filter(user=user, rerun_of=None).active().count()
+    active = active_jobs_that_count(user).count()
     if active >= user.job_quota:
         raise QuotaExceeded(
             "too_many_jobs",
@@ -143,8 +161,8 @@ def _check_quotas(user: User) -> None:
 
 
 def may_steer(user: User | None, job: Job) -> bool:
-    """Its owner, an operator who may change jobs, or None: the command line."""
-    return user is None or job.user_id == user.pk or (user.is_staff and user.has_perm("jobs.change_job"))
+    """Tell whether the user is its owner, an operator who may change jobs, or None: the command line."""
+    return user is None or job.user_id == user.pk or _is_operator(user)
 
 
 def _refuse_strangers(user: User | None, job: Job) -> None:
@@ -152,9 +170,27 @@ def _refuse_strangers(user: User | None, job: Job) -> None:
         raise Forbidden("forbidden", _("You may look at this job, but not change it."))
 
 
+def may_cancel(user: User | None, job: Job) -> bool:
+    """Tell whether the user may cancel the job: what an operator started, operators alone."""
+    return may_steer(user, job) and not is_operators(user, job)
+
+
+def is_operators(user: User | None, job: Job) -> bool:
+    """Tell whether an operator started the job and the user is none."""
+    return job.is_by_operator and not (user is None or _is_operator(user))
+
+
+def _is_operator(user: User) -> bool:
+    return user.is_staff and user.has_perm("jobs.change_job")
+
+
 @transaction.atomic
 def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
-    """A new job like this one, behind all new work; it costs its user no quota. Recorded, for operators run it."""
+    """Make a new job like this one, behind all new work. Recorded, for operators run it.
+
+    An operator's rerun of another person's job costs no quota. An operator's own job is theirs like any other: it counts.
+    A rerun of what does not rank (a trial, a withdrawn or disqualified job) is a trial, so that it does not rank either.
+    """
     _refuse_strangers(by, job)
     if not job.is_final:
         raise Conflict(
@@ -162,6 +198,10 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
             _("The job is %(status)s; only a job that has ended can be run again."),
             status=_status_word(job),
         )
+    if is_own := by is not None and by.pk == job.user_id:
+        lock_person(job.user)
+        _check_quotas(job.user)
+    does_not_rank = job.trial or job.withdrawn_at is not None or hasattr(job, "disqualification")
     again = Job.objects.create(
         submission_id=job.submission_id,
         user_id=job.user_id,
@@ -169,6 +209,9 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
         config=job.config,
         resource_class=job.resource_class,
         rerun_of=job,
+        trial=does_not_rank,
+        is_by_operator=not is_own,
+        operator_reason="" if is_own else reason.strip(),
         request_id=log_context.request_id(),
         priority=1,
         pushed_at=Now(),
@@ -181,16 +224,19 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
 
 @transaction.atomic
 def cancel_job(job: Job, *, by: User | None, reason: str = "") -> Status:
-    """Cancel the job: its status afterwards (`running` when its worker has been asked to). Raises Conflict when final.
+    """Cancel the job and return its status afterwards: `running` when its worker has been asked to end it.
 
-    Cancelling another's is an operator's action, and recorded.
+    Cancelling another's, or what an operator started, is an operator's action, and recorded. Raises Conflict when the job is
+    final, and Forbidden for the owner of a job that an operator started.
     """
     _refuse_strangers(by, job)
+    if is_operators(by, job):
+        raise Forbidden("operators_job", OPERATORS_ALONE)
     status = transitions.cancel(job.pk, by=by)
     if status is None:
         ended = Job.objects.only("status").get(pk=job.pk)
         raise Conflict("already_final", _("The job has already ended as %(status)s."), status=_status_word(ended))
-    if by is None or by.pk != job.user_id:
+    if by is None or by.pk != job.user_id or job.is_by_operator:
         record_action(by, "cancel_job", [job], reason=reason)
     return status
 

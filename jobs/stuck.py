@@ -36,6 +36,11 @@ class Stuck:
     job: Job
     since: datetime | None
 
+    @property
+    def reason(self) -> str:
+        """What MLflow or its client said, where that is the trouble."""
+        return self.job.tracking.last_error if self.kind.code in ("behind", "refused") else ""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -71,8 +76,15 @@ def _not_stopping() -> QuerySet[Job]:
 
 
 def _behind() -> QuerySet[Job]:
-    late = TrackingOutbox.objects.filter(created_at__lt=_ago(settings.TRACKING_STUCK_SECONDS)).order_by("created_at")
-    return Job.objects.filter(pk__in=list(late.values_list("pk", flat=True)[:SHOWN]))
+    return _oldest(TrackingOutbox.objects.waiting().filter(created_at__lt=_ago(settings.TRACKING_STUCK_SECONDS)))
+
+
+def _refused() -> QuerySet[Job]:
+    return _oldest(TrackingOutbox.objects.refused())
+
+
+def _oldest(rows: QuerySet[TrackingOutbox]) -> QuerySet[Job]:
+    return Job.objects.filter(pk__in=list(rows.order_by("created_at").values_list("pk", flat=True)[:SHOWN]))
 
 
 _LOST = """
@@ -138,6 +150,7 @@ KINDS = {
             lambda: _newest_completed(_WITHOUT_RUN), "finished_at", _send_again,
         ),
         Kind("behind", _("MLflow does not have it for long"), _("Try now"), _behind, "finished_at", _send_now),
+        Kind("refused", _("MLflow does not take it"), _("Try now"), _refused, "finished_at", _send_now),
     )
 }  # fmt: skip
 NAMES.update({f"mend_{code}": kind.remedy for code, kind in KINDS.items()})
@@ -148,11 +161,14 @@ def stuck_jobs() -> list[Stuck]:
     return [
         Stuck(kind, job, getattr(job, kind.since))
         for kind in KINDS.values()
-        for job in kind.find().select_related("user", "leaderboard", "worker").defer(*HEAVY)[:SHOWN]
+        for job in kind.find().select_related("user", "leaderboard", "worker", "tracking").defer(*HEAVY)[:SHOWN]
     ]
 
 
-HEAVY = ("config", "params", "metrics", "artifacts", "error_message", "error_told", "limits_applied")
+HEAVY = (
+    *("config", "params", "metrics", "detail_metrics", "artifacts", "error_message", "error_told", "limits_applied"),
+    "notes",
+)
 
 
 def mend(code: str, job: Job, *, by: User) -> None:

@@ -1,30 +1,31 @@
-"""MLflow: each completed job as one run, found again by its tag, whatever answers get lost.
+"""Publish each completed job as one run in MLflow, found again by its tag, whatever answers get lost.
 
 MLflow cannot be told a run's id and may create a run whose answer never arrives. So a run is searched by the job's tag
-first; before a creation the outbox row says that one was sent, and after a lost answer nobody creates again until a late
+first; before a creation the outbox row says that one was sent, and after a lost answer no second one is sent until a late
 one must have become visible. Should two exist all the same, the older one stays.
+
+Only an MLflow that is away ends a pass. What is one job's own fault postpones that job alone; after TRACKING_TRIES its run
+is finished without the thing at fault (jobs/mlflow_run.py), and a job without a run is tried again daily.
 """
 
 import logging
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.core.files.storage import storages
-from django.db import connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts import log_context
 from jobs import mlflow_credentials
+from jobs.mlflow_errors import is_away, is_refused
+from jobs.mlflow_run import JOB_TAG, LeftOut, RunFiller, failures, milliseconds, with_notes
 from jobs.models import Job, TrackingOutbox
-from jobs.queries import progress_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,18 +33,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOB_TAG = "leadersboard.job_id"
 REQUEST_SECONDS = 20
 # A request that we gave up on may still be carried out: so long after it was sent, its run must be findable.
 LATE_SECONDS = REQUEST_SECONDS + 10
-MAX_PARAM_LENGTH = 6000
-LOG_ARTIFACT = "log.txt"  # the job's log among its run's artifacts
-# Before the names of what a run says of itself, where a scorer's numbers are the result.
-SELF_REPORTED = "self_reported/"
+# The pauses after a job's own failures: doubling from this to TRACKING_BACKOFF_SECONDS, and daily after TRACKING_TRIES.
+FIRST_PAUSE_SECONDS = 60.0
+DAILY_SECONDS = 86_400.0
 
 
 class TrackingError(Exception):
-    """MLflow is away or refuses; the job's row stays in the outbox."""
+    """The job's row stays in the outbox: MLflow fails, or an earlier request may still be carried out."""
+
+
+class MlflowAway(TrackingError):
+    """MLflow cannot be asked now, for any job."""
+
+
+class JobRefused(TrackingError):
+    """MLflow, or the publisher, fails at something of this job alone."""
 
 
 def _client() -> "MlflowClient":
@@ -60,25 +67,38 @@ def _client() -> "MlflowClient":
 
 
 def publish_due(*, limit: int = 50) -> tuple[int, int]:
-    """Bring due outbox rows to MLflow: (published, failed). The first failure ends it: MLflow is likely away."""
-    published = 0
+    """Bring due outbox rows to MLflow: (published, failed). Only an MLflow that is away ends the pass early."""
+    published = failed = 0
     due = TrackingOutbox.objects.filter(next_try_at__lte=Now()).order_by("next_try_at")
     for job_id in list(due.values_list("job_id", flat=True)[:limit]):
         with _only_here(str(job_id)) as is_ours:
             row = TrackingOutbox.objects.select_related(
-                "job__leaderboard", "job__user", "job__submission", "job__progress"
+                "job__leaderboard", "job__user", "job__submission", "job__progress", "job__score_version"
             )
             found = row.filter(pk=job_id).first() if is_ours else None
             if found is None:
                 continue
             with log_context.bound(request_id=found.job.request_id, job_id=str(job_id)):
                 try:
-                    _publish(found)
+                    _publish_or_refuse(found)
                     published += 1
                 except TrackingError as error:
-                    _postpone(found, str(error))
-                    return published, 1
-    return published, 0
+                    _postpone(found, error)
+                    failed += 1
+                    if isinstance(error, MlflowAway):
+                        break
+    return published, failed
+
+
+def _publish_or_refuse(row: TrackingOutbox) -> None:
+    """Publish the job; whatever fails at it alone must not keep the others from their turn."""
+    try:
+        _publish(row)
+    except (TrackingError, DatabaseError, InterfaceError):
+        raise
+    except Exception as error:  # the outermost edge of one job
+        logger.exception("publishing job %s", row.job_id)
+        raise JobRefused(f"{type(error).__name__}: {error}") from error
 
 
 @contextmanager
@@ -94,29 +114,50 @@ def _only_here(name: str) -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 7))", [name])
 
 
-def _postpone(row: TrackingOutbox, reason: str) -> None:
-    delay = min(settings.TRACKING_BACKOFF_SECONDS, 2.0 ** min(row.tries, 10))
-    logger.warning("job %s is not in MLflow yet (try %s): %s", row.job_id, row.tries + 1, reason)
+def _postpone(row: TrackingOutbox, error: TrackingError) -> None:
+    is_own = isinstance(error, JobRefused)
+    if not is_own:
+        delay = min(settings.TRACKING_BACKOFF_SECONDS, 2.0 ** min(row.tries, 10))
+    elif row.refusals < settings.TRACKING_TRIES:
+        delay = min(settings.TRACKING_BACKOFF_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(row.refusals, 10))
+    else:
+        delay = DAILY_SECONDS
+    logger.warning("job %s is not in MLflow yet (try %s): %s", row.job_id, row.tries + 1, error)
     TrackingOutbox.objects.filter(pk=row.pk).update(
-        tries=F("tries") + 1, last_error=reason[:500], next_try_at=Now() + timedelta(seconds=delay)
+        tries=F("tries") + 1,
+        refusals=F("refusals") + int(is_own),
+        last_error=str(error)[:500],
+        next_try_at=Now() + timedelta(seconds=delay),
     )
 
 
 def _publish(row: TrackingOutbox) -> None:
-    from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException
-
     job = row.job
     try:
         client = _client()
         experiment_id = _experiment(client, f"{settings.MLFLOW_EXPERIMENT_PREFIX}{job.leaderboard.slug}")
         run = _find(client, experiment_id, job) or _create(client, experiment_id, row)
-        _fill(client, run.info.run_id, job)
-    except (MlflowException, RequestException, OSError) as error:
-        raise TrackingError(f"{type(error).__name__}: {error}") from error
+        left_out = _fill(client, run, row)
+    except failures() as error:
+        kind = MlflowAway if is_away(error) else JobRefused if is_refused(error) else TrackingError
+        raise kind(f"{type(error).__name__}: {error}") from error
     with transaction.atomic():
-        Job.objects.filter(pk=job.pk).update(run_id=run.info.run_id, experiment_id=experiment_id)
+        stored = Job.objects.select_for_update().only("notes").get(pk=job.pk)
+        notes = with_notes(stored.notes, left_out)
+        Job.objects.filter(pk=job.pk).update(run_id=run.info.run_id, experiment_id=experiment_id, notes=notes)
         TrackingOutbox.objects.filter(pk=job.pk).delete()
+
+
+def _fill(client: "MlflowClient", run: "Run", row: TrackingOutbox) -> list[LeftOut]:
+    """Fill the job's run and end it; return what it lacks, which is nothing before TRACKING_TRIES."""
+    is_old = row.created_at + timedelta(seconds=DAILY_SECONDS) < timezone.now()
+    filler = RunFiller(client, run, row.job, gives_up_files=is_old)
+    filler.send()
+    if filler.left_out and row.refusals < settings.TRACKING_TRIES:
+        more = len(filler.left_out) - 1
+        raise JobRefused(f"{filler.left_out[0]}{f' (and {more} more)' if more else ''}")
+    filler.finish()
+    return filler.left_out
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
@@ -127,7 +168,7 @@ def _experiment(client: "MlflowClient", name: str) -> str:
         try:
             return str(client.create_experiment(name))
         except MlflowException:
-            found = client.get_experiment_by_name(name)  # made by somebody else meanwhile
+            found = client.get_experiment_by_name(name)  # another publisher has made it meanwhile
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
@@ -158,97 +199,10 @@ def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> 
         "leadersboard.isolation": job.isolation,
         "leadersboard.request_id": job.request_id,
         "leadersboard.scored_by": job.scorer or "submission",
-        **({"leadersboard.score_version": str(job.score_version.number)} if job.score_version else {}),
+        "leadersboard.score_version": str(job.score_version.number) if job.score_version else "",
+        "leadersboard.trial": "true" if job.trial else "false",
         "mlflow.user": job.user.username,
         "mlflow.source.name": job.submission.entrypoint,
     }
     run_name = f"{job.user.username} {str(job.pk)[:8]}"
-    return client.create_run(experiment_id, start_time=_milliseconds(job.started_at), tags=tags, run_name=run_name)
-
-
-def _fill(client: "MlflowClient", run_id: str, job: Job) -> None:
-    """Everything about the job; the same again changes nothing."""
-    from mlflow.entities import Metric, Param
-
-    ended = _milliseconds(job.finished_at)
-    progress = progress_of(job)
-    curves = [{**curve, "name": _curve_name(job, curve["name"])} for curve in (progress.curves if progress else [])]
-    # Of a metric that is a curve too, the result stands at the end of the curve: MLflow shows the value of the last step.
-    last_steps = {curve["name"]: curve["points"][-1][0] for curve in curves}
-    results = [*job.metrics.items(), *((f"{SELF_REPORTED}{name}", value) for name, value in job.self_reported.items())]
-    metrics = [Metric(name, value, ended, int(last_steps.get(name, 0))) for name, value in _named(results)]
-    begun = _milliseconds(job.started_at)
-    metrics += [
-        Metric(curve["name"], value, min(begun + int(seconds * 1000), ended), int(step))
-        for curve in curves
-        for step, value, seconds in curve["points"]
-    ]
-    params = [Param(name, value[:MAX_PARAM_LENGTH]) for name, value in flatten(job.params)]
-    for start in range(0, len(params), 100):
-        client.log_batch(run_id, params=params[start : start + 100])
-    for start in range(0, len(metrics), 500):
-        client.log_batch(run_id, metrics=metrics[start : start + 500])
-    with tempfile.TemporaryDirectory() as folder:
-        if _download(job, Path(folder)):
-            client.log_artifacts(run_id, folder)
-    client.set_terminated(run_id, status="FINISHED", end_time=ended)
-
-
-def _curve_name(job: Job, name: str) -> str:
-    """Beside a scorer's metric no curve of the run's may stand under the same name, as if it were its history."""
-    return f"{SELF_REPORTED}{name}" if job.scorer and name in job.metrics else name
-
-
-def _download(job: Job, folder: Path) -> bool:
-    """The job's artifacts and log, for MLflow to take; whether there is anything."""
-    files = [(item["path"], item["name"]) for item in job.artifacts]
-    if job.log_name:
-        files.append((LOG_ARTIFACT, job.log_name))
-    for path, name in files:
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with storages["artifacts"].open(name) as stored, target.open("wb") as copy:
-            for chunk in stored.chunks():
-                copy.write(chunk)
-    return bool(files)
-
-
-def flatten(params: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Nested params as MLflow's flat ones: {"model": {"layers": 2}} gives ("model.layers", "2").
-
-    Two that come to one name get a number: MLflow refuses a name with two values, and the run would never get there.
-    """
-    for name, value in _named(_leaves(params)):
-        yield name, value if isinstance(value, str) else repr(value)
-
-
-def _named(values: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """The values under names that MLflow takes, each but once."""
-    taken: set[str] = set()
-    for given, value in values:
-        name = plain = _safe_name(given)
-        number = 2
-        while name in taken:
-            name = f"{plain[:240]}_{number}"
-            number += 1
-        taken.add(name)
-        yield name, value
-
-
-def _leaves(params: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in params.items():
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _safe_name(name: str) -> str:
-    """MLflow takes letters, digits and _-./: and space, up to 250, and no path that has a shorter form."""
-    kept = "".join(char if char.isalnum() or char in "_-./: " else "_" for char in name)[:250]
-    parts = [part for part in kept.split("/") if part not in ("", ".", "..")]
-    return "/".join(parts).strip("./ ") or "_"
-
-
-def _milliseconds(moment: datetime | None) -> int:
-    return int((moment or timezone.now()).timestamp() * 1000)
+    return client.create_run(experiment_id, start_time=milliseconds(job.started_at), tags=tags, run_name=run_name)

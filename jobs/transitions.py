@@ -100,6 +100,7 @@ class Scored:
     ground_truth: str = ""
     self_reported: dict[str, float] = field(default_factory=dict)
     score_version_id: int | None = None
+    detail_metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def lease() -> timedelta:
@@ -173,6 +174,7 @@ def complete(
         "scorer": scored.scorer,
         "ground_truth": scored.ground_truth,
         "score_version_id": scored.score_version_id,
+        "detail_metrics": scored.detail_metrics,
         **evidence.fields(),
     }
     statement = _COMPLETE.format(assignments=", ".join(f"{name} = %({name})s" for name in values))

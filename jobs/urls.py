@@ -17,6 +17,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/log.txt", log.job_log_text, name="job_log_text"),
     path("jobs/<uuid:job_id>/curves.csv", job.job_curves, name="job_curves"),
     path("jobs/<uuid:job_id>/cancel/", job.cancel, name="cancel_job"),
+    path("jobs/<uuid:job_id>/withdraw/", job.withdraw, name="withdraw_job"),
     path("jobs/<uuid:job_id>/again/", job.run_again, name="run_again"),
     path("jobs/<uuid:job_id>/artifacts/", artifacts.files, name="job_files"),
     path("jobs/<uuid:job_id>/artifacts/<path:path>", artifacts.artifact, name="artifact"),

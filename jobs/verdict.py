@@ -1,13 +1,16 @@
 """What a run's end means for its job: completed with which result, or failed with which code and sentence."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobs.execution.metrics import BadMetrics, parse_metrics
+from jobs.execution.metrics import BadMetrics, Parsed, parse_metrics
 from jobs.execution.spec import Result
 from jobs.execution.told import Told as _
+from jobs.execution.told import first_ones, together
 from jobs.models import ErrorCode
+from jobs.ranges import within_ranges
 from leaderboards.models import Leaderboard
 
 _LIMITS = {
@@ -34,6 +37,8 @@ class Success:
     score: float | None = None
     # What its owner should know, though it did not fail the run.
     notes: tuple[str, ...] = ()
+    # What a scorer measured beyond the board's metrics (jobs/detail_metrics.py).
+    detail_metrics: dict[str, Any] = field(default_factory=dict)
 
 
 def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_line: str) -> Success | Failure:
@@ -49,8 +54,8 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
         return Failure(ErrorCode.EXIT_NONZERO, told)
     if leaderboard.is_scored and (failure := _about_predictions(result)) is not None:
         return failure
-    if leaderboard.is_scored and result.metrics_error == "missing":
-        return Success()
+    if leaderboard.is_scored:
+        return _self_reported(result, metrics_file)
     if result.metrics_error and result.output_full:
         return Failure(
             ErrorCode.DISK_LIMIT,
@@ -63,15 +68,26 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
     if result.metrics_error:
         return Failure(ErrorCode.BAD_METRICS, _("metrics.json: %(why)s.", why=result.metrics_error))
     try:
-        params, metrics = parse_metrics(metrics_file.read_bytes())
+        wanted = [metric.name for metric in leaderboard.metric_list]
+        return _ranked(parse_metrics(metrics_file.read_bytes(), wanted=wanted), leaderboard)
     except BadMetrics as error:
         told = _("metrics.json: %(why)s. The output folder was full.", why=error.message)
         return Failure(
             ErrorCode.BAD_METRICS, told if result.output_full else _("metrics.json: %(why)s.", why=error.message)
         )
-    if leaderboard.is_scored:
-        return Success(params, metrics)
-    return _ranked(params, metrics, leaderboard)
+
+
+def _self_reported(result: Result, metrics_file: Path) -> Success:
+    """What a run says of itself beside a scorer's numbers: it ranks nothing, so nothing in it fails the run."""
+    if result.metrics_error == "missing":
+        return Success()
+    try:
+        if result.metrics_error:
+            raise BadMetrics("not_read", result.metrics_error)
+        parsed = parse_metrics(metrics_file.read_bytes())
+    except BadMetrics as error:
+        return Success(notes=(_("metrics.json was not read: %(why)s.", why=error.message),))
+    return Success(parsed.params, parsed.metrics, notes=_left_out([fault.sentence for fault in parsed.faults]))
 
 
 def _about_predictions(result: Result) -> Failure | None:
@@ -87,30 +103,43 @@ def _about_predictions(result: Result) -> Failure | None:
     return Failure(ErrorCode.BAD_PREDICTIONS, _("predictions/: %(why)s.", why=found))
 
 
-def _ranked(params: dict[str, Any], metrics: dict[str, float], leaderboard: Leaderboard) -> Success | Failure:
-    for metric in leaderboard.metric_list:
-        value = metrics.get(metric.name)
-        if value is None:
-            continue
-        if metric.minimum is not None and value < metric.minimum:
-            return _out_of_range(metric.name, value, _("at least %(bound)s", bound=f"{metric.minimum:g}"), leaderboard)
-        if metric.maximum is not None and value > metric.maximum:
-            return _out_of_range(metric.name, value, _("at most %(bound)s", bound=f"{metric.maximum:g}"), leaderboard)
+def _ranked(parsed: Parsed, leaderboard: Leaderboard) -> Success | Failure:
+    """The verdict on the run's own numbers: without what the leaderboard requires it fails or does not rank.
+
+    Raises BadMetrics with every problem of the file in one sentence, the required metrics first.
+    """
+    valid, broken = within_ranges(leaderboard, parsed.metrics, prefix="metrics.")
+    metrics = {name: valid.get(name, value) for name, value in parsed.metrics.items() if name not in broken}
+    problems = [*broken.values(), *(fault.sentence for fault in parsed.faults)]
+    lacking = lacking_metrics(leaderboard, metrics)
+    if not metrics or (lacking and leaderboard.requires_score):
+        known = broken | {fault.name: fault.sentence for fault in parsed.faults if fault.field == "metrics"}
+        first = [known[name] for name in lacking if name in known]
+        missing = [name for name in lacking if name not in known]
+        if not metrics and not problems:
+            first = [_("metrics holds no number: at least one is needed")]
+        elif missing:
+            names, found = (", ".join(map("metrics.{}".format, some[:10])) for some in (missing, list(metrics)))
+            first.append(
+                _("it lacks %(names)s, required by this leaderboard; it has %(found)s", names=names, found=found or "-")
+            )
+        raise BadMetrics("required", together(list(dict.fromkeys([*first, *problems]))))
     ranking = leaderboard.ranking_metric
     score = metrics.get(ranking.name) if ranking else None
-    if ranking and score is None and leaderboard.requires_score:
-        found = ", ".join(list(metrics)[:10])
-        message = _(
-            "metrics.json: metrics.%(name)s is missing, by which this leaderboard ranks; it has %(found)s.",
-            name=ranking.name, found=found,
-        )  # fmt: skip
-        return Failure(ErrorCode.BAD_METRICS, message)
-    return Success(params, metrics, score)
+    return Success(parsed.params, metrics, score, notes=(*unranked_note(lacking), *_left_out(problems)))
 
 
-def _out_of_range(name: str, value: float, rule: str, leaderboard: Leaderboard) -> Failure:
-    told = _(
-        "metrics.json: metrics.%(name)s must be %(rule)s on %(board)s, not %(value)s.",
-        name=name, rule=rule, board=leaderboard.slug, value=f"{value:g}",
-    )  # fmt: skip
-    return Failure(ErrorCode.BAD_METRICS, told)
+def lacking_metrics(leaderboard: Leaderboard, metrics: Mapping[str, float]) -> list[str]:
+    """Return the required metrics that are not among these."""
+    return [metric.name for metric in leaderboard.required_metrics if metric.name not in metrics]
+
+
+def unranked_note(lacking: list[str]) -> tuple[str, ...]:
+    """Return the note on a run that completes without what its leaderboard requires; none if it lacks nothing."""
+    if not lacking:
+        return ()
+    return (_("It does not rank: it lacks %(names)s, required by this leaderboard.", names=", ".join(lacking[:10])),)
+
+
+def _left_out(problems: list[str]) -> tuple[str, ...]:
+    return first_ones([_("Left out of metrics.json: %(why)s.", why=problem) for problem in problems])

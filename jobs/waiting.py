@@ -7,6 +7,7 @@ queue read again; readers at once share one reading.
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
@@ -18,6 +19,7 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from jobs.board_needs import REASONS, boards_with_needs, missing
 from jobs.models import Job, Status, Worker
 from leaderboards.models import Leaderboard, Pause
 
@@ -80,8 +82,8 @@ class QueueView:
     positions: dict[UUID, int]
     pauses: dict[int | None, str]
     workers: int
-    runs_images: bool
-    image_boards: frozenset[int]
+    # Of the leaderboards that none of them can run: what is missing.
+    lacks: dict[int, str]
     usual_seconds: float | None
     running: list[datetime]
 
@@ -96,9 +98,10 @@ def waiting(job: PendingJob) -> Waiting | None:
         return None
     view = _view_with(job)
     position = view.positions.get(job.pk)
-    if job.available_at > timezone.now() and job.losses:
+    lack = view.lacks.get(job.leaderboard_id) if view.workers else None
+    if lack is None and job.available_at > timezone.now() and job.losses:
         return Waiting(position, _("Its worker was lost; it runs again shortly."), job.available_at)
-    if job.available_at > timezone.now():
+    if lack is None and job.available_at > timezone.now():
         return Waiting(position, _("It was given back; it runs again shortly."), job.available_at)
     if job.leaderboard_id in view.pauses:
         reason = _("Its leaderboard is paused: %(reason)s") % {"reason": view.pauses[job.leaderboard_id]}
@@ -108,9 +111,8 @@ def waiting(job: PendingJob) -> Waiting | None:
     if not view.workers:
         reason = _("No worker for the class %(name)s is there just now.") % {"name": job.resource_class}
         return Waiting(position, reason, None)
-    if job.leaderboard_id in view.image_boards and not view.runs_images:
-        reason = _("Its leaderboard needs a worker that runs containers, and none is there just now.")
-        return Waiting(position, reason, None)
+    if lack is not None:
+        return Waiting(position, str(REASONS[lack]), None)
     start = _expected_start(view, position)
     return Waiting(position, _("It is next.") if position == 1 else _("Other jobs are before it."), start)
 
@@ -149,16 +151,26 @@ def _read(resource_class: str) -> QueueView:
         positions=positions,
         pauses=dict(Pause.objects.values_list("leaderboard_id", "reason")),
         workers=len(workers),
-        runs_images=any(worker.executor == "container" for worker in workers),
-        image_boards=frozenset(Leaderboard.objects.exclude(image="").values_list("pk", flat=True)),
+        lacks={
+            board.pk: lack
+            for board in boards_with_needs().exclude(dataset="", image="", scorer="")
+            if (lack := first_lack(board, workers))
+        },
         usual_seconds=usual_seconds(resource_class),
         running=[started for started in running.values_list("started_at", flat=True) if started],
     )
 
 
-def live_workers(resource_class: str) -> list[Worker]:
-    """Return the live workers of the class."""
-    return [worker for worker in Worker.objects.live() if resource_class in worker.resource_classes]
+def first_lack(board: Leaderboard, workers: Sequence[Worker]) -> str | None:
+    """The first thing missing on the worker that lacks least; None when one of them can run the leaderboard's jobs."""
+    lacks = min((missing(board, worker.inventory) for worker in workers), key=len, default=[])
+    return lacks[0] if lacks else None
+
+
+def live_workers(resource_class: str | None = None) -> list[Worker]:
+    """Return the live workers (of the class)."""
+    live = Worker.objects.live()
+    return [worker for worker in live if resource_class is None or resource_class in worker.resource_classes]
 
 
 def usual_seconds(resource_class: str) -> float | None:

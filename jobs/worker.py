@@ -29,6 +29,7 @@ from accounts import log_context
 from jobs import claiming, queue
 from jobs.draining import is_worker
 from jobs.gpus import HeldGpus
+from jobs.inventory import Inventory
 from jobs.machine import machine_state
 from jobs.models import Job, Worker
 from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection
@@ -58,15 +59,20 @@ class WakeUpWorker(SimpleWorker):
         self._claims = 0
         self.row: Worker
         self.pulse: Pulse
+        self.inventory: Inventory | None = None
         self.runner: Runner
 
     def work(self, burst: bool = False, max_jobs: int | None = None, **_: Any) -> bool:  # type: ignore[override]
         """Run jobs until told to stop; with `burst` until none is due. Whether any job was run."""
         self.row = persist(self._appear)
         pulse = self.pulse = Pulse(self.row)
-        self.runner = Runner(pulse, gpus=self._gpus)
+        inventory = self.inventory = Inventory(self.row.pk, self._call_myself)
+        self.runner = Runner(pulse, gpus=self._gpus, inventory=inventory)
         pulse.on_stop = self.runner.stop_now
         pulse.start()
+        persist(inventory.refresh_what_is_quick)
+        if not burst:
+            inventory.start()
         # What is loaded by now stays: collections need not look through it between jobs.
         gc.collect()
         gc.freeze()
@@ -75,6 +81,7 @@ class WakeUpWorker(SimpleWorker):
             self._work_until_stopped(burst)
         finally:
             self.runner.close()
+            inventory.stop()
             pulse.stop()
             pulse.join(2)  # a beat after the sign-off would call this worker back
             self._leave()
@@ -90,6 +97,8 @@ class WakeUpWorker(SimpleWorker):
                     self._wait()
             elif self._run_next():
                 self._done += 1
+            elif self.inventory is not None and self.inventory.look():
+                continue
             elif burst:
                 break
             else:
@@ -182,7 +191,7 @@ class WakeUpWorker(SimpleWorker):
             worker_id=self.row.pk,
             worker_name=self.name,
             resource_classes=self.queue_names(),
-            runs_images=settings.EXECUTOR == "container",
+            boards=self.inventory.boards if self.inventory else None,
         )
 
     def _claim_along(self) -> Job | None:
@@ -214,8 +223,24 @@ class WakeUpWorker(SimpleWorker):
         finally:
             self._is_waiting = False
 
+    @property
+    def _own_key(self) -> str:
+        """The list on which this worker alone is called."""
+        return f"leadersboard:worker:{self.name}"
+
+    def _call_myself(self) -> None:
+        """Look for a job, for more leaderboards than before; called from the inventory's thread."""
+        try:
+            with queue.connection().pipeline() as calls:
+                calls.delete(self._own_key)
+                calls.rpush(self._own_key, "inventory")
+                calls.expire(self._own_key, 60)
+                calls.execute()
+        except redis.exceptions.RedisError as error:
+            logger.warning("redis is away: %s", error)  # it looks by itself, every POLL_SECONDS
+
     def _drop_next_message(self) -> None:
-        keys = [q.key for q in self.queues]
+        keys = [*(q.key for q in self.queues), self._own_key]
         found = self._listener().blpop(keys, timeout=settings.POLL_SECONDS)
         if found is not None:
             self._listener().delete(b"rq:job:" + cast(bytes, found[1])[:200])
@@ -268,7 +293,7 @@ class WakeUpWorker(SimpleWorker):
         try:
             Worker.objects.filter(pk=self.row.pk).update(state=Worker.State.STOPPED, stopped_at=Now())
             self._listener().srem("rq:workers", self.key)
-            self._listener().delete(self.key)
+            self._listener().delete(self.key, self._own_key)
         except (*DATABASE_ERRORS, redis.exceptions.RedisError) as error:
             logger.warning("could not sign off: %s", error)
 

@@ -17,6 +17,7 @@ from django.core.files.storage import storages
 from django.utils.functional import Promise
 from django.utils.translation import override
 
+from core.config_merge import ConfigRefused, check_replacements, merge
 from core.untrusted import Bounds, TextRefused, load_json, load_yaml
 from jobs.execution import janitor
 from jobs.execution.told import Told as _
@@ -128,7 +129,7 @@ def _fetch(submission: Submission, target: BinaryIO) -> None:
 
 
 def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
-    """The config file with the job's config laid over it: nested objects merge, everything else replaces.
+    """The config file with the job's config laid over it (core/config_merge.py).
 
     Without overrides the file stays byte for byte as it is; no file counts as an empty one. Raises BadSubmission.
     """
@@ -148,7 +149,13 @@ def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
         # Not YAML for .json: aliases would be written out in full, and a few lines of them fill the memory.
         base = (load_json(raw or b"{}", _CONFIG_FILE) if is_json else load_yaml(raw, _CONFIG_FILE)) or {}
         if isinstance(base, dict):
+            check_replacements(overrides)  # of jobs from before it was checked when they were made
             return _written(merge(base, overrides), is_json)
+    except ConfigRefused as refusal:
+        why = _(refusal.sentence, **refusal.values)
+        raise BadSubmission(
+            _("The job's config cannot be laid over %(file)s: %(why)s.", file=path.name, why=why)
+        ) from refusal
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise BadSubmission(_told_of(error, path.name, "JSON" if is_json else "YAML")) from error
     raise BadSubmission(_("%(file)s must hold an object for the job's config to be laid over it.", file=path.name))
@@ -174,12 +181,3 @@ def _told_of(error: Exception, file: str, kind: str) -> _:
         "%(file)s is not valid %(kind)s in line %(line)d, so the job's config cannot be laid over it.",
         file=file, kind=kind, line=line,
     )  # fmt: skip
-
-
-def merge(base: dict[Any, Any], over: dict[Any, Any]) -> dict[Any, Any]:
-    """`over` laid over `base`; neither is changed."""
-    merged = dict(base)
-    for key, value in over.items():
-        earlier = merged.get(key)
-        merged[key] = merge(earlier, value) if isinstance(earlier, dict) and isinstance(value, dict) else value
-    return merged

@@ -40,13 +40,6 @@ def secret(name: str, default: str | None = None) -> str:
     return str(value)
 
 
-def runner_python() -> Path:
-    """The interpreter that submissions run on: the fullest environment that has been made."""
-    folder = locations.environments_folder()
-    made = [folder / name / "bin" / "python" for name in ("worker", "worker-cpu", "runner")]
-    return next((path for path in made if path.exists()), made[-1])
-
-
 def networks(name: str, given: list[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     try:
         return [ipaddress.ip_network(network.strip()) for network in given if network.strip()]
@@ -186,6 +179,7 @@ SETTLE_SECONDS = env.float("SETTLE_SECONDS", LEASE_SECONDS)  # nobody's lease is
 REPUSH_SECONDS = env.float("REPUSH_SECONDS", 60)
 RETRY_DELAY_SECONDS = env.float("RETRY_DELAY_SECONDS", 30)
 POLL_SECONDS = env.float("POLL_SECONDS", 5)  # a worker looks by itself that often, should every wake-up be lost
+INVENTORY_SECONDS = env.float("INVENTORY_SECONDS", 30, validate=validate.Range(min=1))  # a worker looks at what it has
 WAITING_VIEW_SECONDS = 1.0  # how long a reading of the queue answers who asks where a job stands
 MAX_LOSSES = 3
 MAX_RELEASES = 6
@@ -193,6 +187,7 @@ RETENTION_DAYS = env.int("RETENTION_DAYS", 90)
 QUEUE_TARGET_SECONDS = env.float("QUEUE_TARGET_SECONDS", 600)  # no job should wait longer for its first start
 TRACKING_STUCK_SECONDS = env.float("TRACKING_STUCK_SECONDS", 3600)
 TRACKING_BACKOFF_SECONDS = env.float("TRACKING_BACKOFF_SECONDS", 300)
+TRACKING_TRIES = env.int("TRACKING_TRIES", 5)
 
 GIB = 1024**3
 MIB = 1024**2
@@ -224,7 +219,7 @@ ALLOW_UNSAFE_EXECUTOR = env.bool("ALLOW_UNSAFE_EXECUTOR", False)
 SANDBOX_UID = env.int("SANDBOX_UID", 61099)  # what a worker started as root steps down to for a run
 GPU_LOCK_ROOT = Path(env.str("GPU_LOCK_ROOT", str(VAR_DIR / "gpus")))  # shared by all workers of a machine
 GPU_IDLE_MIB = env.int("GPU_IDLE_MIB", 1024)  # more in use counts as somebody's, though no process is seen
-RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(runner_python())
+RUNNER_PYTHON = env.str("RUNNER_PYTHON", "") or str(locations.runner_python())
 
 RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}

@@ -34,6 +34,8 @@ examples:
   {prog} main.py --leaderboard textures --no-follow     only enqueue; prints the job's id
   {prog} --job JOB                                      follow a job that runs already
   {prog} --cancel JOB                                   cancel one
+  {prog} main.py --leaderboard textures --trial         a run that never ranks
+  {prog} --withdraw JOB                                 take a completed run off the leaderboard; --restore undoes it
 
 A token is made on the site's account page. exit codes: 0 completed (with --no-follow: taken), 1 the run ended otherwise,
 2 wrong usage, 3 the site refused, 4 the site did not answer, 130 Ctrl-C (the job goes on).
@@ -56,12 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", default="config.yaml", metavar="FILE", help="Its --config (%(default)s).")
     parser.add_argument("--class", dest="resource_class", default="small", help="Resource class (%(default)s).")
     parser.add_argument("--config", metavar="JSON", help="A JSON object laid over the config file; @FILE reads one.")
+    parser.add_argument("--trial", action="store_true", help="A trial run: it never ranks.")
     parser.add_argument("--no-follow", dest="follow", action="store_false", help="Enqueue it and end.")
     parser.add_argument("--follow", dest="follow", action="store_true", default=True, help="Show the log (default).")
     parser.add_argument("--json", action="store_true", help="One JSON object at the end; all else on standard error.")
     other = parser.add_mutually_exclusive_group()
     other.add_argument("--job", metavar="JOB", help="Follow this job instead of submitting.")
     other.add_argument("--cancel", metavar="JOB", help="Cancel this job instead of submitting.")
+    other.add_argument("--withdraw", metavar="JOB", help="Take this completed run of yours off the leaderboard.")
+    other.add_argument("--restore", metavar="JOB", help="Count a run again that you withdrew.")
 
 
 class Session:
@@ -105,13 +110,18 @@ class Session:
             answer = self.client.json("POST", f"/api/jobs/{_job_id(options.cancel)}/cancel")
             self._print(answer, f"{options.cancel} is {answer['status']}; a running one ends within seconds.")
             return COMPLETED
+        for action, given in (("withdraw", options.withdraw), ("restore", options.restore)):
+            if given:
+                answer = self.client.json("POST", f"/api/jobs/{_job_id(given)}/{action}")
+                self._print(answer, answer["ranking"]["reason"])
+                return COMPLETED
         if options.job:
             self.job_id = _job_id(options.job)
             return self._follow()
         submission = self._upload()
         body = {
             "submission_id": submission["submission_id"], "config": self._config(),
-            "resource_class": options.resource_class,
+            "resource_class": options.resource_class, "trial": options.trial,
         }  # fmt: skip
         key = {"Idempotency-Key": uuid.uuid4().hex}  # so that asking again makes no second job
         job = self.client.patiently(lambda: self.client.json("POST", "/api/jobs", body, key), self.tell)
@@ -160,14 +170,18 @@ class Session:
         return show
 
     def _follow(self) -> int:
+        """Show the job until it ends, and then its result; the exit code."""
         status = self.client.follow(self.job_id, show=self._show, tell=self.tell)
         job = self.client.json("GET", f"/api/jobs/{self.job_id}")
         result = self.client.json("GET", f"/api/jobs/{self.job_id}/results")
         told = {
-            **{name: job[name] for name in ("job_id", "submission_id", "leaderboard", "status", "score")},
+            **{name: job[name] for name in ("job_id", "submission_id", "leaderboard", "status", "score", "trial")},
             **{name: job[name] for name in ("error_code", "error_message", "wall_seconds")},
             **{name: result[name] for name in ("params", "metrics", "artifacts", "run_id", "mlflow_ui_link")},
+            **{name: job.get(name) for name in ("rerun_of", "started_by_operator", "operator_reason")},
             **self._standing(job),
+            "notes": job.get("notes", []),  # not of an older site
+            "ranking": job["ranking"],
             "url": f"{self.client.url}/jobs/{self.job_id}/",
         }
         self._print(told, _in_words(told))
@@ -251,14 +265,25 @@ def _size(count: int) -> str:
 
 
 def _in_words(told: dict[str, Any]) -> str:
+    start = []
+    if told.get("started_by_operator"):
+        why = f": {told['operator_reason']}" if told["operator_reason"] else "."
+        start = [f"An operator started this job, as a rerun of {told['rerun_of']}{why}"]
     if told["status"] != "completed":
-        return f"The job is {told['status']}: {told['error_code']}: {told['error_message']}\n{told['url']}"
+        end = f"The job is {told['status']}: {told['error_code']}: {told['error_message']}"
+        return "\n".join([*start, end, *_notes(told), told["url"]])
     lines = [f"The job is completed after {told['wall_seconds'] or 0:.1f} s."]
     lines += [f"  {name:<24} {value:.6g}" for name, value in told["metrics"].items()]
+    if told["ranking"] is not None and not told["ranking"]["is_on_board"]:
+        lines.append(told["ranking"]["reason"])
     if told["rank"] is not None:
         which = "this job" if told["is_entry"] else f"an earlier job of yours with {told['entry_score']:.6g}"
         lines.append(f"Rank {told['rank']} on {told['leaderboard']}, by {told['ranked_by']}, with {which}.")
-    return "\n".join([*lines, told["url"]])
+    return "\n".join([*start, *lines, *_notes(told), told["url"]])
+
+
+def _notes(told: dict[str, Any]) -> list[str]:
+    return [f"Note: {note}" for note in told["notes"]]
 
 
 def main(arguments: Sequence[str] | None = None, prog: str = "") -> int:

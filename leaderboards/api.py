@@ -20,6 +20,7 @@ from accounts.schema import refusals
 from leaderboards.export import inert_cell
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Page, Ranking
+from leaderboards.run_counts import run_counts
 from leaderboards.selection import selection
 from leaderboards.serializers import EntriesShown, EntryShown, LeaderboardShown
 
@@ -37,7 +38,7 @@ class CsvRenderer(BaseRenderer):
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
         out = io.StringIO()
         writer = csv.writer(out)
-        last = ["wall_seconds", "isolation"]
+        last = ["wall_seconds", "isolation", "runs", "withdrawn"]
         writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", *last])
         for row in data["entries"]:
             values = [row["metrics"].get(name, "") for name in names]
@@ -106,13 +107,14 @@ class EntriesView(APIView):
 def told(ranking: Ranking, page: Page) -> dict[str, Any]:
     """The rows of a page as programs get them."""
     selected, metric = ranking.selected, ranking.selected.metric
+    counted = {} if ranking.is_past else run_counts(selected.board, [row.user_id for row in page.rows])
     return {
         "leaderboard": selected.board.slug,
         "metric": metric.name if metric else "",
         "direction": metric.direction if metric else Metric.Direction.HIGHER.value,
         "as_of": selected.as_of,
         "next": str(page.following) if page.following else None,
-        "entries": EntryShown(page.rows, many=True).data,
+        "entries": EntryShown(page.rows, many=True, context={"counted": counted}).data,
     }
 
 

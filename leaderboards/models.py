@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.functional import Promise, cached_property
 from django.utils.translation import gettext_lazy as _
 
+from core.names import LONGEST_NAME, is_name, plain_name
 from leaderboards.markdown import check_markdown
 from leaderboards.operator_records import Disqualification, Pause
 from leaderboards.score_versions import ScoreVersion
@@ -28,7 +29,15 @@ image_name = RegexValidator(
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?\Z",
     _("The name of a container image: [registry/]name[:tag][@sha256:digest]."),
 )
-metric_name = RegexValidator(r"^[A-Za-z0-9_.:/-]{1,100}$", _("Letters, digits and _ . : / - only, at most 100."))
+
+
+def metric_name(value: str) -> None:
+    """A validator: what a run's metrics.json may call a metric."""
+    if value != plain_name(value) or not is_name(value):
+        raise ValidationError(
+            _("1 to %(most)d printable characters of any script (in NFC), without a space at either end."),
+            params={"most": LONGEST_NAME},
+        )
 
 
 class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
@@ -116,9 +125,11 @@ class Leaderboard(models.Model):
     visibility = models.CharField(_("visibility"), max_length=16, choices=Visibility, default=Visibility.PUBLIC)
     takes_submissions = models.BooleanField(_("takes submissions"), default=True)
     requires_score = models.BooleanField(
-        _("requires the ranking metric"),
+        _("requires its metrics"),
         default=True,
-        help_text=_("A run without the ranking metric fails. Otherwise it completes, unranked."),
+        help_text=_(
+            "A run without the ranking metric or another required one fails. Otherwise it completes, unranked."
+        ),
     )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
@@ -206,6 +217,11 @@ class Leaderboard(models.Model):
     def ranking_metric(self) -> "Metric | None":
         return self.metric_list[0] if self.metric_list else None
 
+    @property
+    def required_metrics(self) -> "list[Metric]":
+        """The metrics without which no run ranks: the ranking one first, and those that are marked."""
+        return [metric for index, metric in enumerate(self.metric_list) if index == 0 or metric.is_required]
+
 
 class Metric(models.Model):
     """One column of a leaderboard: a number that runs leave in metrics.json under this name."""
@@ -227,7 +243,10 @@ class Metric(models.Model):
         _("required"),
         default=False,
         db_default=False,
-        help_text=_("A run without it does not rank. The ranking metric always is."),
+        help_text=_(
+            "A run without it does not rank, and fails if the leaderboard requires its metrics. The ranking metric is "
+            "always required."
+        ),
     )
     position = models.PositiveSmallIntegerField(_("position"), default=0, help_text=_("The first one ranks."))
 

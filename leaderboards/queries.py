@@ -11,9 +11,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import BooleanField, Case, Count, F, FloatField, Func, IntegerField, Q, QuerySet, Value, When
+from django.db.models import (
+    BooleanField,
+    Case,
+    Count,
+    F,
+    FloatField,
+    Func,
+    IntegerField,
+    Q,
+    QuerySet,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.expressions import Combinable
-from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Cast
 
 from leaderboards.models import Entry, Leaderboard, Metric
@@ -241,7 +253,12 @@ class Ranking:
     def _value(self, metric: Metric) -> Combinable:
         if metric == self.selected.board.ranking_metric:
             return F("score")
-        return Cast(KeyTextTransform(metric.name, self._path("metrics")), FloatField())
+        # KeyTextTransform would take a name of digits, of any script, for the place in a list.
+        name = Cast(Value(metric.name), TextField())
+        text = Func(
+            F(self._path("metrics")), name, template="(%(expressions)s)", arg_joiner=" ->> ", output_field=TextField()
+        )
+        return Cast(text, FloatField())
 
     def _fields(self) -> list[str]:
         costs = [self._path(name) for name in ("metrics", "wall_seconds", "peak_memory_bytes")]

@@ -30,9 +30,14 @@ class BuiltIn:
     metrics: tuple[str, ...]
     # What it imports beyond the standard library, which is looked for where it will run.
     modules: tuple[str, ...] = ()
-    # The versions that scorers/ has, the latest last. A change that can change a score is a new one (tests/scorers/
-    # test_golden.py); the version before it stays, so that a board changes only when its organizer says so.
+    # Those that this release brings (scorers/registry.py), the newest last: one is added when a score can change, and a
+    # board stays on its own until its organizer changes it.
     versions: tuple[int, ...] = (1,)
+
+    @property
+    def version(self) -> int:
+        """The one that new score versions take."""
+        return self.versions[-1]
 
 
 BUILT_IN = {

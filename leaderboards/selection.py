@@ -23,6 +23,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import InvalidInput
+from core.names import plain_name
 from leaderboards.models import Leaderboard, Metric
 
 DEFAULT_COLUMNS = 8
@@ -110,6 +111,7 @@ def chosen_metric(board: Leaderboard, field_name: str, name: str) -> Metric | No
     """The board's metric of that name, None for no name; InvalidInput for an unknown one."""
     if not name:
         return None
+    name = plain_name(name)
     for metric in board.metric_list:
         if metric.name == name:
             return metric

@@ -3,12 +3,14 @@
 from rest_framework import serializers
 
 from leaderboards.models import Leaderboard, Metric
+from leaderboards.queries import Row
+from leaderboards.run_counts import MOST_RUNS
 
 
 class MetricShown(serializers.ModelSerializer):
     class Meta:
         model = Metric
-        fields = ["name", "label", "unit", "direction", "minimum", "maximum"]
+        fields = ["name", "label", "unit", "direction", "minimum", "maximum", "is_required"]
 
 
 class LeaderboardShown(serializers.ModelSerializer):
@@ -52,6 +54,18 @@ class EntryShown(serializers.Serializer):
     isolation = serializers.CharField(
         help_text="What kept the run apart. unsafe-local: nothing did, and the result may be made up. Empty: not known."
     )
+    runs = serializers.SerializerMethodField(
+        help_text=f"The person's completed runs here, trials aside; {MOST_RUNS} stands for more too. Null with `as_of`."
+    )
+    withdrawn = serializers.SerializerMethodField(help_text="How many of the runs the person has withdrawn.")
+
+    def get_runs(self, row: Row) -> int | None:
+        counted = self.context["counted"].get(row.user_id)
+        return counted.runs if counted else None
+
+    def get_withdrawn(self, row: Row) -> int | None:
+        counted = self.context["counted"].get(row.user_id)
+        return counted.withdrawn if counted else None
 
 
 class EntriesShown(serializers.Serializer):
@@ -61,3 +75,12 @@ class EntriesShown(serializers.Serializer):
     as_of = serializers.DateField(allow_null=True)
     next = serializers.CharField(allow_null=True, help_text="Give it as `after` for the rows that follow.")
     entries = EntryShown(many=True)
+
+
+class RankingShown(serializers.Serializer):
+    counts = serializers.BooleanField(help_text="Whether the board compares this run with its person's others.")
+    is_on_board = serializers.BooleanField(help_text="It is its person's best run and stands there.")
+    rank = serializers.IntegerField(allow_null=True, help_text="Null off the board, and for a baseline.")
+    code = serializers.CharField()
+    reason = serializers.CharField(help_text="In the language of the request.")
+    entry_job_id = serializers.UUIDField(allow_null=True, help_text="The run that stands there, if this one counts.")

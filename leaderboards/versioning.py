@@ -273,28 +273,6 @@ def _current(board: Leaderboard) -> ScoreVersion:
     return current
 
 
-# --- What a job's owner is told --------------------------------------------------------------------------------------
-def other_version(job: Any) -> str | None:
-    """Return why a job does not rank though its score may be good: it was measured in another way than the board ranks.
-
-    The same condition as `history.SCORED_AS_NOW`. None: it was measured as the board ranks now.
-    """
-    board = job.leaderboard
-    if (job.scorer, job.ground_truth, job.score_version_id) == (
-        board.scorer, board.ground_truth, board.score_version_id,
-    ):  # fmt: skip
-        return None
-    if board.scorer and not job.scorer:
-        return _("The run reported its own metrics; this leaderboard now ranks scores of the platform.")
-    if job.scorer and not board.scorer:
-        return _("The platform scored the run; this leaderboard now ranks what runs report themselves.")
-    numbers = {"old": job.score_version.number if job.score_version else 0}
-    numbers["new"] = board.score_version.number if board.score_version else 0
-    if not numbers["old"] or not numbers["new"]:
-        return _("Its score was made with another scorer or other labels than this leaderboard ranks now.")
-    return _("Its score is of version %(old)d; this leaderboard ranks scores of version %(new)d.") % numbers
-
-
 __all__ = [
     "Preview",
     "RankingChange",
@@ -305,7 +283,6 @@ __all__ = [
     "choose",
     "find_or_make",
     "fit",
-    "other_version",
     "preview",
     "rule_of",
     "settle",

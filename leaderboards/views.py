@@ -6,7 +6,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Count
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, QueryDict, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -22,7 +21,8 @@ from leaderboards.charts import cost_chart, progress_chart
 from leaderboards.digits import places_of
 from leaderboards.export import FORMATS, export
 from leaderboards.models import Leaderboard
-from leaderboards.queries import PAGE_SIZE, Page, Ranking, Row
+from leaderboards.queries import PAGE_SIZE, Page, Ranking
+from leaderboards.run_counts import run_counts
 from leaderboards.selection import MOST_COLUMNS, Selection, selection, today
 
 CHARTED = 100
@@ -39,15 +39,6 @@ def board_of(request: HttpRequest, slug: str) -> Leaderboard:
         .prefetch_related("metrics")
     )
     return get_object_or_404(boards, slug=slug)
-
-
-def runs_of(board: Leaderboard, rows: list[Row]) -> dict[int, int]:
-    """How many runs each of the people has completed: one query for all of them."""
-    if not rows:
-        return {}
-    completed = board.jobs.filter(user__in=[row.user_id for row in rows], status="completed")
-    counted = completed.values("user_id").order_by().annotate(runs=Count("id"))
-    return {found["user_id"]: found["runs"] for found in counted}
 
 
 @require_safe
@@ -108,7 +99,7 @@ def ranking_context(request: HttpRequest, selected: Selection) -> dict[str, Any]
         },
         # A past board shows jobs that may stand on no board any more: they are not for everybody to compare.
         "can_pick": request.user.is_authenticated and not ranking.is_past,
-        "runs": None if ranking.is_past else runs_of(selected.board, page.rows),
+        "runs": None if ranking.is_past else run_counts(selected.board, [row.user_id for row in page.rows]),
         "has_unsafe": any(row.is_unsafe for row in page.rows),
         "has_pages": bool(page.previous or page.following),
         "first_rank": next((row.rank for row in page.rows if row.rank), None),

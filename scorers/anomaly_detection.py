@@ -7,7 +7,7 @@
     image_auc, image_f1    of the images' scores, as docs/examples.md defines them
     pixel_auc, pixel_pro   of all pixels of a category together; maps are brought to the size of the image first
 
-Each is the mean over the categories (an image's first folder); CATEGORY_image_auc and so on are the categories' own.
+Each is the mean over the categories (an image's first folder), whose own values are given apart.
 
 Maps have 65 536 levels, so every curve is counted level by level: exact, and one image at a time is in memory.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from base import BadPredictions, Labels, Scorer, auc, best_f1, labels, shown, table
+from base import BadPredictions, Labels, Scorer, Scores, auc, best_f1, labels, shown, table
 
 LEVELS = 65536
 FPR_LIMIT = 0.3
@@ -31,12 +31,12 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class AnomalyDetection(Scorer):
-    def score(self, predictions: Path, truth: Path) -> dict[str, float]:
+    def score(self, predictions: Path, truth: Path) -> Scores:
         true = labels(truth, "image", "defect", "height", "width", optional=("mask",))
         scores = table(predictions, true, "test images", numbers=("score",))["score"]
         wants_pixels = any("pixel" in name for name in self.wanted)
         metrics: dict[str, list[float]] = {}
-        own: dict[str, float] = {}
+        own: dict[str, dict[str, float]] = {}
         for category, names in _categories(true).items():
             places = [true.places[name] for name in names]
             chosen = [scores[place] for place in places]
@@ -47,8 +47,8 @@ class AnomalyDetection(Scorer):
                 measured |= pixel_metrics(rows, predictions / "maps", truth)
             for name, value in measured.items():
                 metrics.setdefault(name, []).append(value)
-                own[f"{category}_{name}"] = value
-        return {name: sum(values) / len(values) for name, values in metrics.items()} | own
+            own[category] = measured
+        return Scores({name: sum(values) / len(values) for name, values in metrics.items()}, own)
 
 
 def _categories(true: Labels) -> dict[str, list[str]]:

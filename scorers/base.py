@@ -6,9 +6,11 @@ import csv
 import json
 import math
 import sys
+import unicodedata
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,14 @@ class BadPredictions(Exception):
     that they have, never of a label."""
 
 
+@dataclass
+class Scores:
+    """Metrics by name, and those of each category where the labels have some."""
+
+    metrics: dict[str, float]
+    categories: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
 class Scorer(ABC):
     """One way to measure. `wanted` are the metrics of the leaderboard: the others need not be computed."""
 
@@ -32,8 +42,8 @@ class Scorer(ABC):
         self.wanted = wanted
 
     @abstractmethod
-    def score(self, predictions: Path, truth: Path) -> dict[str, float]:
-        """The metrics by name; raises BadPredictions."""
+    def score(self, predictions: Path, truth: Path) -> Scores:
+        """Measure the predictions; raises BadPredictions."""
 
 
 def settings(truth: Path) -> dict[str, Any]:
@@ -75,7 +85,7 @@ def labels(
         for row in csv.DictReader(file):
             if missing := [column for column in (key, *columns, *numbers) if not row.get(column)]:
                 raise ValueError(f"{LABELS}: a row has no {', '.join(missing)}")
-            found.add(row)
+            found.add({**row, key: spelled(row[key])})
     if not found.places:
         raise ValueError(f"{LABELS}: is empty")
     return found
@@ -146,7 +156,12 @@ def _rows(reader: Iterator[list[str]], key: str, columns: tuple[str, ...]) -> It
             continue
         if len(cells) != len(heads):
             raise BadPredictions(f"{TABLE}: row {line} has {len(cells)} cells, not {len(heads)}")
-        yield cells[key_place].strip(), {name: cells[place].strip() for name, place in places.items()}
+        yield spelled(cells[key_place].strip()), {name: cells[place].strip() for name, place in places.items()}
+
+
+def spelled(name: str) -> str:
+    """Return the one spelling of a name (NFC), under which the platform keeps files: a Mac writes e and ´ for é."""
+    return unicodedata.normalize("NFC", name)
 
 
 def number(text: str, column: str, name: str) -> float:
@@ -160,8 +175,8 @@ def number(text: str, column: str, name: str) -> float:
 
 
 def shown(text: str) -> str:
-    """A stranger's text for a message: short and plain ASCII."""
-    plain = ascii(text)
+    """A stranger's text for a message: short; printable characters of any script as they are, others escaped."""
+    plain = repr(text)
     return plain if len(plain) <= 60 else plain[:57] + "..."
 
 

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from base import BadPredictions, Scorer, auc, labels, settings, shown, table
+from base import BadPredictions, Scorer, Scores, auc, labels, settings, shown, table
 
 OF_SCORES = {"auc", "log_loss"}
 SMALLEST = 1e-15
 
 
 class Classification(Scorer):
-    def score(self, predictions: Path, truth: Path) -> dict[str, float]:
+    def score(self, predictions: Path, truth: Path) -> Scores:
         true = labels(truth, "id", "label")
         wants_score = bool(OF_SCORES & set(self.wanted))
         wants_label = not self.wanted or bool(set(self.wanted) - OF_SCORES)
@@ -39,7 +39,7 @@ class Classification(Scorer):
             metrics["auc"] = auc(found["score"], is_positive)
             if "log_loss" in self.wanted:
                 metrics["log_loss"] = log_loss(found["score"], is_positive, true.places)
-        return metrics
+        return Scores(metrics)
 
 
 def of_labels(true: list[str], predicted: list[str]) -> dict[str, float]:

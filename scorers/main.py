@@ -3,7 +3,7 @@
     python main.py --config scoring.json --output OUT
 
 $PREDICTIONS_DIR is what the run left, $GROUND_TRUTH_DIR the labels; both are read-only. OUT/metrics.json gets
-`{"params": {}, "metrics": {...}}`, or `{"rejected": "a sentence for the participant"}`. Whatever else goes wrong is the
+`{"params": {}, "metrics": {...}, "categories": {CATEGORY: {...}}}`, or `{"rejected": "a sentence for the participant"}`. Whatever else goes wrong is the
 scorer's own fault: an exit code and a trace, for operators alone.
 """
 
@@ -22,15 +22,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     config = json.loads(arguments.config.read_text(encoding="utf-8"))
-    scorer = scorer_named(config["scorer"], config.get("version", 1))(config.get("metrics", []))
+    scorer = scorer_named(config["scorer"], config.get("version"))(config.get("metrics", []))
     answer: dict[str, object]
     try:
-        metrics = scorer.score(Path(os.environ["PREDICTIONS_DIR"]), Path(os.environ["GROUND_TRUTH_DIR"]))
-        answer = {"params": {}, "metrics": metrics}
+        scores = scorer.score(Path(os.environ["PREDICTIONS_DIR"]), Path(os.environ["GROUND_TRUTH_DIR"]))
+        answer = {"params": {}, "metrics": scores.metrics, "categories": scores.categories}
     except BadPredictions as refusal:
         answer = {"rejected": str(refusal)}
     (arguments.output / "metrics.json").write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
-    print(json.dumps(answer))
+    print(json.dumps(answer, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from base import Scorer, labels, table
+from base import Scorer, Scores, labels, table
 
 
 class Regression(Scorer):
-    def score(self, predictions: Path, truth: Path) -> dict[str, float]:
+    def score(self, predictions: Path, truth: Path) -> Scores:
         true = labels(truth, "id", numbers=("value",))
-        return of_numbers(true.numbers["value"], table(predictions, true, "ids", numbers=("value",))["value"])
+        predicted = table(predictions, true, "ids", numbers=("value",))["value"]
+        return Scores(of_numbers(true.numbers["value"], predicted))
 
 
 def of_numbers(true: Sequence[float], predicted: Sequence[float]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
+from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
@@ -50,6 +51,12 @@ def parse_config(text: str) -> dict[str, Any]:
         parsed = _parse_yaml(text)
     if not isinstance(parsed, dict):
         raise ValidationError(_("Must be a mapping: names with values, such as “epochs: 5”."))
+    try:
+        check_replacements(parsed)
+    except ConfigRefused as refusal:
+        raise ValidationError(
+            _("Not accepted: %(problem)s.") % {"problem": _(refusal.sentence) % refusal.values}
+        ) from refusal
     try:
         json.dumps(parsed, allow_nan=False)
     except ValueError as error:  # said here, before the files are stored and counted
@@ -107,6 +114,11 @@ class RunForm(forms.Form):
         max_length=CONFIG_MAX_CHARACTERS,
         widget=forms.Textarea(attrs={"rows": 6, "spellcheck": "false", "placeholder": "epochs: 5\nbackbone: resnet18"}),
         help_text=gettext_lazy("JSON or YAML, laid over your config file for this run. Empty: the file as it is."),
+    )
+    trial = forms.BooleanField(
+        label=gettext_lazy("Trial run"),
+        required=False,
+        help_text=gettext_lazy("It runs and is shown to you, and never ranks. It counts against your quota."),
     )
     # Sent twice, by a double click or a reload, it starts one job.
     key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)
@@ -175,7 +187,17 @@ class SubmitForm(RunForm):
     )
     # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
     paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)
-    field_order = ["leaderboard", "files", "entrypoint", "config_file", "resource_class", "config", "key", "paths"]
+    field_order = [
+        "leaderboard",
+        "files",
+        "entrypoint",
+        "config_file",
+        "resource_class",
+        "config",
+        "trial",
+        "key",
+        "paths",
+    ]
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -12,7 +12,7 @@ Each anomalib example carries its own identical copy of this file, because a sub
 files.
 """
 
-# ruff: noqa: E402  the environment and the repair come before what reads them
+# ruff: noqa: E402  the environment comes before what reads it
 from __future__ import annotations
 
 import ctypes
@@ -25,8 +25,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a mistake fails at once, not aft
 os.environ.setdefault("TQDM_DISABLE", "1")  # a moving bar is no good in a log; tqdm looks when it is imported
 for noise in (FutureWarning, DeprecationWarning):  # the libraries' notes to their own developers
     warnings.simplefilter("ignore", noise)
-
-import torchvision_cpu  # noqa: F401  before anything that imports torchvision
 
 # isort: split
 import ad_harness

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import anomalib_detector  # before anomalib: it makes torchvision importable
-
-# isort: split
+import anomalib_detector
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 
 SETTINGS: dict[str, Any] = {

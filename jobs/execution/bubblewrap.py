@@ -17,7 +17,7 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from . import cgroup, linux, procfs, seccomp
+from . import cgroup, etc, linux, procfs, seccomp
 from .interpreter import Interpreter, interpreter_of, system_library_paths
 from .launch import Prepared, SandboxError
 from .spec import MIB, Limits, RunSpec
@@ -187,6 +187,10 @@ def _aliases(python: Interpreter, stage: Stage) -> list[str]:
 def _binds(spec: RunSpec, stage: Stage) -> list[str]:
     """Return bwrap's arguments that show what the run is given to read."""
     binds: list[str] = []
+    for path, content in etc.files(int(_INSIDE_ID)).items():
+        binds += ["--ro-bind", stage.add_text(content), path]
+    if os.path.isdir(etc.TIME_ZONES):
+        binds += ["--ro-bind", stage.add(etc.TIME_ZONES), etc.TIME_ZONES]
     for path in sorted(spec.read_only_paths):
         binds += ["--ro-bind", stage.add(path), path]
     binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), "/sandbox/code"]

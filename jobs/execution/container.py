@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from . import bubblewrap, cgroup, engine, launch, linux, procfs, seccomp
+from . import bubblewrap, cgroup, engine, etc, launch, linux, procfs, seccomp
 from .launch import Prepared, SandboxError
 from .spec import Container, RunSpec
 from .stage import Stage
@@ -220,8 +220,10 @@ def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
         sources["/sandbox/dataset"] = stage.add(spec.dataset_dir)
     sources |= {f"/sandbox/{name}": stage.add(folder, follow=False) for name, folder in spec.folders.items()}
     sources |= {path: stage.add(path) for path in spec.read_only_paths}
+    if os.path.isdir(etc.TIME_ZONES):
+        sources[etc.TIME_ZONES] = stage.add(etc.TIME_ZONES)
     # Otherwise the engine copies the host's name servers into the container.
-    texts = procfs.replaced(spec.limits) | {"/etc/resolv.conf": b""}
+    texts = procfs.replaced(spec.limits) | etc.files(spec.sandbox_uid) | {"/etc/resolv.conf": b""}
     return sources | {path: stage.add_text(text) for path, text in texts.items()}
 
 

@@ -48,15 +48,15 @@ class Prepared:
     pid: int = 0
 
 
-def start(prepared: Prepared, limits: Limits, group: cgroup.Group, log: int) -> int:
-    """Start the program with `log` as its output; its pid. SandboxError tells which step failed."""
+def start(prepared: Prepared, limits: Limits, group: cgroup.Group, outputs: tuple[int, int]) -> int:
+    """Start the program with `outputs` as its standard output and error; its pid. SandboxError tells which step failed."""
     report, failure = os.pipe()
     entries = [] if prepared.is_client else group.entry_descriptors()
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
-            _become(prepared, limits, group, entries, log, supervisor, failure)
+            _become(prepared, limits, group, entries, outputs, supervisor, failure)
         except BaseException as error:
             # Whatever it was: a fork must never return into the supervisor's code.
             os.write(failure, f"{type(error).__name__}: {error}".encode()[:2000])
@@ -79,7 +79,7 @@ def _become(
     limits: Limits,
     group: cgroup.Group,
     entries: list[int],
-    log: int,
+    outputs: tuple[int, int],
     supervisor: int,
     failure: int,
 ) -> None:
@@ -87,8 +87,8 @@ def _become(
     os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(outputs[0], 1)
+    os.dup2(outputs[1], 2)
     for entry in entries:
         os.write(entry, b"0")
     if not prepared.is_client:

@@ -1,16 +1,25 @@
-"""Reading metrics.json, which a stranger wrote. What passes is safe to store, to rank by, and to show."""
+"""Reading metrics.json, which a stranger wrote. What passes is safe to store, to rank by, and to show.
+
+A file that cannot be read as a whole is refused (`BadMetrics`). A single value that breaks a rule is left out and listed
+as a fault; the verdict knows whether the leaderboard can do without it.
+"""
 
 import json
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+from core.names import LONGEST_NAME, is_name, plain_name, shown
 from core.untrusted import Bounds, TextRefused, load_json
 from jobs.execution.told import Told as _
+
+T = TypeVar("T")
 
 MAX_BYTES = 1024 * 1024
 MAX_METRICS = 200
 MAX_PARAMS = 200
-MAX_NAME_LENGTH = 100
 MAX_MAGNITUDE = 1e15
 MAX_PARAM_INTEGER = 2**64
 MAX_PARAM_DEPTH = 4
@@ -31,22 +40,61 @@ class BadMetrics(ValueError):
         self.message = message
 
 
-def parse_metrics(raw: bytes) -> tuple[dict[str, Any], dict[str, float]]:
-    """(params, metrics) of a metrics.json. Metrics are finite floats; params keep their JSON types."""
+@dataclass(frozen=True)
+class Fault:
+    """A value that was left out, and why. `name` is empty where it is about several values."""
+
+    field: str
+    name: str
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What passed of a metrics.json. Metrics are finite floats; params keep their JSON types."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    # As given: a scorer may leave it (jobs/detail_metrics.py).
+    categories: Any = None
+
+
+def parse_metrics(raw: bytes, *, wanted: Collection[str] = (), most: int = MAX_METRICS) -> Parsed:
+    """Return what keeps the rules, and the faults. Of more than `most` metrics, the wanted ones are kept first.
+
+    Raises BadMetrics when there is no object of metrics to be read.
+    """
     document = _load(raw)
-    params, metrics = _object(document, "params"), _object(document, "metrics")
-    _check_count("metrics", metrics, MAX_METRICS)
-    _check_count("params", params, MAX_PARAMS)
-    if not metrics:
-        raise BadMetrics("no_metrics", _("metrics holds no number: at least one is needed"))
-    checked = {name: _number(_name(name, "metrics"), value) for name, value in metrics.items()}
-    _check_param(params, "params", 0)
-    size = len(json.dumps(params, ensure_ascii=False).encode())
-    if size > MAX_PARAM_BYTES:
-        raise BadMetrics(
-            "too_large", _("params takes %(size)d bytes, more than %(most)d", size=size, most=MAX_PARAM_BYTES)
-        )
-    return params, checked
+    metrics, faults = checked("metrics", _metrics_of(document), number, most=most, wanted=wanted)
+    params, more = _params_of(document)
+    return Parsed(params, metrics, [*faults, *more], document.get("categories"))
+
+
+def checked(
+    field: str, values: dict[str, Any], check: Callable[[Any, str], T], *, most: int, wanted: Collection[str] = ()
+) -> tuple[dict[str, T], list[Fault]]:
+    """Return the entries under good names that pass the check, and the faults of the others; at most `most` of either."""
+    kept: dict[str, T] = {}
+    faults: list[Fault] = []
+    seen: set[str] = set()
+    repeated = _repeated(values)
+    for given in sorted(values, key=lambda name: plain_name(name) not in wanted):
+        if len(kept) == most or len(faults) == most:
+            told = _("%(field)s has %(count)d entries, more than %(most)d", field=field, count=len(values), most=most)
+            faults.append(Fault(field, "", "too_many", told))
+            break
+        name = plain_name(given)
+        try:
+            if given in repeated or name in seen:
+                kept.pop(name, None)  # which of them counts, only their author knows
+                raise _given_twice(name)
+            kept[name] = check(values[given], _place(field, name))
+        except BadMetrics as error:
+            faults.append(Fault(field, name, error.code, error.message))
+        seen.add(name)
+    return kept, faults
 
 
 def _load(raw: bytes) -> dict[str, Any]:
@@ -57,7 +105,7 @@ def _load(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise BadMetrics("not_utf8", _("it is not UTF-8 (byte %(place)d)", place=error.start)) from None
     try:
-        document = load_json(text, _BOUNDS, object_pairs_hook=_refuse_duplicates)
+        document = load_json(text, _BOUNDS, object_pairs_hook=_note_repeated)
     except TextRefused as error:
         raise _not_read(error) from None
     if not isinstance(document, dict):
@@ -80,42 +128,78 @@ def _not_read(error: TextRefused) -> BadMetrics:
     return BadMetrics("not_json", told)
 
 
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in names:
-            raise BadMetrics("duplicate_name", _("%(name)s is given twice in one object", name=_shown(name)))
-        names[name] = value
-    return names
+class _Repeated(dict[str, Any]):
+    """A JSON object in which these names are given more than once."""
+
+    names: frozenset[str] = frozenset()
 
 
-def _object(document: dict[str, Any], field: str) -> dict[str, Any]:
-    if field not in document:
-        raise BadMetrics("missing_field", _('it has no "%(field)s"', field=field))
-    value = document[field]
+def _note_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(values := dict(pairs)) == len(pairs):
+        return values
+    repeating = _Repeated(values)
+    repeating.names = frozenset(name for name, count in Counter(name for name, _value in pairs).items() if count > 1)
+    return repeating
+
+
+def _repeated(values: dict[str, Any]) -> frozenset[str]:
+    return values.names if isinstance(values, _Repeated) else frozenset()
+
+
+def _given_twice(name: str) -> BadMetrics:
+    return BadMetrics("duplicate_name", _("%(name)s is given twice in one object", name=shown(name)))
+
+
+def _metrics_of(document: dict[str, Any]) -> dict[str, Any]:
+    if "metrics" not in document:
+        raise BadMetrics("missing_field", _('it has no "%(field)s"', field="metrics"))
+    if "metrics" in _repeated(document):
+        raise _given_twice("metrics")
+    return _object(document["metrics"], "metrics")
+
+
+def _params_of(document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
+    """Return the params, none where the file has none, and the faults. They share a limit of bytes."""
+    try:
+        if "params" in _repeated(document):
+            raise _given_twice("params")
+        values = _object(document.get("params", {}), "params")
+    except BadMetrics as error:
+        return {}, [Fault("params", "", error.code, error.message)]
+    found, faults = checked("params", values, _param, most=MAX_PARAMS)
+    params: dict[str, Any] = {}
+    size = 0
+    for name, value in found.items():
+        more = len(json.dumps({name: value}, ensure_ascii=False).encode())
+        if size + more > MAX_PARAM_BYTES:
+            told = _("params.%(name)s brings params to more than %(most)d bytes", name=name, most=MAX_PARAM_BYTES)
+            faults.append(Fault("params", name, "too_large", told))
+            continue
+        params[name] = value
+        size += more
+    return params, faults
+
+
+def _object(value: Any, field: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadMetrics("wrong_type", _("%(field)s must be an object, not %(kind)s", field=field, kind=_kind(value)))
     return value
 
 
-def _check_count(field: str, values: dict[str, Any], limit: int) -> None:
-    if len(values) > limit:
-        told = _("%(field)s has %(count)d entries, more than %(most)d", field=field, count=len(values), most=limit)
-        raise BadMetrics("too_many", told)
-
-
-def _name(name: str, field: str) -> str:
+def _place(field: str, name: str) -> str:
     """The place of a value for messages, once its name is known to be good."""
-    if not name.strip() or len(name) > MAX_NAME_LENGTH or not (name.isascii() and name.isprintable()):
+    if not is_name(name):
         told = _(
-            "%(field)s has the name %(name)s: names are 1 to %(most)d printable ASCII characters",
-            field=field, name=_shown(name), most=MAX_NAME_LENGTH,
+            "%(field)s has the name %(name)s: names are 1 to %(most)d printable characters of any script, "
+            "without a space at either end",
+            field=field, name=shown(name), most=LONGEST_NAME,
         )  # fmt: skip
         raise BadMetrics("bad_name", told)
     return f"{field}.{name}"
 
 
-def _number(place: str, value: Any) -> float:
+def number(value: Any, place: str) -> float:
+    """Return the finite number of a size that can be stored, charted and ranked."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadMetrics("wrong_type", _("%(place)s must be a number, not %(kind)s", place=place, kind=_kind(value)))
     if isinstance(value, float) and not math.isfinite(value):
@@ -133,24 +217,26 @@ def _not_finite(place: str, value: float) -> str:
     return _("%(place)s is %(value)s: only finite numbers are allowed", place=place, value=str(value))
 
 
-def _check_param(value: Any, place: str, depth: int) -> None:
-    if isinstance(value, dict | list):
-        if depth > MAX_PARAM_DEPTH:
-            told = _("%(place)s is nested deeper than %(most)d levels", place=place[:200], most=MAX_PARAM_DEPTH)
-            raise BadMetrics("too_deep", told)
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                _check_param(inner, _name(name, place), depth + 1)
-        else:
-            for index, inner in enumerate(value):
-                _check_param(inner, f"{place}[{index}]", depth + 1)
-    elif isinstance(value, str):
+def _param(value: Any, place: str, depth: int = 1) -> Any:
+    """Return the param with its names in NFC."""
+    if isinstance(value, dict | list) and depth > MAX_PARAM_DEPTH:
+        told = _("%(place)s is nested deeper than %(most)d levels", place=place[:200], most=MAX_PARAM_DEPTH)
+        raise BadMetrics("too_deep", told)
+    if isinstance(value, dict):
+        names = {plain_name(name): inner for name, inner in value.items()}
+        if len(names) < len(value) or _repeated(value):
+            raise BadMetrics("duplicate_name", _("%(place)s has a name twice", place=place[:200]))
+        return {name: _param(inner, _place(place[:200], name), depth + 1) for name, inner in names.items()}
+    if isinstance(value, list):
+        return [_param(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
+    if isinstance(value, str):
         _check_text(value, place)
     elif isinstance(value, float) and not math.isfinite(value):
         raise BadMetrics("not_finite", _not_finite(place, value))
     elif isinstance(value, int) and abs(value) > MAX_PARAM_INTEGER:
         told = _("%(place)s is %(value)s: an integer larger than 2**64", place=place, value=_shown(value))
         raise BadMetrics("out_of_range", told)
+    return value
 
 
 def _check_text(text: str, place: str) -> None:
@@ -170,8 +256,6 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message: short, and plain ASCII whatever it holds."""
     if isinstance(value, int) and abs(value) > 10**30:
         return _("an integer of more than 30 digits")
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return shown(value)

@@ -183,11 +183,11 @@ class Result:
     limits_applied: dict[str, str] = field(default_factory=dict)
     # {"path", "bytes", "sha256"} of each file now in run_dir/artifacts/.
     artifacts: list[dict[str, Any]] = field(default_factory=list)
-    # {"count": n, "reasons": [the first few, as sentences]}
-    artifacts_dropped: dict[str, Any] = field(default_factory=lambda: {"count": 0, "reasons": []})
+    # Sentences about what of the output folder was not taken over, the last one with the number of all others.
+    left_out: list[str] = field(default_factory=list)
     # None: run_dir/metrics.json is there; else "missing", "not a regular file", "too large", ...
     metrics_error: str | None = None
-    # Where they were asked for: None: run_dir/predictions/ is there, whole; else "missing" or what was refused, and why.
+    # Where they were asked for: None: run_dir/predictions/ is there; else "missing", or why there is nothing in it.
     predictions_error: str | None = None
     # Something of the run could not be killed: the worker must take no further job on this machine.
     leftovers: bool = False
@@ -198,13 +198,16 @@ class Result:
 
     def to_event(self) -> dict[str, Any]:
         told = {name: kept(getattr(self, name)) for name in self._SENTENCES}
-        return {"event": "ended", **{item.name: getattr(self, item.name) for item in fields(self)}, "told": told}
+        told_left_out = [kept(sentence) for sentence in self.left_out]
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {"event": "ended", **values, "told": told, "told_left_out": told_left_out}
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> "Result":
         known = {item.name for item in fields(cls)}
         told = {name: retold(stored) for name, stored in event.get("told", {}).items() if stored}
-        return cls(**{name: value for name, value in {**event, **told}.items() if name in known})
+        left_out = [retold(stored) for stored in event.get("told_left_out", ())]
+        return cls(**{name: value for name, value in {**event, **told, "left_out": left_out}.items() if name in known})
 
 
 def human_bytes(count: float) -> str:

@@ -23,6 +23,7 @@ if __package__ in (None, ""):
 
 from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
+from jobs.execution.outputs import Outputs
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
 from jobs.execution.told import Told as _
 
@@ -95,7 +96,7 @@ class Run:
         self.detail = ""
         self.statuses: dict[int, int] = {}
         self.applied: dict[str, str] = {}
-        self.pid = self.output_pipe = -1
+        self.pid = -1
 
     def end(self, reason: str, detail: str = "") -> None:
         """The first reason stands."""
@@ -112,13 +113,12 @@ class Run:
         else:
             self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
         self.applied = {**self.prepared.applied, **_applied(limits, self.group)}
-        self.output_pipe, writer = os.pipe()
-        os.set_blocking(self.output_pipe, False)
+        self.outputs = Outputs()
         self.started = linux.now()
         try:
-            self.pid = launch.start(self.prepared, limits, self.group, writer)
+            self.pid = launch.start(self.prepared, limits, self.group, self.outputs.writers)
         finally:
-            os.close(writer)
+            self.outputs.close_writers()
 
     def wait_for_start(self) -> bool:
         """Hold the staged run until its files are there; False when it is not needed any more."""
@@ -140,10 +140,10 @@ class Run:
     def execute(self) -> Result:
         """Follow what was made to its end."""
         self._follow(self.commands.waiting())
-        self._watch(self.pid, self.output_pipe, self.prepared)
+        self._watch(self.pid, self.prepared)
         # The worker can look up what it needs for the end, while the rest is killed and collected.
         emit({"event": "ending"})
-        result = self._conclude(self.pid, self.output_pipe, self.prepared)
+        result = self._conclude(self.pid, self.prepared)
         result.isolation, result.limits_applied = self.prepared.isolation, self.applied
         return result
 
@@ -153,32 +153,35 @@ class Run:
         self.prepared.close()
         self.group.remove()
 
-    def _watch(self, pid: int, log: int, prepared: launch.Prepared) -> None:
+    def _watch(self, pid: int, prepared: launch.Prepared) -> None:
         """Until the run ends by itself or has a reason to be ended."""
         pidfd = os.pidfd_open(pid)
-        poll = select.poll()
-        for descriptor in (0, log, pidfd):
-            poll.register(descriptor, select.POLLIN)
+        poll = select.epoll()
+        for descriptor in (0, pidfd):
+            poll.register(descriptor, select.EPOLLIN)
+        self.outputs.register(poll)
         next_look = 0.0
         while not self.reason:
-            ready = {descriptor for descriptor, _ in poll.poll(self._pause())}
+            # In the order in which they became ready, which is the order of the two outputs in the log.
+            ready = [descriptor for descriptor, _ in poll.poll(self._pause())]
             # First of all: after a stop of this process or of the machine, commands that waited in the pipe count no more.
             self._check_clocks()
             if self.reason:
                 return
             if 0 in ready:
                 self._obey()
-            if log in ready and not self._read_log(log):
-                poll.unregister(log)
+            for descriptor in ready:
+                if descriptor in self.outputs.streams:
+                    self._read_output(descriptor, poll)
             if linux.now() >= next_look:
                 self._look(prepared)
                 next_look = linux.now() + _TICK_SECONDS
             if pidfd in ready:
                 return
 
-    def _pause(self) -> int:
+    def _pause(self) -> float:
         deadlines = [self.started + self.spec.limits.wall_seconds, *([self.fence] if self.fence else [])]
-        return max(0, int(1000 * min(_TICK_SECONDS, min(deadlines) - linux.now())) + 1)
+        return max(0.0, min(_TICK_SECONDS, min(deadlines) - linux.now())) + 0.001
 
     def _check_clocks(self) -> None:
         now = linux.now()
@@ -201,26 +204,23 @@ class Run:
             elif command.get("command") == "kill":
                 self.end("released" if command.get("reason") == "released" else "cancelled")
 
-    def _read_log(self, log: int) -> bool:
-        """Take what is there; False at the end of the log."""
-        try:
-            chunk = os.read(log, _READ_BYTES)
-        except BlockingIOError:
-            return True
-        self._keep(chunk)
-        return bool(chunk)
-
-    def _keep(self, chunk: bytes) -> None:
-        if chunk and self.first_output is None:
+    def _read_output(self, reader: int, poll: select.epoll | None = None) -> bool:
+        """Take what is there; False when there is nothing."""
+        chunk = self.outputs.read(reader, poll)
+        if not chunk:
+            return False
+        if self.first_output is None:
             self.first_output = linux.now() - self.started
-        self.log.add(chunk)
+        self.log.add(chunk, self.outputs.streams[reader])
         limit = self.spec.limits.log_kill_bytes
-        if self.log.total > limit:
+        if self.log.counted > limit:
             self.end("log_limit", _("more than %(limit)s of output on stdout and stderr", limit=human_bytes(limit)))
+        return True
 
     def _look(self, prepared: launch.Prepared) -> None:
         """What no descriptor tells: memory, CPU and disk."""
         limits = self.spec.limits
+        self.log.show_unfinished()
         # Files that were unlinked but held open fill the disk too, and are gone at the end.
         self.output_was_full |= _is_full(prepared.volumes.get("output"))
         if self.group.held("memory"):
@@ -236,14 +236,14 @@ class Run:
         if used_cpu > limits.cpu_seconds:
             self.end("cpu_limit", _cpu_sentence(used_cpu, limits))
 
-    def _conclude(self, pid: int, log: int, prepared: launch.Prepared) -> Result:
+    def _conclude(self, pid: int, prepared: launch.Prepared) -> Result:
         """Kill what is left, then find out why it ended, then read what it left: in this order."""
         wall = linux.now() - self.started
         clean = launch.kill_everything(prepared, self.group, self.statuses)
         # All writers are dead, so this ends; were one left, an empty pipe would end it too.
-        with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(log, _READ_BYTES):
-                self._keep(chunk)
+        for reader in self.outputs.streams:
+            while self._read_output(reader):
+                pass
         self.log.finish()
         self._check_clocks_at_end()
         result = self._measured(prepared)
@@ -310,7 +310,7 @@ class Run:
         )
         result.metrics_error, result.predictions_error = found.metrics_error, found.predictions_error
         result.artifacts = found.artifacts
-        result.artifacts_dropped = {"count": found.dropped, "reasons": found.reasons}
+        result.left_out = found.left_out.sentences
 
 
 def _exit_sentence(code: int, number: int | None) -> str:

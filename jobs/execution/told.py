@@ -5,6 +5,7 @@ the sentence with its gaps, which is also its entry in the catalogue of translat
 Django: the process that supervises runs tells such sentences, too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -28,3 +29,23 @@ def retold(stored: dict[str, Any]) -> Told:
     """The sentence of what `kept` gave, after a way as JSON."""
     values = {name: retold(value) if isinstance(value, dict) else value for name, value in stored["values"].items()}
     return Told(stored["text"], **values)
+
+
+MOST_TOGETHER = 20
+
+
+def together(sentences: Sequence[str]) -> str:
+    """One sentence of several; of many the first ones, and how many more there are."""
+    shown = list(sentences[:MOST_TOGETHER])
+    if more := len(sentences) - len(shown):
+        shown.append(Told("and %(count)d more", count=more))
+    joined = shown.pop()
+    while shown:
+        joined = Told("%(first)s; %(rest)s", first=shown.pop(), rest=joined)
+    return joined
+
+
+def first_ones(sentences: Sequence[str]) -> tuple[str, ...]:
+    """The first sentences of a long list, and one that says how many more there are."""
+    more = len(sentences) - MOST_TOGETHER
+    return (*sentences[:MOST_TOGETHER], *([Told("And %(count)d more.", count=more)] if more > 0 else []))

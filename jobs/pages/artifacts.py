@@ -12,6 +12,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.refusals import Unavailable
+from core.downloads import content_disposition
 from jobs.models import Job
 from jobs.pages.access import visible_job
 from jobs.queries import open_artifact
@@ -106,14 +107,10 @@ def artifact(request: HttpRequest, job_id: UUID, path: str) -> FileResponse:
     """One file as it is: pictures to be shown, all else to be saved; nothing of it can run in the page."""
     found = visible_job(request, job_id)
     item = _item(found, path)
-    content = _opened(item)
     picture = _picture_type(path)
-    response = FileResponse(
-        content,
-        as_attachment=not picture or "download" in request.GET,
-        filename=path.rsplit("/", 1)[-1],
-        content_type=picture or "application/octet-stream",
-    )
+    response = FileResponse(_opened(item), content_type=picture or "application/octet-stream")
+    is_shown = bool(picture) and "download" not in request.GET
+    response["Content-Disposition"] = content_disposition(path.rpartition("/")[2], is_inline=is_shown)
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     response["Cache-Control"] = "private, max-age=3600"
     return response

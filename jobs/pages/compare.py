@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from jobs.code_diff import TooLargeToCompare, code_diff
-from jobs.comparison import Side, compared
+from jobs.comparison import Side, compared, oldest
 from jobs.models import Job
 from jobs.pages.artifacts import PICTURES
 from submissions.models import Submission
@@ -43,6 +43,17 @@ def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
     return [sides[job_id] for job_id in wanted]
 
 
+def _baseline(request: HttpRequest, sides: list[Side]) -> Side:
+    """The job that the address chooses, else the oldest; 404 for one that is not compared."""
+    chosen = request.GET.get("baseline")
+    if not chosen:
+        return oldest(sides)
+    found = [side for side in sides if str(side.job.pk) == chosen.lower()]
+    if not found:
+        raise Http404
+    return found[0]
+
+
 @login_required
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
@@ -50,10 +61,11 @@ def compare(request: HttpRequest) -> HttpResponse:
     sides = _sides(request, wanted[:MOST_COMPARED])
     context: dict[str, Any] = {"sides": sides, "is_cut": len(wanted) > MOST_COMPARED, "most": MOST_COMPARED}
     if len(sides) > 1:
-        first = sides[0]
-        others = [side for side in sides[1:] if side.is_open] if first.is_open else []
+        first = _baseline(request, sides)
+        others = [side for side in sides if side.is_open and side is not first] if first.is_open else []
         context |= {
-            "table": compared(sides, pictures=list(PICTURES)),
+            "baseline": first,
+            "table": compared(sides, first, pictures=list(PICTURES)),
             "codes": [(side.job, side.job.submission.sha256 == first.job.submission.sha256) for side in others],
             "has_others": not all(side.is_open for side in sides),
             "width": len(sides) + 1,

@@ -16,20 +16,27 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.refusals import RequestRefused
 from jobs import services
 from jobs.curves import run_charts
+from jobs.detail_metrics import category_table, published_categories
 from jobs.log_page import FIRST_BYTES, found_in_log, log_part
 from jobs.models import Job, Status
 from jobs.pages.access import visible_job
 from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
 from jobs.queries import mlflow_ui_link, progress_of, seconds_left
 from jobs.waiting import waiting
+from jobs.withdrawing import may_withdraw, restore_job, withdraw_job
+from leaderboards.export import inert_cell
+from leaderboards.ranking_state import ranking_state
 
-RELATED = ("progress", "tracking")
+RELATED = ("progress", "tracking", "score_version", "leaderboard__score_version")
+RERUNS_SHOWN = 20
+RERUN_SHOWN = ("id", "status", "is_by_operator", "operator_reason", "rerun_of", "created_at")
 
 
 def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
     """What moves while a job runs: the timeline and what the run reports."""
     progress = progress_of(job) if job.status != Status.PENDING else None
     board = job.leaderboard
+    charts, more_charts = run_charts(progress.curves) if progress else ([], 0)
     return {
         "job": job,
         "waiting": waiting(job),
@@ -37,13 +44,18 @@ def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
         "seconds_left": seconds_left(job, progress) if progress else None,
         # A part that is swapped every few seconds has no table to open: it would close again.
         "is_live": not job.is_final,
-        "charts": run_charts(progress.curves) if progress else [],
+        "charts": charts,
+        "more_charts": more_charts,
         "ranking_metric": board.ranking_metric if job.score is not None else None,
         "mlflow_link": mlflow_ui_link(job),
         "outbox": getattr(job, "tracking", None),
         "is_mine": job.user_id == request.user.pk,
+        "ranking": ranking_state(job, request.user) if job.status == Status.COMPLETED else None,
+        "may_withdraw": may_withdraw(job, request.user),
         "can_run_again": job.is_final and services.may_steer(request.user, job),
-        "can_steer": services.may_steer(request.user, job),
+        "can_cancel": services.may_cancel(request.user, job),
+        "is_operators": services.is_operators(request.user, job),
+        "reruns": job.reruns.order_by("created_at").only(*RERUN_SHOWN)[:RERUNS_SHOWN] if job.is_final else [],
         "again_key": uuid4().hex,
     }
 
@@ -57,6 +69,7 @@ def _left(job: Job) -> dict[str, Any]:
     return {
         "attempts": job.attempts.all(),
         "main_metrics": [(metric, job.metrics[metric.name]) for metric in columns if metric.name in job.metrics],
+        "categories": category_table(job, published_categories(job)),
         "more_metrics": [(name, value) for name, value in job.metrics.items() if name not in named],
         "pictures": pictures[:PICTURES_SHOWN],
         "files": listed(files[:FILES_SHOWN]),
@@ -114,7 +127,7 @@ def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
         yield writer.writerow(["name", "step", "value", "seconds"])
         for curve in curves:
             for step, value, seconds in curve["points"]:
-                yield writer.writerow([curve["name"], step, value, seconds])
+                yield writer.writerow([inert_cell(curve["name"]), step, value, seconds])
 
     response = StreamingHttpResponse(rows(), content_type="text/csv; charset=utf-8")
     response["Content-Disposition"] = f'attachment; filename="{job_id}-curves.csv"'
@@ -137,8 +150,26 @@ def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
+def withdraw(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Take one's run off the board, or with `restore` count it again."""
+    found = visible_job(request, job_id)
+    is_restore = "restore" in request.POST
+    try:
+        (restore_job if is_restore else withdraw_job)(found, by=request.user)
+    except RequestRefused as refusal:
+        messages.error(request, refusal.message)
+    else:
+        messages.success(request, _("The run counts again.") if is_restore else _("The run is withdrawn."))
+    return redirect(found)
+
+
+@login_required
+@require_POST
 def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
-    """The same files and config as a new job: within the owner's quota, or by an operator, outside of it."""
+    """The same files and config as a new job: within the owner's quota, or by an operator, outside of it.
+
+    A trial runs again as a trial, unless its owner asks for a run that ranks (`ranked`).
+    """
     found = visible_job(request, job_id)
     try:
         if found.user_id == request.user.pk:
@@ -148,6 +179,7 @@ def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
                 found.submission_id,
                 config=found.config,
                 resource_class=found.resource_class,
+                trial=found.trial and "ranked" not in request.POST,
                 idempotency_key=key,
             )
         else:

@@ -22,7 +22,7 @@ from submissions.models import Submission
 
 PAGE_SIZE = 30
 RUNS_SHOWN = 5
-UNSEEN = ("artifacts", "params", "metrics", "config", "limits_applied", "request_digest")
+UNSEEN = ("artifacts", "params", "metrics", "detail_metrics", "config", "limits_applied", "notes", "request_digest")
 M = TypeVar("M", bound=Model)
 
 

@@ -1,10 +1,10 @@
 """How jobs are shown: a status with its colour, picture and word; an error with whose fault it is and what to do."""
 
 import math
-from typing import Any
+import re
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -14,6 +14,8 @@ from jobs.queries import mlflow_ui_link, progress_of
 from leaderboards.templatetags.shown import icon
 
 register = template.Library()
+
+_SPACES_ALONE = re.compile(r"(?<![^/])\s+(?![^/])")
 
 YOURS = _("This is for your code to fix.")
 OURS = _("This is the platform’s fault, and it cost you no quota.")
@@ -42,6 +44,13 @@ _WHAT_TO_DO = {
 @register.simple_tag
 def status_chip(status: str) -> SafeString:
     return format_html('<span class="chip {}">{}{}</span>', status, icon(status), Status(status).label)
+
+
+@register.simple_tag
+def run_marks(job: Job) -> SafeString:
+    """What sets a run apart in lists: that it is a trial, or withdrawn."""
+    words = [_("trial")] if job.trial else [_("withdrawn")] if job.withdrawn_at else []
+    return format_html_join(" ", '<span class="chip aside">{}</span>', [(word,) for word in words])
 
 
 @register.simple_tag
@@ -85,6 +94,12 @@ def attempt_seconds(attempt: JobAttempt) -> float | None:
 
 
 @register.filter
+def visible_path(path: str) -> str:
+    """Show names of spaces alone as `␣`: a link needs something to be seen and clicked."""
+    return _SPACES_ALONE.sub(lambda spaces: "␣" * len(spaces[0]), path)
+
+
+@register.filter
 def reported_fraction(job: Job) -> float | None:
     """How far the latest attempt says it is."""
     progress = progress_of(job)
@@ -95,12 +110,6 @@ def reported_fraction(job: Job) -> float | None:
 def percent(fraction: float) -> str:
     """0.357 as 35%: not more than was done."""
     return f"{math.floor(fraction * 100 + 1e-9)}%"
-
-
-@register.filter
-def first_value(values: list[Any]) -> Any:
-    """The first that is there: where all are the same, some may only not be shown."""
-    return next((value for value in values if value is not None), None)
 
 
 @register.filter

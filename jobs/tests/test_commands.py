@@ -47,24 +47,32 @@ def test_the_list_is_newest_first_and_filtered():
 def test_the_list_as_a_table_and_as_json(django_assert_num_queries):
     jobs = [JobFactory(status="completed", score=0.5) for _ in range(3)]
     lines = call("list").splitlines()
-    assert lines[0].split() == ["job", "status", "person", "leaderboard", "class", "score", "error", "created"]
+    assert lines[0].split() == ["job", "status", "person", "leaderboard", "class", "score", "error", "by", "created"]
     assert len(lines) == 4
     with django_assert_num_queries(1):
         told = json.loads(call("list", "--json"))
     assert {row["job_id"] for row in told} == {str(job.pk) for job in jobs}
     assert set(told[0]) == {
         "job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "attempt", "created_at",
-        "started_at", "finished_at",
+        "started_at", "finished_at", "rerun_of", "started_by_operator", "operator_reason", "trial", "withdrawn_at",
     }  # fmt: skip
 
 
 def test_one_job_whole():
-    job = JobFactory(status="running", request_id="r-1", config={"seed": 3})
+    notes = [
+        {
+            "text": "%(path)s was left out: %(why)s.",
+            "values": {"path": "a.png", "why": {"text": "too large", "values": {}}},
+        }
+    ]
+    job = JobFactory(status="running", request_id="r-1", config={"seed": 3}, notes=notes)
     JobAttemptFactory(job=job, worker_name="worker-9")
     LogChunkFactory(job=job, content=b"said\n")
     shown = call("show", job.pk, "--log")
     assert all(word in shown for word in (str(job.pk), "r-1", "{'seed': 3}", "running on worker-9", "--- log\nsaid"))
+    assert "note                 a.png was left out: too large.\n" in shown
     told = json.loads(call("show", job.pk, "--log", "--json"))
+    assert told["notes"] == ["a.png was left out: too large."]
     assert (told["config"], told["log"], told["attempts"][0]["worker"]) == ({"seed": 3}, "said\n", "worker-9")
     assert "log" not in json.loads(call("show", job.pk, "--json"))
     assert json.loads(call("show", JobFactory().pk, "--json"))["waiting"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import series_files
-from jobs.curves import DRAWN_POINTS, MOST_LINES, draw, run_charts, thinned
+from jobs.curves import DRAWN_POINTS, MOST_LINES, MOST_RUN_CHARTS, draw, run_charts, thinned
 from jobs.series_files import MAX_BYTES, MAX_CHARTS, MAX_COLUMNS, MAX_NUMBERS, MAX_ROWS, can_be_drawn, charts_of
 
 
@@ -60,8 +60,14 @@ def test_lines_are_laid_over_each_other_on_one_scale_and_bounded():
 
 
 def test_charts_of_a_run_leave_empty_curves_out():
-    charts = run_charts([{"name": "a", "points": [[0, 0.5, 0.1], [1, 0.25, 0.2]]}, {"name": "b", "points": []}])
+    charts, more = run_charts([{"name": "a", "points": [[0, 0.5, 0.1], [1, 0.25, 0.2]]}, {"name": "b", "points": []}])
     assert [(chart.name, chart.line.last) for chart in charts] == [("a", (1.0, 0.25))]
+    assert more == 0
+
+
+def test_of_many_curves_the_first_are_drawn():
+    charts, more = run_charts([{"name": f"m{number}", "points": [[0, 0.5, 0.1]]} for number in range(200)])
+    assert (len(charts), more) == (MOST_RUN_CHARTS, 200 - MOST_RUN_CHARTS)
 
 
 # --- CSV -----------------------------------------------------------------------------------------------------------

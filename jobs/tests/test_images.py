@@ -8,6 +8,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from jobs import claiming, running, sandbox
+from jobs.board_needs import IMAGE as IMAGE_LACKS
+from jobs.board_needs import REASONS
 from jobs.execution.preflight import Probe
 from jobs.models import Job, Worker
 from jobs.running import STORAGE_DELAYS, Runner
@@ -22,38 +24,38 @@ pytestmark = pytest.mark.django_db
 IMAGE = "localhost/board:1"
 
 
-def claim_next(*, runs_images: bool) -> Job | None:
-    return claiming.claim_next(
-        worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"], runs_images=runs_images
-    )
+def claim_next(*, images: list[str]) -> Job | None:
+    worker = WorkerFactory(inventory={"images": images})
+    return claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"])
 
 
-def test_only_a_worker_that_runs_images_takes_a_job_that_needs_one():
+def test_only_a_worker_with_the_image_takes_a_job_that_needs_one():
     job = JobFactory(leaderboard=LeaderboardFactory(image=IMAGE))
-    assert claim_next(runs_images=False) is None
-    assert claim_next(runs_images=True) == job
+    assert claim_next(images=[]) is None
+    assert claim_next(images=["localhost/other:1"]) is None
+    assert claim_next(images=[IMAGE]) == job
 
 
 def test_job_that_needs_an_image_does_not_hold_up_its_persons_others():
     first = JobFactory(leaderboard=LeaderboardFactory(image=IMAGE))
     second = JobFactory(user=first.user)
-    assert claim_next(runs_images=False) == second
-    assert claim_next(runs_images=True) == first
+    assert claim_next(images=[]) == second
+    assert claim_next(images=[IMAGE]) == first
 
 
-def test_worker_that_runs_images_takes_other_jobs_too():
-    assert claim_next(runs_images=True) is None
+def test_worker_with_images_takes_other_jobs_too():
+    assert claim_next(images=[IMAGE]) is None
     job = JobFactory()
-    assert claim_next(runs_images=True) == job
+    assert claim_next(images=[IMAGE]) == job
 
 
-def test_job_says_that_it_waits_for_a_worker_with_containers():
+def test_job_says_that_it_waits_for_a_worker_with_the_image():
     job = JobFactory(leaderboard=LeaderboardFactory(image=IMAGE))
-    WorkerFactory(state=Worker.State.IDLE, resource_classes=["small"], executor="bubblewrap")
-    told = waiting(job)
-    assert told.reason == "Its leaderboard needs a worker that runs containers, and none is there just now."
-    assert told.expected_start is None
     WorkerFactory(state=Worker.State.IDLE, resource_classes=["small"], executor="container")
+    told = waiting(job)
+    assert told.reason == str(REASONS[IMAGE_LACKS])
+    assert told.expected_start is None
+    WorkerFactory(state=Worker.State.IDLE, resource_classes=["small"], inventory={"images": [IMAGE]})
     assert waiting(job).reason == "It is next."
 
 

@@ -153,6 +153,7 @@ def test_a_post_has_no_parameters_in_its_address(mine, addition):
         (f"{API}/artifacts/list", f"run_uuid={MINE}&path=plots"),
         ("get-artifact", f"path=plots%2Froc.png&run_uuid={MINE}"),
         ("get-artifact", f"path=log.txt&run_uuid={MINE}"),
+        ("get-artifact", f"path=leadersboard/log.txt&run_uuid={MINE}"),
         (f"{API}/experiments/get", "experiment_id=1"),
         (f"{API}/metrics/get-history", f"run_id={MINE}&metric_key=image+auroc"),
         (f"{API}/metrics/get-history-bulk", f"run_id={MINE}&run_id={SECOND}&metric_key=x"),

@@ -3,16 +3,20 @@
 import json
 import math
 import os
+import re
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.execution.logfile import LONGEST_REPORT, TAIL_BYTES, LogFile, ReportLines
+from jobs.curves import run_charts
+from jobs.execution.logfile import TAIL_BYTES, LogFile
+from jobs.execution.output_lines import LONGEST_REPORT, ReportLines
 from jobs.models import JobProgress
-from jobs.progress import MAX_CURVES, MAX_MESSAGE, MAX_POINTS, Curve, ProgressShipper, Reports
+from jobs.progress import MAX_CURVES, MAX_MESSAGE, MAX_POINTS, MAX_POINTS_IN_ALL, Curve, ProgressShipper, Reports
 from jobs.tests.factories import JobFactory
+from jobs.wording import in_words
 
 
 def read(*lines: str | bytes) -> Reports:
@@ -71,7 +75,7 @@ def test_metrics_become_curves():
     "words",
     [
         "loss=nan", "loss=inf", "loss=-Infinity", "loss=", "loss", "=1", "loss=1=2", "loss=1,5", "loss=1e16", "loss=1e999",
-        "a b=", "../x=1", "a//b=1", "a/./b=1", "/a=1", "a/=1", "-a=1", "日=1", "a$=1", "n" * 101 + "=1", "step=1",
+        "a b=", "../x=1", "a//b=1", "a/./b=1", "/a=1", "a/=1", "-a=1", "日$本=1", "a$=1", "n" * 101 + "=1", "step=1",
         "step=-1 loss=1", "step=1.5 loss=1", "step=x loss=1", "step=" + "9" * 16 + " loss=1", "loss=" + "1" * 5000,
     ],
 )  # fmt: skip
@@ -88,6 +92,64 @@ def test_a_step_that_comes_again_replaces_and_one_that_goes_back_is_left_out():
 def test_there_are_only_so_many_curves():
     reports = read(*[f"::metric m{number}=1" for number in range(MAX_CURVES + 5)])
     assert (len(curves(reports)), reports.ignored) == (MAX_CURVES, 5)
+    assert "at most 200 names" in reports.notes[0]
+
+
+def test_many_long_curves_share_what_one_run_may_keep():
+    reports = Reports()
+    for step in range(300):
+        words = " ".join(f"m{number}={step}" for number in range(MAX_CURVES))
+        reports._take_metrics(words, f"step={step} {words}".split(), 1.0)
+    lengths = {len(points) for points in curves(reports).values()}
+    assert sum(len(points) for points in curves(reports).values()) <= MAX_POINTS_IN_ALL
+    assert min(lengths) >= MAX_POINTS_IN_ALL // MAX_CURVES // 2
+    assert {points[-1][0] for points in curves(reports).values()} == {299}
+    assert len(reports.as_json()) < 256 * 1024
+
+
+def test_names_may_use_any_script():
+    assert curves(read("::metric 損失=1")) == {"損失": [[0, 1.0, 1.0]]}
+
+
+def test_a_peak_that_was_thinned_out_is_not_forgotten():
+    reports = read(*[f"::metric a={9 if step == 333 else 1}" for step in range(2000)])
+    assert 9 not in [value for _step, value, _seconds in curves(reports)["a"]]
+    [chart], _more = run_charts(json.loads(reports.as_json()))
+    assert (chart.line.lowest, chart.line.highest) == (1, 9)
+
+
+# --- What is ignored is told ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("line", "rule"),
+    [
+        ("::progess 0.5", "spelled so"),
+        (":: progress 0.5", "spelled so"),
+        ("::Metric a=1", "spelled so"),
+        ("::metrics a=1", "spelled so"),
+        ("::progress: 0.5", "spelled so"),
+        ("epoch 3 ::metric a=1", "nothing before"),
+        ("50%|## |::progress 0.5", "nothing before"),
+        ("::metric loss=abc", "finite number"),
+        ("::metric a$=1", "letters, digits"),
+        ("::progress half", "from 0 to 1"),
+        ("::progress", "from 0 to 1"),
+        ("::metric " + "a=1 " * 1100, "4096 bytes"),
+    ],
+)
+def test_the_first_that_is_ignored_is_told_with_its_rule(line, rule):
+    reports = read(line, "::progress x")
+    assert reports.ignored >= 2
+    [note] = reports.notes
+    assert rule in note and line[:90] in note and note.startswith(f"{reports.ignored} ")
+    assert in_words(note, note.kept) == note
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["std::process::exit", "::group::Build", "torch::metrics", "::error file=a.py", "std::map<int> m", "use ::metric"],
+)
+def test_what_only_looks_a_little_like_a_report_is_not_counted(line):
+    assert read(line).notes == ()
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=3000))
@@ -128,17 +190,23 @@ def test_report_lines_are_found_however_the_output_is_cut(words, cuts):
     edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
     lines = ReportLines()
     found = b"".join(lines.among(raw[start:end]) for start, end in pairwise(edges)) + lines.last()
-    wanted = [
-        line for line in raw.replace(b"\r", b"\n").split(b"\n") if line.startswith((b"::progress ", b"::metric "))
-    ]
-    assert found.splitlines() == wanted
+    wanted = [line.strip() for line in raw.replace(b"\r", b"\n").split(b"\n")]
+    assert found.splitlines() == [line for line in wanted if re.search(rb"::(progress|metric)", line)]
 
 
-def test_an_overlong_line_is_dropped_and_little_of_it_is_held():
+@pytest.mark.parametrize(
+    "line", [b"  ::progress 1", b"\t::progress 1 ", b"\x1b[32m::progress 1\x1b[0m", b"\x1b[2K\r::progress 1"]
+)
+def test_blanks_and_colours_around_a_report_are_nothing(line):
+    assert ReportLines().among(line + b"\n") == b"::progress 1\n"
+
+
+def test_an_overlong_line_is_cut_and_little_of_it_is_held():
     lines = ReportLines()
     assert lines.among(b"::metric " + b"a=1 " * 100_000) == b""
     assert len(lines._rest) <= LONGEST_REPORT + 1
-    assert lines.among(b"\n::metric b=2\n") == b"::metric b=2\n"
+    found = lines.among(b"\n::metric b=2\n")
+    assert (len(found.splitlines()[0]), found.splitlines()[1]) == (LONGEST_REPORT + 1, b"::metric b=2")
 
 
 def test_reports_come_through_when_the_log_is_full(tmp_path):

@@ -126,3 +126,10 @@ def test_reconciler_outlives_a_storage_that_is_down(monkeypatch):
     monkeypatch.setattr(one.stopping, "wait", lambda seconds: one.stopping.set())
     one._every(1.0, reconciler._prune)  # raises nothing
     assert one.stopping.is_set()
+
+
+def test_a_withdrawn_run_stays_as_long_after_its_withdrawal():
+    for withdrawn_at in (OLD, OLD + timedelta(days=2)):
+        JobFactory(status="completed", created_at=OLD - timedelta(days=9), withdrawn_at=withdrawn_at)
+    assert prune_jobs().jobs == 1
+    assert Job.objects.get().withdrawn_at == OLD + timedelta(days=2)

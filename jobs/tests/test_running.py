@@ -1,6 +1,7 @@
 """Storing what a run left, and trying again what could not be read, while the storage is away."""
 
 import resource
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from jobs.running import STORAGE_DELAYS, Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.tidying import Tidying
 from jobs.worker import make_worker
-from jobs.workspace import StorageDown
+from jobs.workspace import StorageDown, Workspace
 
 
 class NoPulse:
@@ -114,6 +115,17 @@ def test_job_outlasts_an_hour_without_storage(runner, monkeypatch, settings):
     assert (job.status, job.error_code, job.is_platform_fault) == ("failed", "storage_unavailable", True)
     assert waited == timedelta(seconds=sum(STORAGE_DELAYS)) > timedelta(hours=1)
     assert len(STORAGE_DELAYS) == settings.MAX_RELEASES - 1
+
+
+@pytest.mark.django_db
+def test_job_waits_while_the_environment_is_changed(runner, settings, tmp_path):
+    settings.RUNNER_PYTHON = str(tmp_path / "bin" / "python")
+    (tmp_path / ".half-made").touch()
+    job, worker = JobFactory(), WorkerFactory()
+    runner.run(claiming.claim(job.pk, worker_id=worker.pk, worker_name="w"))
+    job.refresh_from_db()
+    assert job.status == "pending"
+    assert job.attempts.get().detail == "The Python environment of this worker is being changed."
 
 
 @pytest.mark.django_db
@@ -291,3 +303,38 @@ def test_folder_of_a_run_is_gone_once_waited_for(tmp_path):
     tidying.wait()
     assert list(tmp_path.iterdir()) == []
     tidying.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("code", "status"), [(0, "completed"), (3, "failed")])
+def test_owner_is_told_of_ignored_reports_however_the_run_ends(settings, monkeypatch, tmp_path, code, status):
+    @contextmanager
+    def place(job, *_arguments):
+        for name in ("code", "run"):
+            (tmp_path / name).mkdir(mode=0o700)
+        (tmp_path / "code" / "main.py").write_text(
+            "import sys\n"
+            "sys.stderr.write('\\r 50%|##  |')\n"
+            "print('::progress 0.5 half')\n"
+            "sys.stderr.write('\\r100%|####|\\n')\n"
+            "print('::progess 0.6')\n"
+            "open(sys.argv[sys.argv.index('--output') + 1] + '/metrics.json', 'w').write("
+            '\'{"params": {}, "metrics": {"image_auc": 0.5}}\')\n'
+            f"sys.exit({code})\n"
+        )
+        (tmp_path / "config.yaml").write_text("")
+        yield Workspace(tmp_path, tmp_path / "code", tmp_path / "config.yaml")
+
+    settings.RUNNER_PYTHON = sys.executable
+    monkeypatch.setattr(running, "workspace", place)
+    job, runner = JobFactory(), Runner(NoPulse(), executor="unsafe-local")
+    try:
+        runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
+    finally:
+        runner.close()
+    job.refresh_from_db()
+    assert job.status == status, (job.error_code, job.error_message)
+    assert [note for note in job.notes_in_words if "::progess 0.6" in note and "spelled so" in note]
+    assert (job.progress.fraction, job.progress.ignored) == (0.5, 1)
+    with storages["artifacts"].open(job.log_name) as log:
+        assert sorted(log.read().decode().splitlines()) == ["100%|####|", "::progess 0.6", "::progress 0.5 half"]

@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from accounts.tests.factories import UserFactory
+from core.folder_digest import FolderDigests
 from jobs import claiming, transitions
 from jobs.execution.spec import Result
-from jobs.models import Job
+from jobs.models import Job, Worker
 from jobs.scoring import Rejected, ScorerBroke, read_scores
 from jobs.stuck import KINDS
 from jobs.tests.factories import JobFactory, WorkerFactory
@@ -21,10 +22,10 @@ from jobs.transitions import Evidence, Scored
 from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import scoring as doctor
 from leaderboards.checks import hidden_labels_lie_apart
-from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
 from leaderboards.scoring import BUILT_IN
 from leaderboards.services import copy_leaderboard, rebuild_entries
-from leaderboards.tests.factories import LeaderboardFactory
+from leaderboards.tests.factories import LeaderboardFactory, ScoreVersionFactory
 from leaderboards.versioning import fit
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 
@@ -46,11 +47,11 @@ def read(board, tmp_path, document, **result):
 
 
 @pytest.mark.parametrize(("digits", "kept"), [(4, 0.1235), (1, 0.1), (15, 0.123456789)])
-def test_scores_are_rounded_to_significant_digits(board, tmp_path, settings, digits, kept):
-    settings.SCORING_DIGITS = digits
+def test_scores_are_rounded_as_their_version_says(board, tmp_path, digits, kept):
+    board.score_version.parameters["digits"] = digits
     measured = {"r2": 0.123456789, "rmse": 12345.0, "more": 1.0}
     found = read(board, tmp_path, {"params": {}, "metrics": measured})
-    assert found == {"r2": kept, "rmse": float(f"{12345.0:.{digits}g}")}
+    assert found.metrics == {"r2": kept, "rmse": float(f"{12345.0:.{digits}g}")}
 
 
 @pytest.mark.parametrize("metrics", [{}, {"rmse": 1.0}, {"r2": True}, {"r2": "1"}, {"r2": None}])
@@ -59,10 +60,56 @@ def test_scores_without_a_ranking_number_are_the_scorers_fault(board, tmp_path, 
         read(board, tmp_path, {"params": {}, "metrics": metrics})
 
 
-def test_score_outside_of_its_range_is_the_submissions_fault(board, tmp_path):
-    assert read(board, tmp_path, {"params": {}, "metrics": {"r2": 1.0}}) == {"r2": 1.0}
-    with pytest.raises(Rejected, match="r2 must be at most 1"):
-        read(board, tmp_path, {"params": {}, "metrics": {"r2": 1.5}})
+@pytest.mark.parametrize(
+    ("value", "limit", "kept"), [(1.0, 1, 1.0), (1 + 1.2e-7, 1, 1.0), (1.00004, 1, 1.0), (0.98765, 0.98766, 0.98766)]
+)
+def test_score_that_float32_or_rounding_puts_beyond_a_limit_is_clamped(board, tmp_path, value, limit, kept):
+    Metric.objects.filter(leaderboard=board, name="r2").update(maximum=limit)
+    assert read(board, tmp_path, {"metrics": {"r2": value}}).metrics == {"r2": kept}
+
+
+def test_score_out_of_range_is_the_submissions_fault_and_shows_no_further_digits(board, tmp_path):
+    Metric.objects.filter(leaderboard=board, name="rmse").update(minimum=0)
+    with pytest.raises(Rejected, match=r"^r2 must be at most 1\.0, not 1\.123$"):
+        read(board, tmp_path, {"metrics": {"r2": 1.123456789}})
+    found = read(board, tmp_path, {"metrics": {"r2": 0.5, "rmse": -1.23456789, "x": -1.23456789}})
+    assert found.metrics == {"r2": 0.5}
+    assert found.notes == ("Left out of the scores: rmse must be at least 0.0, not -1.235.",)
+    found = read(board, tmp_path, '{"metrics": {"r2": 0.5, "rmse": NaN, "secret": NaN}}')
+    assert found.notes == ("Left out of the scores: the scorer gave no valid rmse.",)
+
+
+def test_score_without_a_required_metric_is_the_scorers_fault_or_does_not_rank(board, tmp_path):
+    Metric.objects.filter(leaderboard=board, name="rmse").update(is_required=True)
+    with pytest.raises(ScorerBroke, match=r"\['rmse'\], required"):
+        read(board, tmp_path, {"metrics": {"r2": 0.5}})
+    with pytest.raises(ScorerBroke, match=r"\['r2', 'rmse'\], required"):
+        read(board, tmp_path, {"metrics": {"x": 0.5}})
+    board.requires_score = False
+    found = read(board, tmp_path, {"metrics": {"r2": 0.5}})
+    assert (found.metrics, found.notes) == (
+        {"r2": 0.5},
+        ("It does not rank: it lacks rmse, required by this leaderboard.",),
+    )
+
+
+def test_what_a_scorer_gives_beyond_the_boards_metrics_is_kept_apart_rounded_and_bounded(board, tmp_path):
+    Metric.objects.create(leaderboard=board, name="木_r2", position=2)
+    categories = {"木": {"r2": 0.123456, "own": 2}, "b": {"r2": "x"}, "\u202e": {"r2": 1}, "c": 3}
+    document = {"metrics": {"r2": 0.5, "kind/scratch": 0.123456}, "categories": categories}
+    found = read(board, tmp_path, document)
+    assert found.metrics == {"r2": 0.5, "木_r2": 0.1235}
+    assert found.details == {
+        "categories": {"木": {"r2": 0.1235, "own": 2.0}},
+        "other": {"kind/scratch": 0.1235},
+        "left_out": 3,
+    }
+    assert found.notes == ()
+    document["categories"] = {f"c{number}": {f"m{metric}": 1 for metric in range(10)} for number in range(300)}
+    document["metrics"] |= {f"image {number}": 1 for number in range(900)}
+    details = read(board, tmp_path, document).details
+    assert len(details["categories"]) == 100 and "other" not in details
+    assert sum(map(len, details["categories"].values())) == 1000
 
 
 @pytest.mark.parametrize("reason", ["timeout", "out_of_memory", "cpu_limit", "log_limit", "disk_limit"])
@@ -128,7 +175,11 @@ def test_next_attempt_has_not_begun_to_score(board):
     job = claimed(board)
     transitions.begin_scoring(job.pk, 1)
     transitions.give_back(job, attempt=1, code="internal", reason="stopped")
-    again = claiming.claim_next(worker_id=WorkerFactory().pk, worker_name="w", resource_classes=["small"])
+    version = ScoreVersionFactory(leaderboard=board)
+    able = WorkerFactory(
+        inventory={"scorers": {"regression": [1]}, "ground_truths": {"labels": version.ground_truth_digest}}
+    )
+    again = claiming.claim_next(worker_id=able.pk, worker_name="w", resource_classes=["small"])
     assert (again.pk, again.attempt, again.scoring_started_at) == (job.pk, 2, None)
 
 
@@ -195,7 +246,16 @@ def test_doctor_finds_labels_that_are_missing_open_or_seen_by_runs(board, settin
     (tmp_path / "truth" / "labels" / "labels.csv").write_text("id,value\n1,2\n")
     assert any("part/ground_truth" in what for _, what in found())
     (tmp_path / "data" / "numbers" / "part" / "ground_truth").rename(tmp_path / "data" / "numbers" / "part" / "other")
+    assert "no score version" in found()[0][1]
+    digest = FolderDigests(tmp_path / "kept").state(tmp_path / "truth" / "labels").digest
+    ScoreVersionFactory(leaderboard=board, ground_truth_digest=digest)
     assert [state for state, _ in found()] == ["ok"]
+    ScoreVersion.objects.update(ground_truth_digest="1" * 64)
+    assert "differs from score version 1" in found()[0][1]
+    ScoreVersion.objects.update(ground_truth_digest=digest)
+    WorkerFactory(inventory={"scorers": {"regression": [1]}})
+    assert ("wrong", f"{board.slug}: no live worker can run its jobs; one lacks the data set numbers") in found()
+    Worker.objects.all().delete()
     (tmp_path / "data" / "numbers" / "copy.txt").write_text("id,value\n1,2\n")
     assert any("copy.txt" in what for _, what in found())
     (tmp_path / "truth").chmod(0o755)
@@ -207,7 +267,9 @@ def test_doctor_looks_whether_the_platforms_scorer_can_import_what_it_needs(sett
     (tmp_path / "truth").mkdir(mode=0o700)
     (tmp_path / "truth" / "labels").mkdir()
     (tmp_path / "truth" / "labels" / "labels.csv").write_text("image,defect,mask,height,width\n")
-    LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auc"}])
+    board = LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auc"}])
+    digest = FolderDigests(tmp_path / "kept").state(tmp_path / "truth" / "labels").digest
+    ScoreVersionFactory(leaderboard=board, ground_truth_digest=digest)
 
     def found():
         report = Found("scoring")

@@ -1,6 +1,7 @@
 """Whose numbers they are, on pages and in the API; and who sees the scorer's log."""
 
 import io
+import re
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,10 @@ from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.models import Job
 from jobs.retention import _named_files, prune_jobs
 from jobs.tests.factories import JobFactory
+from jobs.tracking import _results
 from leaderboard_site.backup.files import named_files
-from leaderboards.tests.factories import LeaderboardFactory
+from leaderboards.models import Leaderboard
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
 LOG = "label of 17: <b>cat</b>"
@@ -125,3 +128,42 @@ def test_old_jobs_are_as_they_were(client):
     plain = JobFactory(status="completed", created_at=timezone.now() - timedelta(days=1))
     plain.refresh_from_db()
     assert (plain.scorer, plain.self_reported, plain.scorer_log_name) == ("", {}, "")
+
+
+@pytest.mark.parametrize("publishes", [False, True])
+def test_participants_see_categories_of_the_boards_metrics_where_it_publishes_them(client, job, publishes):
+    Leaderboard.objects.update(publishes_categories=publishes)
+    details = {
+        "categories": {"木材": {"r2": 0.12345, "secret": 0.77777}, "kind/scratch": {"secret": 0.77777}},
+        "other": {"brick_image_7": 0.77777},
+        "left_out": 3,
+    }
+    Job.objects.filter(pk=job.pk).update(detail_metrics=details)
+    job = Job.objects.get(pk=job.pk)
+    EntryFactory(job=job, leaderboard=job.leaderboard)
+    ApiTokenFactory(user=job.user, secret="lb_details")
+    headers = {"authorization": "Bearer lb_details"}
+    detail = client.get(f"/api/jobs/{job.pk}", headers=headers).json()
+    assert detail["categories"] == ({"木材": {"r2": 0.123}} if publishes else None)
+    assert dict(_results(job)) == {
+        "r2": 0.5,
+        "self_reported/r2": 0.99,
+        **({"categories/木材/r2": 0.123} if publishes else {}),
+    }
+    board = job.leaderboard.get_absolute_url()
+    html = page(client, job.user, job.get_absolute_url())
+    assert ('id="categories"' in html, "木材" in html, ">0.123<" in html) == (publishes,) * 3
+    seen = html + str(detail) + page(client, job.user, f"/compare/?job={job.pk}&job={JobFactory(user=job.user).pk}")
+    for address in (
+        f"/api/jobs/{job.pk}/results",
+        f"/api/jobs/{job.pk}/status",
+        f"/api{board}entries",
+        f"{board}history/",
+    ):
+        seen += client.get(address.replace("//", "/"), headers=headers).content.decode()
+    for kind in ("csv", "json"):
+        seen += b"".join(client.get(f"{board}export.{kind}").streaming_content).decode()
+    assert not re.search("0.7777|0.12345|secret|scratch|image_7", seen)
+    operator = UserFactory(is_staff=True, is_superuser=True)
+    html = page(client, operator, f"/admin/jobs/job/{job.pk}/change/")
+    assert all(text in html for text in ("木材", "0.12345", "kind/scratch", "secret", "brick_image_7", "3 more values"))

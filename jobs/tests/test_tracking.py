@@ -8,9 +8,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from jobs import tracking
+from jobs.mlflow_names import flatten
+from jobs.mlflow_run import JOB_TAG
 from jobs.models import Job, JobProgress, TrackingOutbox
 from jobs.tests.factories import JobFactory
-from jobs.tracking import JOB_TAG, flatten
 
 
 @pytest.mark.parametrize(

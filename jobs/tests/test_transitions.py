@@ -360,8 +360,11 @@ def test_mark_pushed_remembers_only_pending_ones():
 
 def test_claim_is_one_statement(django_assert_num_queries):
     job, worker = JobFactory(config={"a": [1, None]}, submission__metadata={"b": 1}), WorkerFactory()
+    able = {job.leaderboard_id: 0}
     with django_assert_num_queries(1):
-        claimed = claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small", "medium"])
+        claimed = claiming.claim_next(
+            worker_id=worker.pk, worker_name="w", resource_classes=["small", "medium"], boards=able
+        )
         submission, leaderboard = claimed.submission, claimed.leaderboard
     worker.refresh_from_db()
     assert (claimed, worker.state) == (job, "running")
@@ -377,7 +380,7 @@ def test_claim_is_one_statement(django_assert_num_queries):
 def test_claim_of_nothing_leaves_the_worker_idle(django_assert_num_queries):
     worker = WorkerFactory(state="idle")
     with django_assert_num_queries(1):
-        assert claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"]) is None
+        assert claiming.claim_next(worker_id=worker.pk, worker_name="w", resource_classes=["small"], boards={}) is None
     worker.refresh_from_db()
     assert worker.state == "idle"
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from jobs import transitions
 from jobs.execution.metrics import BadMetrics, parse_metrics
 from jobs.execution.spec import Result
-from jobs.execution.told import Told, kept, retold
+from jobs.execution.told import Told, kept, retold, together
 from jobs.models import ErrorCode, Job
 from jobs.templatetags.job_words import attempt_why
 from jobs.tests.factories import JobAttemptFactory, JobFactory
@@ -96,12 +96,15 @@ def test_a_refused_archive_tells_what_was_refused(monkeypatch, tmp_path):
     assert kept(refused.value.args[0]) == {"text": "must not be larger than max.", "values": {}}
 
 
-@pytest.mark.parametrize("raw", [b"[]", b"{", b'{"metrics": {}}', b'{"params": {}, "metrics": {"a": []}}'])
+@pytest.mark.parametrize("raw", [b"[]", b"{", b'{"metrics": []}', b'{"params": {}, "metrics": {"a": [], "\\n": 1}}'])
 def test_every_refusal_of_metrics_can_be_translated(raw):
-    with pytest.raises(BadMetrics) as refused:
-        parse_metrics(raw)
+    try:
+        sentences = [fault.sentence for fault in parse_metrics(raw).faults]
+    except BadMetrics as refusal:
+        sentences = [refusal.message]
     with translation.override("ja"):
-        assert in_words(refused.value.message, kept(refused.value.message)) != refused.value.message
+        for sentence in [*sentences, together([*sentences] * 30)]:
+            assert in_words(sentence, kept(sentence)) != sentence
 
 
 def test_no_sentence_is_handed_on_without_what_it_is_made_of():

@@ -1,13 +1,18 @@
 """The effective config: the submission's file with the job's config laid over it."""
 
+import datetime
 import json
+import re
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.workspace import BadSubmission, effective_config, merge
+from accounts.refusals import InvalidInput
+from core.config_merge import ConfigRefused, check_replacements, merge
+from jobs.services import check_request
+from jobs.workspace import BadSubmission, effective_config
 
 
 def over(tmp_path, text, overrides, name="config.yaml"):
@@ -118,3 +123,80 @@ def test_merge_lets_the_second_win_and_changes_neither(base, top):
     assert merge(merged, top) == merged
     assert merge({}, top) == top and merge(base, {}) == base
     assert set(merged) == set(base) | set(top)
+
+
+# --- Names that YAML does not read as text -------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "overrides", "merged"),
+    [
+        ("1: {a: 1, b: 2}", {"1": {"a": 3}}, {1: {"a": 3, "b": 2}}),
+        ("true: 1", {"true": 2}, {True: 2}),
+        ("yes: 1", {"yes": 2}, {True: 2}),
+        ("on: 1", {"true": 2}, {True: 2}),
+        ("null: 1", {"null": 2}, {None: 2}),
+        ("~: 1", {"null": 2}, {None: 2}),
+        ("0.5: 1", {"0.5": 2}, {0.5: 2}),
+        ("1.0: 1", {"1.0": 2}, {1.0: 2}),
+        ("2024-01-01: 1", {"2024-01-01": 2}, {datetime.date(2024, 1, 1): 2}),
+        ("0x10: 1", {"16": 2}, {16: 2}),
+        ("'1': 1", {"1": 2}, {"1": 2}),
+        ("true: 1", {"1": 2}, {True: 1, "1": 2}),
+        ("1: 1", {"x": 2, "<<": 3, "[": 4}, {1: 1, "x": 2, "<<": 3, "[": 4}),
+    ],
+)
+def test_names_are_matched_by_what_yaml_reads_them_as(tmp_path, text, overrides, merged):
+    made = yaml.safe_load(over(tmp_path, text, overrides))
+    assert [(type(key), key, value) for key, value in made.items()] == [
+        (type(key), key, value) for key, value in merged.items()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "said"),
+    [
+        ("1.0: 1", {"1": 2}, "'1' and the file’s 1.0 are one number: write it as 1.0"),
+        ("1: 1", {"1.0": 2}, "'1.0' and the file’s 1 are one number"),
+        ("{1: 1, '1': 2}", {"1": 3}, "may be the file’s 1 or its '1' in quotes"),
+        ("on: 1", {"yes": 2, "true": 3}, "'yes' and 'true' are one name of the file, true"),
+        ("a: {on: 1}", {"a": {"yes": 2, "true": 3}}, "one name of the file, true"),
+    ],
+)
+def test_names_that_may_mean_two_things_are_refused(tmp_path, text, overrides, said):
+    with pytest.raises(BadSubmission, match="laid over config.yaml: .*" + re.escape(said)):
+        over(tmp_path, text, overrides)
+
+
+# --- Replacing an object -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("overrides", "merged"),
+    [
+        ({"a": {"$replace": {"z": 1}}}, {"a": {"z": 1}, "b": 2}),
+        ({"a": {"$replace": None}}, {"a": None, "b": 2}),
+        ({"b": {"$replace": [1]}}, {"a": {"x": {"y": 1}}, "b": [1]}),
+        ({"new": {"in": {"$replace": {"z": 1}}}}, {"a": {"x": {"y": 1}}, "b": 2, "new": {"in": {"z": 1}}}),
+        ({"a": {"x": {"$replace": {}}}}, {"a": {"x": {}}, "b": 2}),
+        ({"$replace": {"z": 1}}, {"z": 1}),
+    ],
+)
+def test_an_object_is_replaced_where_that_is_said(overrides, merged):
+    check_replacements(overrides)
+    assert merge({"a": {"x": {"y": 1}}, "b": 2}, overrides) == merged
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ({"a": {"b": {"$replace": {}, "c": 1}}}, "a.b: $replace must be the only name"),
+        ({"$replace": 1}, "at the top must hold an object"),
+        ({"a": [{"$replace": {}}]}, "a[0]: $replace has no meaning in a list"),
+        ({"a": {"$replace": {"b": {"$replace": {}}}}}, "a.$replace.b: $replace has no meaning"),
+    ],
+)
+def test_a_replacement_that_means_nothing_is_refused(tmp_path, overrides, said):
+    with pytest.raises(ConfigRefused, match=re.escape(said)):
+        check_replacements(overrides)
+    with pytest.raises(InvalidInput) as refused:
+        check_request(overrides, "small", None)
+    assert said in str(refused.value.message)
+    with pytest.raises(BadSubmission, match=re.escape(said)):
+        over(tmp_path, "a: 1", overrides)

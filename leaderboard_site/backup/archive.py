@@ -81,7 +81,9 @@ class ArchiveReader:
         sums = self._zip.read(CHECKSUMS) if CHECKSUMS in self._zip.namelist() else b""
         if hashlib.sha256(sums).hexdigest() != self.manifest.get("checksums_sha256"):
             raise BackupError(f"{CHECKSUMS} is not what the manifest says: the archive was damaged or changed.")
-        expected = {name: digest for digest, _, name in (line.partition("  ") for line in sums.decode().splitlines())}
+        expected = {
+            name: digest for digest, _, name in (line.partition("  ") for line in sums.decode().split("\n") if line)
+        }
         found = [name for name in self._zip.namelist() if name not in (MANIFEST, CHECKSUMS)]
         if sorted(found) != sorted(expected):
             odd = sorted(set(found) ^ set(expected)) or ["a part stands twice"]

@@ -12,6 +12,7 @@ from jobs.dependencies import SHOWN_HOURS
 from jobs.models import FINAL, Dependency, HourlyEnds, Job, Status, TrackingOutbox, Worker
 from jobs.reconciler import has_leader
 from jobs.stuck import Stuck, stuck_jobs
+from jobs.unrunnable import Unrunnable, unrunnable_jobs
 from leaderboards.models import Pause
 
 CAP = 10_000
@@ -155,11 +156,13 @@ def dependencies() -> list[Dependency]:
 
 def backlog() -> dict[str, Any]:
     """What MLflow does not have yet: how many (at most CAP are counted), and since when the oldest waits."""
-    waiting = TrackingOutbox.objects.order_by("created_at")
-    oldest = waiting.values_list("created_at", "last_error").first()
+    everything = TrackingOutbox.objects.order_by("created_at")
+    # What MLflow does not take is listed by itself, and must not hide that MLflow is behind with the rest, or is not.
+    oldest = everything.waiting().values_list("created_at", "last_error").first()
     return {
-        "count": waiting[:CAP].count(),
+        "count": everything[:CAP].count(),
         "cap": CAP,
+        "refused": TrackingOutbox.objects.refused()[:CAP].count(),
         "oldest": oldest[0] if oldest else None,
         "error": oldest[1] if oldest else "",
         "is_late": oldest is not None
@@ -169,7 +172,7 @@ def backlog() -> dict[str, Any]:
 
 def status_page() -> dict[str, Any]:
     """Everything on the page."""
-    workers, stuck = shown_workers(), stuck_jobs()
+    workers, stuck, unrunnable = shown_workers(), stuck_jobs(), unrunnable_jobs()
     classes, parts = queues(workers), dependencies()
     running = Job.objects.filter(status=Status.RUNNING)[:CAP].count()
     leader = has_leader()
@@ -186,15 +189,22 @@ def status_page() -> dict[str, Any]:
         "pauses": list(Pause.objects.select_related("leaderboard", "by").order_by("created_at")[:50]),
         "chart": chart(),
         "stuck": stuck,
-        "troubles": _troubles(classes, parts, stuck, leader, outbox) + sum(line.is_silent for line in lines),
+        "unrunnable": unrunnable,
+        "troubles": _troubles(classes, parts, stuck, unrunnable, leader, outbox)
+        + sum(line.is_silent for line in lines),
         "now": timezone.now(),
     }
 
 
 def _troubles(
-    classes: list[ClassQueue], parts: list[Dependency], stuck: list[Stuck], leader: bool, outbox: dict[str, Any]
+    classes: list[ClassQueue],
+    parts: list[Dependency],
+    stuck: list[Stuck],
+    unrunnable: list[Unrunnable],
+    leader: bool,
+    outbox: dict[str, Any],
 ) -> int:
     """How many things are not as they should be: 0 is the green line at the top."""
     late = sum(one.is_late or one.is_unserved for one in classes)
     down = sum(not one.is_up or one.is_stale for one in parts)  # type: ignore[attr-defined]
-    return late + down + len(stuck) + (not leader) + bool(outbox["is_late"])
+    return late + down + len(stuck) + len(unrunnable) + (not leader) + bool(outbox["is_late"])

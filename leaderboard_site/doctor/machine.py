@@ -14,6 +14,7 @@ from jobs import gpus as cards
 from jobs.execution.preflight import is_tight
 from jobs.sandbox import probe_sandbox
 from leaderboard_site.doctor.findings import Found
+from leaderboard_site.embedded import locations
 from leaderboards.models import Leaderboard
 
 PACKAGES = ("django", "djangorestframework", "psycopg", "redis", "rq", "mlflow-skinny", "gunicorn")
@@ -100,7 +101,7 @@ def datasets(found: Found) -> None:
     missing = sorted(name for name in names if not (Path(settings.DATASET_ROOT) / name).is_dir())
     if missing:
         found.warning(
-            f"{missing[0]} is not on this machine: a worker here gives such jobs back",
+            f"{missing[0]} is not on this machine: a worker here does not take its jobs",
             f"copy it to {settings.DATASET_ROOT}/{missing[0]}",
         )
     else:
@@ -126,13 +127,24 @@ def gpu(found: Found) -> None:
         found.wrong("nvidia-smi knows no card", "lspci | grep -i nvidia; look at the driver")
 
 
+def environments(found: Found) -> None:
+    """Name the environments for submissions that an interrupted or running `make` left unfinished: none of them is used."""
+    for folder in locations.unfinished_environments():
+        sentence = f"the environment {folder} is unfinished; runs use {settings.RUNNER_PYTHON}"
+        found.warning(sentence, locations.made_by(folder.name))
+
+
 def sandbox(found: Found) -> None:
     if not Path(settings.RUNNER_PYTHON).exists() and settings.EXECUTOR == "bubblewrap":
         found.wrong(f"RUNNER_PYTHON ({settings.RUNNER_PYTHON}) is missing", "make environments")
         return
+    environments(found)
     report = probe_sandbox()
     if is_tight(report):
         found.ok(f"{settings.EXECUTOR}: {len(report)} attempts to break out were contained")
+        if any(one.name == "memory" and one.how.endswith("by watchdog") for one in report):
+            sentence = "the memory limit is watched, not enforced: a worker here can write no control group"
+            found.warning(sentence, "run workers under systemd or in a container; docs/security.md")
         return
     for one in report:
         if not one.contained:

@@ -1,15 +1,17 @@
 """Leaderboards that are scored on hidden labels: whether this machine can, and whether the labels are hidden."""
 
 import hashlib
-import os
 import stat
 from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
 
+from core.folder_digest import FolderDigests, open_without_a_trace
+from jobs.board_needs import in_words
 from jobs.sandbox import import_problem
-from jobs.scoring import Scoring, ScoringUnavailable, scoring_of
+from jobs.scoring import Scoring, ScoringUnavailable, scoring_of, verified
+from jobs.waiting import first_lack, live_workers
 from leaderboard_site.doctor.findings import Found
 from leaderboards.hiding import LABELS, leak_of
 from leaderboards.models import Leaderboard
@@ -21,7 +23,7 @@ MOST_COMPARED_BYTES = 64 * 1024 * 1024
 
 
 def scoring(found: Found) -> None:
-    boards = list(Leaderboard.objects.exclude(scorer="").order_by("slug"))
+    boards = list(Leaderboard.objects.exclude(scorer="").select_related("score_version").order_by("slug"))
     for sentence in overlapping_roots():
         found.wrong(sentence, "GROUND_TRUTH_ROOT=/srv/ground_truth")
     if not boards:
@@ -39,11 +41,12 @@ def _board(found: Found, board: Leaderboard) -> None:
         scored = scoring_of(board)
     except ScoringUnavailable as error:
         found.warning(
-            f"{board.slug}: {error} A worker here gives such jobs back", "copy it there; docs/scoring.md says how"
+            f"{board.slug}: {error} A worker here does not take its jobs", "copy it there; docs/scoring.md says how"
         )
         return
     assert scored is not None
     before = len(found.findings)
+    _version(found, board)
     if board.scorer in BUILT_IN and not (scored.labels / LABELS).is_file():
         found.wrong(f"{board.slug}: {scored.labels} has no {LABELS}", "manage.py hide_labels; docs/scoring.md")
     if board.ranking_metric is None:
@@ -58,6 +61,21 @@ def _board(found: Found, board: Leaderboard) -> None:
     _program(found, board)
     if len(found.findings) == before:
         found.ok(f"{board.slug}: {board.scorer}, on labels that its data set does not have")
+
+
+def _version(found: Found, board: Leaderboard) -> None:
+    """Whether this machine has what the score version says, and some live worker all that the leaderboard needs."""
+    try:
+        verified(board, FolderDigests(settings.WORK_ROOT))
+    except ScoringUnavailable as error:
+        found.warning(
+            f"{board.slug}: {error} A worker here does not take its jobs", "docs/scoring.md#which-worker-takes-a-job"
+        )
+    if (workers := live_workers()) and (lack := first_lack(board, workers)) is not None:
+        found.wrong(
+            f"{board.slug}: no live worker can run its jobs; one lacks {in_words(lack, board)}",
+            "the admin's pages of workers say which host has what; docs/scoring.md#which-worker-takes-a-job",
+        )
 
 
 def _program(found: Found, board: Leaderboard) -> None:
@@ -91,13 +109,5 @@ def _seen_by_runs(board: Leaderboard, scored: Scoring) -> str:
 
 
 def _digest(path: Path) -> str:
-    with open(path, "rb", opener=_without_a_trace) as file:
+    with open(path, "rb", opener=open_without_a_trace) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _without_a_trace(path: str, flags: int) -> int:
-    """Open without changing the access time, which would tell runs which files were compared with the labels."""
-    try:
-        return os.open(path, flags | os.O_NOATIME)
-    except PermissionError:  # for another user's file
-        return os.open(path, flags)

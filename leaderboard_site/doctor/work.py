@@ -7,6 +7,7 @@ from django.utils import timezone
 from jobs.models import TrackingOutbox
 from jobs.reconciler import has_leader
 from jobs.stuck import stuck_jobs
+from jobs.unrunnable import unrunnable_jobs
 from jobs.waiting import live_workers
 from leaderboard_site.doctor.findings import Found
 
@@ -21,6 +22,12 @@ def workers(found: Found) -> None:
         else:
             hosts = {worker.hostname for worker in alive}
             found.ok(f"{name}: {len(alive)} on {len(hosts)} {'machine' if len(hosts) == 1 else 'machines'}")
+    for one in unrunnable_jobs():
+        lacks = "; ".join(f"{host.hostname} lacks {', '.join(host.lacks)}" for host in one.hosts)
+        found.wrong(
+            f"{one.jobs} jobs of {one.board.slug} wait, and no worker of the class {one.resource_class} can run them: {lacks}",
+            "copy what is missing to one of these machines; its workers notice by themselves",
+        )
 
 
 def reconciler(found: Found) -> None:
@@ -39,14 +46,17 @@ def stuck(found: Found) -> None:
 
 
 def outbox(found: Found) -> None:
-    oldest = TrackingOutbox.objects.aggregate(oldest=Min("created_at"))["oldest"]
+    for row in TrackingOutbox.objects.refused().order_by("created_at")[:10]:
+        found.wrong(f"MLflow does not take job {row.job_id}: {row.last_error}", "the admin's status page: Try now")
+    due = TrackingOutbox.objects.waiting()
+    oldest = due.aggregate(oldest=Min("created_at"))["oldest"]
     if oldest is None:
         found.ok("MLflow has every completed job")
         return
     waited = (timezone.now() - oldest).total_seconds()
-    count = TrackingOutbox.objects.count()
+    count = due.count()
     if waited > settings.TRACKING_BACKOFF_SECONDS * 2:
-        error = TrackingOutbox.objects.order_by("created_at").values_list("last_error", flat=True).first()
+        error = due.order_by("created_at").values_list("last_error", flat=True).first()
         found.wrong(f"{count} completed jobs are not in MLflow, the first for {waited / 60:.0f} minutes: {error or 'never tried'}",
                     "look at the checks mlflow and reconciler; it catches up by itself")  # fmt: skip
     else:

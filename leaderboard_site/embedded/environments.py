@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from core.environments import HALF_MADE, STAMP
 from leaderboard_site.embedded.locations import (
     REPOSITORY,
     Locations,
@@ -60,8 +61,6 @@ EXTRA_ARGUMENTS = {
     if os.environ.get("PIP_FIND_LINKS")
     else ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
 }
-STAMP = ".complete"
-HALF_MADE = ".half-made"
 
 
 class EnvironmentFailed(RuntimeError):
@@ -81,9 +80,15 @@ def requirements(name: str) -> Path:
     return REPOSITORY / "requirements" / f"{name}.txt"
 
 
+def _hooks(name: str) -> list[Path]:
+    """Return the scripts that adapt the environment once its packages are installed."""
+    return [REPOSITORY / "requirements" / "torchvision_hook.py"] if name in ("worker", "worker-cpu") else []
+
+
 def stamp(name: str) -> str:
     """The place is part of it: an environment's scripts name their interpreter by its full path."""
-    digest = hashlib.sha256(requirements(name).read_bytes()).hexdigest()
+    content = requirements(name).read_bytes() + b"".join(path.read_bytes() for path in _hooks(name))
+    digest = hashlib.sha256(content).hexdigest()
     return f"{digest} python{platform.python_version()} {folder(name).resolve()}\n"
 
 
@@ -192,6 +197,8 @@ class Maker:
                 )
                 if before:
                     self._remove_unlisted(name, output, log)
+                for script in _hooks(name):
+                    self._run(name, [str(python(name)), str(script)], output, log)
                 # Written beside and renamed: a stamp is there whole or not at all.
                 temporary = folder(name) / f"{STAMP}.new"
                 temporary.write_text(stamp(name))

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from core.environments import is_usable
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATABASE_NAME = "leadersboard"
 DATABASE_USER = "leadersboard"
@@ -24,6 +26,8 @@ MLFLOW_DATABASE_NAME = "mlflow"
 MLFLOW_USER = "leadersboard"
 DEFAULT_MLFLOW_PORT = 5010
 DEFAULT_WEB_PORT = 8010
+# The environments that submissions run on, the fullest first.
+RUNNERS = ("worker", "worker-cpu", "runner")
 # Content of the VAR folder that only its owner may read. The Python environments in `env` stay readable: submissions run on
 # them under another user, and other sites may share them.
 PRIVATE_FOLDERS = (
@@ -40,6 +44,24 @@ class LocationError(RuntimeError):
 def environments_folder() -> Path:
     """Shared by every VAR folder, so that a test's temporary one needs no second installation."""
     return Path(os.environ.get("LEADERSBOARD_ENVIRONMENTS") or REPOSITORY / "var" / "env")
+
+
+def unfinished_environments() -> list[Path]:
+    """Return the folders of environments for submissions that are there and not usable."""
+    folder = environments_folder()
+    return [folder / name for name in RUNNERS if (folder / name).is_dir() and not is_usable(folder / name)]
+
+
+def made_by(environment: str) -> str:
+    """Return the command that makes, or completes, an environment for submissions."""
+    return "make environments" if environment == RUNNERS[-1] else "make worker-environment"
+
+
+def runner_python() -> Path:
+    """Return the interpreter that submissions run on: the fullest environment that is complete."""
+    folder = environments_folder()
+    complete = (folder / name for name in RUNNERS if is_usable(folder / name))
+    return next(complete, folder / RUNNERS[-1]) / "bin" / "python"
 
 
 def own_secret(path: Path) -> str:

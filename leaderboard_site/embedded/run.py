@@ -20,6 +20,8 @@ from leaderboard_site.embedded.locations import (
     REPOSITORY,
     LocationError,
     Locations,
+    made_by,
+    unfinished_environments,
 )
 from leaderboard_site.embedded.processes import Part, PartError
 from leaderboard_site.embedded.servers import (
@@ -216,6 +218,8 @@ def run(site: Site, options: argparse.Namespace) -> int:
         for name, value in site.locations.environment().items():
             say(f"  {name}={value}")
     else:
+        for folder in unfinished_environments():
+            say(f"  The environment {folder} is unfinished and is not used. `{made_by(folder.name)}` completes it.")
         site.start_site()
         say(f"\nLeadersBoard is up after {time.monotonic() - began:.1f} s: {site.url}/")
         site.stack.write_parts()

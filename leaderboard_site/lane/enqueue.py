@@ -31,7 +31,7 @@ from leaderboard_site.lane.database import columns_and_values, cursor, forget, i
 logger = logging.getLogger(__name__)
 
 ALLOW = "GET, POST, HEAD, OPTIONS"
-KNOWN = frozenset(["submission_id", "config", "resource_class"])
+KNOWN = frozenset(["submission_id", "config", "resource_class", "trial"])
 LOCK_TIMEOUT = "2s"
 # A lock that another batch holds is gone when that has committed.
 TRIES = 3
@@ -52,8 +52,8 @@ FOR UPDATE OF person SKIP LOCKED
 _INSERT = """
 INSERT INTO jobs_job ({columns})
 SELECT {values}
-FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[])
-    AS asked(id, user_id, submission_id, config, resource_class, idempotency_key, request_digest, request_id, at_once, an_hour)
+FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::bool[], %s::text[], %s::text[], %s::text[], %s::int[], %s::int[])
+    AS asked(id, user_id, submission_id, config, resource_class, trial, idempotency_key, request_digest, request_id, at_once, an_hour)
 CROSS JOIN LATERAL (
     SELECT leaderboard_id FROM submissions_submission
     WHERE id = asked.submission_id AND user_id = asked.user_id LIMIT 1
@@ -67,12 +67,12 @@ WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = submissi
     AND (asked.idempotency_key IS NULL OR NOT EXISTS (
         SELECT FROM jobs_job WHERE user_id = asked.user_id AND idempotency_key = asked.idempotency_key))
     AND (SELECT count(*) FROM (
-            SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND rerun_of_id IS NULL
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND NOT is_by_operator
             ORDER BY priority, created_at, id LIMIT asked.at_once) waiting)
-        + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND rerun_of_id IS NULL)
+        + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND NOT is_by_operator)
         < asked.at_once
     AND (SELECT count(*) FROM (
-            SELECT FROM jobs_job WHERE user_id = asked.user_id AND rerun_of_id IS NULL
+            SELECT FROM jobs_job WHERE user_id = asked.user_id AND NOT is_by_operator
             AND created_at > statement_timestamp() - interval '1 hour' AND error_code <> ALL (%s::text[])
             ORDER BY created_at DESC, id DESC LIMIT asked.an_hour) recent) < asked.an_hour
 RETURNING id, created_at
@@ -84,6 +84,7 @@ _ASKED = {
     "leaderboard_id": "submission.leaderboard_id",
     "config": "asked.config::jsonb",
     "resource_class": "asked.resource_class",
+    "trial": "asked.trial",
     "idempotency_key": "asked.idempotency_key",
     "request_digest": "asked.request_digest",
     "request_id": "asked.request_id",
@@ -100,6 +101,7 @@ class Wish:
     submission_id: str
     config: dict[str, Any]
     resource_class: str
+    trial: bool
     tries: int = 0
 
 
@@ -138,15 +140,15 @@ def _wish(number: int, call: Call) -> Wish | None:
         if not isinstance(sent, dict) or not KNOWN.issuperset(sent):
             return None
         submission_id, config = sent.get("submission_id"), sent.get("config", {})
-        resource_class = sent.get("resource_class", "small")
+        resource_class, trial = sent.get("resource_class", "small"), sent.get("trial", False)
         if not isinstance(submission_id, str) or not _ID.fullmatch(submission_id):
             return None
-        if not isinstance(config, dict) or not isinstance(resource_class, str):
+        if not isinstance(config, dict) or not isinstance(resource_class, str) or not isinstance(trial, bool):
             return None
         check_request(config, resource_class, call.idempotency_key)
     except (ValueError, RequestRefused):
         return None
-    return Wish(number, call, submission_id, config, resource_class)
+    return Wish(number, call, submission_id, config, resource_class, trial)
 
 
 def _enqueue(wishes: list[Wish]) -> tuple[set[int], dict[int, Answer]]:
@@ -189,8 +191,8 @@ def _lock(wishes: list[Wish]) -> dict[UUID, tuple[Wish, int, tuple[int, int]]]:
 
 def _insert(locked: dict[UUID, tuple[Wish, int, tuple[int, int]]]) -> dict[UUID, datetime]:
     rows = [
-        (job_id, user_id, wish.submission_id, json.dumps(wish.config), wish.resource_class, wish.call.idempotency_key,
-         _digest(wish), wish.call.request_id, *quotas)
+        (job_id, user_id, wish.submission_id, json.dumps(wish.config), wish.resource_class, wish.trial,
+         wish.call.idempotency_key, _digest(wish), wish.call.request_id, *quotas)
         for job_id, (wish, user_id, quotas) in locked.items()
     ]  # fmt: skip
     with cursor() as asked:
@@ -201,7 +203,7 @@ def _insert(locked: dict[UUID, tuple[Wish, int, tuple[int, int]]]) -> dict[UUID,
 def _digest(wish: Wish) -> str:
     if not wish.call.idempotency_key:
         return ""
-    return request_digest(UUID(wish.submission_id), wish.config, wish.resource_class)
+    return request_digest(UUID(wish.submission_id), wish.config, wish.resource_class, trial=wish.trial)
 
 
 @cache

@@ -17,6 +17,7 @@ from jobs import queue
 from jobs.models import EndingTally
 from jobs.reconciler import has_leader
 from jobs.tally import DELAY_SECONDS, RUN_SECONDS
+from jobs.unrunnable import unrunnable_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,9 @@ FROM jobs_worker WHERE heartbeat_at > statement_timestamp() - make_interval(secs
 ORDER BY heartbeat_at DESC LIMIT %s
 """
 _OUTBOX = """
-SELECT count(*), coalesce(extract(epoch FROM statement_timestamp() - min(created_at)), 0)
-FROM (SELECT created_at FROM jobs_trackingoutbox LIMIT %s) waiting
+SELECT count(*), coalesce(extract(epoch FROM statement_timestamp() - min(created_at) FILTER (WHERE refusals < %s)), 0),
+       count(*) FILTER (WHERE refusals >= %s)
+FROM (SELECT created_at, refusals FROM jobs_trackingoutbox LIMIT %s) waiting
 """
 
 
@@ -67,7 +69,7 @@ def read() -> list[Metric]:
     up = GaugeMetricFamily("leadersboard_part_up", "1 while the part answers the web process.", labels=["part"])
     metrics: list[Metric] = [up]
     try:
-        for each in (_queue, _running, _workers, _outbox, _endings, _leader):
+        for each in (_queue, _unrunnable, _running, _workers, _outbox, _endings, _leader):
             metrics += each()
         up.add_metric(["database"], 1)
     except (DatabaseError, InterfaceError) as error:
@@ -102,6 +104,19 @@ def _queue() -> list[Metric]:
         depth.add_metric([name], jobs)
         oldest.add_metric([name], max(0.0, float(seconds)))
     return [depth, oldest]
+
+
+def _unrunnable() -> list[Metric]:
+    jobs = GaugeMetricFamily(
+        "leadersboard_unrunnable_jobs", "Jobs that wait, and that no live worker of their class can run.",
+        labels=["resource_class"],
+    )  # fmt: skip
+    count = dict.fromkeys(settings.RESOURCE_CLASSES, 0)
+    for one in unrunnable_jobs():
+        count[one.resource_class] = count.get(one.resource_class, 0) + one.jobs
+    for name, number in count.items():
+        jobs.add_metric([name], number)
+    return [jobs]
 
 
 def _running() -> list[Metric]:
@@ -173,11 +188,15 @@ class _GpuFamilies:
 
 
 def _outbox() -> list[Metric]:
-    (jobs, oldest), *_ = _rows(_OUTBOX, CAP)
+    (jobs, oldest, refused), *_ = _rows(_OUTBOX, *[max(1, settings.TRACKING_TRIES)] * 2, CAP)
     return [
         GaugeMetricFamily("leadersboard_outbox_jobs", "Completed jobs that MLflow does not have yet.", value=jobs),
         GaugeMetricFamily(
             "leadersboard_outbox_oldest_seconds", "How long the first of them has waited.", value=max(0.0, float(oldest))
+        ),
+        GaugeMetricFamily(
+            "leadersboard_outbox_refused_jobs", "Completed jobs that MLflow does not take; tried again daily.",
+            value=refused,
         ),
     ]  # fmt: skip
 

@@ -153,6 +153,14 @@ def test_a_missing_interpreter_is_not_called_an_open_sandbox(settings, name, tmp
         call_command(name)
 
 
+@pytest.mark.parametrize("name", ["worker", "check_sandbox"])
+def test_an_unfinished_environment_is_not_run_on(settings, name, tmp_path):
+    settings.RUNNER_PYTHON = str(tmp_path / "bin" / "python")
+    (tmp_path / ".half-made").touch()
+    with pytest.raises(CommandError, match=r"is unfinished: .* completes it"):
+        call_command(name)
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("call", "said"),

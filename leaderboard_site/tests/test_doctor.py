@@ -257,6 +257,8 @@ def test_workers_reconciler_and_backlog():
     is_well(work.outbox)
     TrackingOutbox.objects.filter(pk=row.pk).update(created_at=timezone.now() - timedelta(hours=2))
     wrong(work.outbox, "for 120 minutes: refused")
+    TrackingOutbox.objects.filter(pk=row.pk).update(refusals=5)
+    wrong(work.outbox, f"MLflow does not take job {row.pk}: refused")
 
 
 @pytest.mark.django_db

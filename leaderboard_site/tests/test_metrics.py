@@ -182,6 +182,14 @@ def test_the_backlog_of_mlflow_and_the_parts():
     found = samples()
     assert found[key("outbox_jobs")] == 1
     assert 3599 < found[key("outbox_oldest_seconds")] < 3700
+    assert found[key("outbox_refused_jobs")] == 0
+    TrackingOutbox.objects.update(refusals=5)
+    found = samples()
+    assert (found[key("outbox_jobs")], found[key("outbox_oldest_seconds")], found[key("outbox_refused_jobs")]) == (
+        1,
+        0,
+        1,
+    )
 
 
 @pytest.mark.django_db
@@ -223,7 +231,8 @@ def test_it_is_read_once_in_some_seconds_and_costs_the_same_with_more_jobs(
 ):
     client = Client()
     client.get("/metrics")  # Redis, URLs
-    with django_assert_max_num_queries(8) as few:
+    JobFactory()
+    with django_assert_max_num_queries(11) as few:
         client.get("/metrics")
     JobFactory.create_batch(3)
     WorkerFactory.create_batch(3)

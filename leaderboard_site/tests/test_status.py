@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.models import OperatorAction
 from accounts.tests.factories import UserFactory
 from jobs import dependencies, queue
-from jobs.models import Dependency, HourlyEnds, Job, TrackingOutbox
+from jobs.models import Dependency, HourlyEnds, Job, TrackingOutbox, Worker
 from jobs.stuck import KINDS, stuck_jobs
 from jobs.tests.factories import JobFactory, WorkerFactory
 from leaderboards.models import Disqualification, Entry
@@ -20,7 +20,7 @@ from leaderboards.services import pause
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
-QUERIES = 20  # with the session, the user and six kinds of stuck jobs
+QUERIES = 25  # with the session, the user and seven kinds of stuck jobs
 
 
 @pytest.fixture
@@ -58,6 +58,24 @@ def test_a_late_class_a_part_that_is_down_and_no_reconciler_are_counted(page, se
     assert "4 things are not as they should be." in html
     assert "URLError: refused" in html
     assert "No reconciler leads" in html
+
+
+def test_jobs_that_no_worker_can_run_are_told_and_counted(page, client, operator, monkeypatch):
+    monkeypatch.setattr("leaderboard_site.console.status.has_leader", lambda: True)
+    for name in dependencies.CHECKS:
+        dependencies.record(name, is_up=True, detail={"milliseconds": 1})
+    worker = WorkerFactory(hostname="atlas", resource_classes=["small"], state="idle")
+    JobFactory(leaderboard=LeaderboardFactory(title="Bricks", dataset="bricks"), pushed_at=timezone.now())
+    html = page()
+    assert "All is well." not in html and "1 thing is not as it should be." in html
+    assert "Jobs that no worker can run" in html and "<strong>atlas</strong>: the data set bricks" in html
+    own_page = reverse("admin:jobs_worker_change", args=[worker.pk])
+    assert "<strong>Bricks</strong>: the data set bricks" in client.get(own_page).content.decode()
+    found = {"datasets": ["bricks"], "ground_truths": {"labels": "a1" * 32}, "scorers": {"regression": [1, 2]}}
+    Worker.objects.update(inventory=found)
+    assert "All is well." in page()
+    html = client.get(own_page).content.decode()
+    assert "labels (a1a1a1a1a1a1)" in html and "regression (1, 2)" in html and "a1" * 7 not in html
 
 
 def test_workers_show_machine_gpu_job_executor_and_limits(page):
@@ -150,7 +168,15 @@ def behind():
     return job
 
 
-MAKERS = {one.__name__: one for one in (lease_over, uncalled, not_stopping, without_entry, without_run, behind)}
+def refused():
+    job = without_run()
+    TrackingOutbox.objects.create(job=job, refusals=5, next_try_at=timezone.now() + timedelta(hours=1), last_error="no")
+    return job
+
+
+MAKERS = {
+    one.__name__: one for one in (lease_over, uncalled, not_stopping, without_entry, without_run, behind, refused)
+}
 
 
 def test_every_kind_of_stuck_job_is_tried_here():
@@ -171,7 +197,7 @@ def test_a_stuck_job_is_found_mended_by_one_click_and_recorded(client, operator,
     action = OperatorAction.objects.get()
     assert (action.user, action.action, action.object_id) == (operator, f"mend_{code}", str(job.pk))
     job.refresh_from_db()
-    if code == "behind":
+    if code in ("behind", "refused"):
         assert TrackingOutbox.objects.get().next_try_at <= timezone.now()
     elif code == "not_stopping":
         assert job.worker.stop_requested_at is not None

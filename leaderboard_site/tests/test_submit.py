@@ -22,6 +22,7 @@ from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
 from leaderboard_site import submit
 from leaderboard_site.client import Client, Refused
+from leaderboards.services import rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 
@@ -82,7 +83,7 @@ class AWorker(threading.Thread):
             else:
                 transitions.complete(
                     job, attempt=job.attempt, params={}, metrics={"image_auc": self.score}, score=self.score,
-                    artifacts=[], evidence=Evidence(),
+                    artifacts=[], evidence=Evidence(notes=("a.png was left out: too large.",)),
                 )  # fmt: skip
         finally:
             connection.close()
@@ -109,7 +110,7 @@ def test_it_uploads_follows_and_tells_result_and_rank(call):
     assert code == submit.COMPLETED, err
     assert "try 1" in out and "\x1b" not in out  # no colours where no terminal is
     assert "image_auc                0.75" in out
-    assert "Rank 1 on textures, by image_auc, with this job." in out
+    assert "Rank 1 on textures, by image_auc, with this job.\nNote: a.png was left out: too large.\n" in out
     assert f"Job {job.pk} is enqueued" in err
     assert (job.config, job.submission.metadata) == ({"seed": 2}, {"name": "first try"})
     assert sorted(item["path"] for item in job.submission.manifest) == ["config.yaml", "main.py"]
@@ -124,10 +125,29 @@ def test_json_is_one_object_on_standard_output(call):
     assert code == submit.COMPLETED
     assert set(told) == {
         "job_id", "submission_id", "leaderboard", "status", "score", "error_code", "error_message", "wall_seconds",
-        "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "url",
+        "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "notes", "url",
+        "rerun_of", "started_by_operator", "operator_reason", "trial", "ranking",
     }  # fmt: skip
     assert (told["status"], told["score"], told["rank"], told["is_entry"]) == ("completed", 0.5, 1, True)
     assert Job.objects.get().resource_class == "medium"
+
+
+def test_a_trial_is_asked_for_and_said_at_the_end(call):
+    worker = AWorker(call, score=0.75)
+    worker.start()
+    code, out, _ = call(*call.files, "--trial")
+    worker.join(10)
+    assert (code, Job.objects.get().trial) == (submit.COMPLETED, True)
+    assert "Not on the board: this is a trial run." in out and "Rank" not in out
+
+
+def test_a_run_is_withdrawn_and_counts_again(call, person):
+    job = JobFactory(user=person, status="completed", score=0.9)
+    rebuild_entries(job.leaderboard)
+    assert call("--withdraw", job.pk)[:2] == (submit.COMPLETED, "Not on the board: withdrawn by its owner.\n")
+    assert call("--withdraw", job.pk)[0] == submit.REFUSED
+    code, out, _ = call("--restore", job.pk, "--json")
+    assert (code, json.loads(out)["ranking"]["rank"]) == (submit.COMPLETED, 1)
 
 
 def test_a_run_that_fails_is_exit_code_1_and_says_why(call):

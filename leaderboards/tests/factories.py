@@ -2,7 +2,8 @@
 
 import factory
 
-from leaderboards.models import Entry, Leaderboard, Metric, Standing
+from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
+from leaderboards.scoring import BUILT_IN
 
 DEFAULT_METRICS = [
     {"name": "image_auc", "label": "Image AUROC"},
@@ -33,6 +34,26 @@ class LeaderboardFactory(factory.django.DjangoModelFactory):
     def metrics(board, create, given):
         for position, fields in enumerate(DEFAULT_METRICS if given is None else given):
             MetricFactory(leaderboard=board, **{"position": position, **fields})
+
+
+class ScoreVersionFactory(factory.django.DjangoModelFactory):
+    """The current version of a scored leaderboard, of its scorer and labels."""
+
+    class Meta:
+        model = ScoreVersion
+        skip_postgeneration_save = True
+
+    number = 1
+    scorer = factory.SelfAttribute("leaderboard.scorer")
+    scorer_version = factory.LazyAttribute(lambda version: 1 if version.scorer in BUILT_IN else None)
+    ground_truth = factory.SelfAttribute("leaderboard.ground_truth")
+    ground_truth_digest = "0" * 64
+
+    @factory.post_generation
+    def is_current(version, create, given):
+        if given is not False:
+            version.leaderboard.score_version = version
+            version.leaderboard.save(update_fields=["score_version"])
 
 
 class EntryFactory(factory.django.DjangoModelFactory):

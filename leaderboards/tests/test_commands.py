@@ -135,7 +135,7 @@ def test_create_leaderboard_tells_that_the_data_set_is_not_here(settings, tmp_pa
     [
         ([], "slug: give"),
         (["b"], "--metric: at least one"),
-        (["b", "--metric", "a b"], "name: Letters, digits"),
+        (["b", "--metric", "a "], "name: 1 to 100 printable"),
         (["b", "--metric", "a:lowers"], "--metric: NAME"),
         (["a b", "--metric", "m"], "slug: "),
         (["textures", "--metric", "m"], "slug: .*already exists"),

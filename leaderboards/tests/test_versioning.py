@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 
 from accounts.refusals import Conflict
@@ -12,11 +12,11 @@ from jobs import claiming, transitions
 from jobs.models import Job, Worker
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence, Scored
-from leaderboards.history import SCORED_AS_NOW
 from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
+from leaderboards.ranking_state import ranking_state
 from leaderboards.score_contents import contents_of
 from leaderboards.services import copy_leaderboard, create_leaderboard
-from leaderboards.versioning import adopted, begin, change, choose, other_version, preview, rule_of, settle
+from leaderboards.versioning import adopted, begin, change, choose, preview, rule_of, settle
 
 pytestmark = pytest.mark.django_db
 OLD, NEW = "a" * 64, "b" * 64
@@ -190,12 +190,11 @@ def test_corrected_labels_take_old_scores_off_the_board_and_going_back_revives_t
     assert ranked(board) == []
     new = completed(board, 0.5, user=old.user)
     assert ranked(board) == [new.pk]
-    old = Job.objects.get(pk=old.pk)
-    assert other_version(old) == "Its score is of version 1; this leaderboard ranks scores of version 2."
-    assert other_version(Job.objects.get(pk=new.pk)) is None
+    told = ranking_state(Job.objects.get(pk=old.pk), None)
+    assert told.reason == "Not on the board: scored with score version 1; the board ranks version 2."
     go_back(board, 1)
     assert ranked(board) == [old.pk]
-    assert other_version(Job.objects.get(pk=old.pk)) is None
+    assert ranking_state(Job.objects.get(pk=old.pk), None).code == "entry"
 
 
 def test_history_of_a_version_whose_jobs_are_pruned_comes_back_with_it(worker, board):
@@ -226,22 +225,6 @@ def test_result_of_a_worker_that_knows_no_versions_gets_the_current_one(board):
     ended = {"status": "completed", "lease_until": None, "finished_at": F("started_at"), "score": 0.5}
     Job.objects.filter(pk=job.pk).update(**ended, metrics={"r2": 0.5}, scorer="regression", ground_truth="labels")
     assert Job.objects.get(pk=job.pk).score_version == current(board)
-
-
-@pytest.mark.parametrize("is_scored", [True, False])
-@pytest.mark.parametrize("job_is", ["self-reported", "scored", "older"])
-def test_reason_is_given_exactly_when_the_score_does_not_rank(board, worker, is_scored, job_is):
-    older = ScoreVersion.objects.create(leaderboard=board, number=7, scorer="regression", ground_truth="labels")
-    version = {"self-reported": None, "scored": board.score_version, "older": older}[job_is]
-    scored = {"scorer": "regression", "ground_truth": "labels"} if version else {}
-    job = JobFactory(leaderboard=board, status="completed", score_version=version, **scored)
-    if not is_scored:
-        change(board, lambda: written(scorer="", ground_truth="")(board), by=None)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {SCORED_AS_NOW} FROM jobs_job job WHERE id = %s", [job.pk])
-        counts = cursor.fetchone()[0]
-    told = other_version(Job.objects.get(pk=job.pk))
-    assert (told is None) == counts, told
 
 
 # --- What a change would do ------------------------------------------------------------------------------------------

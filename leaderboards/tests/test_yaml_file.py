@@ -145,7 +145,7 @@ def test_by_another_metric_entries_are_what_it_measured():
         (("slug: bottles", "slug: bottles\nvisibility: secret"), "visibility: Value 'secret' is not a valid choice."),
         (("slug: bottles", "slug: bottles\nid: 7"), "'id': is no field"),
         (("direction: lower", "direction: up"), "metrics[1].direction: Value 'up' is not a valid choice."),
-        (("name: seconds", "name: a b"), "metrics[1].name: "),
+        (("name: seconds", "name: 'a b '"), "metrics[1].name: 1 to 100 printable characters of any script"),
         (("name: seconds", "name: image_auc"), "metrics: the name 'image_auc' stands twice."),
         (("minimum: 0", "minimum: low"), "metrics[0].minimum: must be a number, not 'low'."),
         (("minimum: 0", "minimum: true"), "metrics[0].minimum: must be a number, not True."),
@@ -179,3 +179,12 @@ def test_rubbish_is_refused(text):
 def test_the_kinds_of_fields_are_as_the_file_takes_them():
     assert all(isinstance(field, models.Field) for field in file_fields(Leaderboard))
     assert yaml.safe_load(export_leaderboard(full_board()))["opens_at"] == datetime(2026, 11, 1, 9, tzinfo=UTC)
+
+
+def test_entries_are_computed_again_when_another_metric_becomes_required():
+    entry = EntryFactory(job__metrics={"image_auc": 0.9})
+    text = export_leaderboard(entry.leaderboard)
+    import_leaderboard(text.replace("is_required: false", "is_required: true"), replace=True)
+    assert not Entry.objects.exists()
+    import_leaderboard(text, replace=True)
+    assert Entry.objects.get().job_id == entry.job_id

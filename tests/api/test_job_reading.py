@@ -66,7 +66,8 @@ def test_one_job_with_its_attempts(api, user):
                 {"number": 1, "worker_name": "worker-0", "outcome": "running", "detail": "",
                  "started_at": as_json(attempt.__class__.objects.get().started_at), "ended_at": None}
             ],
-            "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None,
+            "notes": [], "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None, "trial": False,
+            "withdrawn_at": None, "ranking": None,
         },
     )  # fmt: skip
 

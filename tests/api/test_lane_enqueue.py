@@ -31,18 +31,26 @@ def row_of(answer):
 
 
 @pytest.mark.parametrize(
-    ("config", "headers"),
-    [(None, {}), ({"lr": 0.1, "名": ["𠮷", None, {"a": 1}]}, {}), ({"b": 1}, {"Idempotency_Key": "k"})],
+    ("body", "headers"),
+    [
+        ({}, {}),
+        ({"config": {"lr": 0.1, "名": ["𠮷", None, {"a": 1}]}}, {}),
+        ({"config": {"b": 1}}, {"Idempotency_Key": "k"}),
+        ({"trial": True}, {"Idempotency_Key": "k"}),
+        ({"trial": False}, {}),
+    ],
 )
-def test_a_new_job_is_the_sites_in_every_column(api, site, user, config, headers):
-    answers = [one.enqueue(SubmissionFactory(user=user), config, **headers) for one in (api,)]
-    headers = {name: value + "2" for name, value in headers.items()}
-    answers.append(site.enqueue(SubmissionFactory(user=user), config, **headers))
+def test_a_new_job_is_the_sites_in_every_column(api, site, user, body, headers):
+    answers = []
+    for number, one in enumerate((api, site)):
+        keys = {name: f"{value}{number}" for name, value in headers.items()}
+        answers.append(one.post("/api/jobs", {"submission_id": str(SubmissionFactory(user=user).pk), **body}, **keys))
     assert api.client.answered == 1
     ours, theirs = (row_of(answer) for answer in answers)
     different = {name for name in ours if ours[name] != theirs[name]}
     assert different <= {*LIKE, "idempotency_key", "request_digest", "leaderboard_id"}
     assert ours["pushed_at"] is not None
+    assert ours["trial"] is body.get("trial", False)
     assert ours["request_id"] == answers[0].headers["X-Request-ID"]
     assert told(answers[0])[:2] == told(answers[1])[:2]
     assert list(answers[0].json()) == list(answers[1].json())
@@ -65,6 +73,8 @@ NO_JOB = {
     "too large a number": b'{"submission_id": "%s", "config": {"a": 1e999}}',
     "a NUL": b'{"submission_id": "%s", "config": {"a": "\\u0000"}}',
     "no config": b'{"submission_id": "%s", "config": null}',
+    "no yes or no": b'{"submission_id": "%s", "trial": "perhaps"}',
+    "a trial that is null": b'{"submission_id": "%s", "trial": null}',
     "no such class": b'{"submission_id": "%s", "resource_class": "huge"}',
     "too deep": b'{"submission_id": "%s", "config": ' + b'{"a":' * 9000 + b"1" + b"}" * 9001,
     "no such submission": b'{"submission_id": "6c4a3c9e-0000-4000-8000-000000000000"}',

@@ -38,7 +38,7 @@ def test_each_reader_sees_the_boards_that_are_theirs(nobody, api):
 
 def test_one_board_with_its_metrics_in_order(nobody, board):
     answer = nobody.get("/api/leaderboards/textures")
-    empty = {"unit": "", "minimum": None, "maximum": None, "label": "", "direction": "higher"}
+    empty = {"unit": "", "minimum": None, "maximum": None, "label": "", "direction": "higher", "is_required": False}
     assert (answer.status_code, answer.json()) == (
         200,
         {
@@ -68,7 +68,7 @@ def test_entries_best_first_with_shared_ranks(nobody, board):
     assert answer["entries"][0] == {
         "rank": 1, "user_id": names[2], "is_baseline": False, "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
         "job_id": str(made[2].job_id), "submitted_at": made[2].submitted_at.isoformat().replace("+00:00", "Z"),
-        "wall_seconds": None, "peak_memory_bytes": None, "isolation": "",
+        "wall_seconds": None, "peak_memory_bytes": None, "isolation": "", "runs": 1, "withdrawn": 0,
     }  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_the_same_queries_at_1_and_30_rows(nobody, board, django_assert_num_quer
     for rows in (1, 30):
         for _ in range(rows - board.entries.count()):
             EntryFactory(leaderboard=board)
-        with django_assert_num_queries(4):  # board, metrics, baselines, entries
+        with django_assert_num_queries(5):  # board, metrics, baselines, entries, counts of runs
             assert len(nobody.get("/api/leaderboards/textures/entries").json()["entries"]) == rows
     for boards in (2, 30):
         while len(nobody.get("/api/leaderboards").json()) < boards:
@@ -137,7 +137,7 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
     rows = list(csv.reader(io.StringIO(answer.content.decode(), newline="")))
     head = ["rank", "user_id", "score", "image_auc", "'=cmd|' /C calc'!A0", "job_id", "submitted_at", "wall_seconds"]
-    assert rows[0] == [*head, "isolation"]
+    assert rows[0] == [*head, "isolation", "runs", "withdrawn"]
     inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'＝1+1", "'＠SUM(A1)", 'a",=1', "岡田"]
     assert [row[1] for row in rows[1:]] == inert
     assert [(row[0], row[2]) for row in rows[2:4]] == [("2", "-0.1"), ("3", "-0.2")]  # numbers stay numbers

@@ -89,6 +89,7 @@ def test_every_call_of_the_api_is_in_the_schema():
         ("GET", "/api/jobs/{job_id}"), ("GET", "/api/jobs/{job_id}/status"), ("GET", "/api/jobs/{job_id}/logs"),
         ("GET", "/api/jobs/{job_id}/progress"), ("GET", "/api/jobs/{job_id}/results"),
             ("GET", "/api/jobs/{job_id}/artifacts/{path}"),
+        ("POST", "/api/jobs/{job_id}/withdraw"), ("POST", "/api/jobs/{job_id}/restore"),
         ("POST", "/api/jobs/{job_id}/cancel"), ("GET", "/api/leaderboards"), ("GET", "/api/leaderboards/{slug}"),
         ("GET", "/api/leaderboards/{slug}/entries"),
     }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs import claiming, running
+from jobs.inventory import Inventory
 from jobs.models import Job
 from jobs.running import Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
@@ -77,10 +78,18 @@ class Play:
         self.board.scorer = "own/ours"
         self.board.save(update_fields=["scorer"])
 
+    def settle(self) -> None:
+        """Have the board's score version be what its scorer and labels are at first."""
+        if self.board.is_scored and self.board.score_version is None:
+            inventory = Inventory(WorkerFactory().pk)
+            inventory.refresh()
+            self.board.refresh_from_db()
+
     def run(self, code: str, *, job: Job | None = None, runner: Runner | None = None) -> Job:
         self.code = code
         job = job or JobFactory(leaderboard=self.board, config={"from": "the submission"})
         runner = runner or Runner(self.pulse)
+        self.settle()
         try:
             runner.run(claiming.claim(job.pk, worker_id=WorkerFactory().pk, worker_name="w"))
         finally:

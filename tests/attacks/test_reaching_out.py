@@ -38,18 +38,19 @@ def test_host_files_are_not_there(submit: Submit, executor: str, tmp_path: Path)
     secret = tmp_path / "secret"
     secret.write_text("secret")
     secret.chmod(0o644)
-    # An image has files of such names too; what is in them must not be the host's.
-    shared = ["/etc/passwd", "/proc/1/root/etc/passwd", "/proc/self/root/etc/passwd", "/etc/hosts", "/root", "/home"]
-    of_images = {path: _content(path.removeprefix("/proc/1/root").removeprefix("/proc/self/root")) for path in shared}
-    of_images = of_images | {"/usr/bin/sh": None} if executor == "container" else {}
+    # A run has files of such names too, and an image some more; what is in them must not be the host's.
+    shared = ["/etc/passwd", "/proc/1/root/etc/passwd", "/proc/self/root/etc/passwd", "/etc/hosts", "/etc/group"]
+    shared += ["/root", "/home"] if executor == "container" else []
+    own = {path: _content(path.removeprefix("/proc/1/root").removeprefix("/proc/self/root")) for path in shared}
+    own |= {"/usr/bin/sh": None} if executor == "container" else {}
     outcome = submit(f"""
 from attack import *
 for path in ["/etc/passwd", "/etc/shadow", "/root", "/home", {str(secret)!r}, {str(tmp_path)!r}, {os.getcwd()!r} + "/manage.py",
              "/proc/1/root/etc/passwd", "/proc/self/root/etc/passwd", "/oldroot", "/var/run/docker.sock", "/usr/bin/sh",
              "/run/podman/podman.sock", "/run/secrets", "/var/lib/containers", "/sandbox/volumes"]:
-    if path not in {list(of_images)!r}:
+    if path not in {list(own)!r}:
         attempt("read " + path, lambda: os.listdir(path) and path not in ("/root",) if os.path.isdir(path) else open(path).read())
-for path, host in {of_images!r}.items():
+for path, host in {own!r}.items():
     attempt("read the host's " + path, lambda: host and (sorted(os.listdir(path)) if os.path.isdir(path) else open(path).read()) == host)
 """)
     outcome.assert_held()

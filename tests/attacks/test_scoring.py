@@ -13,7 +13,7 @@ from jobs.models import Job
 from jobs.running import Runner
 from jobs.services import jobs_that_count
 from jobs.workspace import Workspace
-from leaderboards.models import Entry
+from leaderboards.models import Entry, Leaderboard, Metric
 from tests.attacks.playing import GOOD, SECRET, Play, in_one_executor
 
 from .conftest import processes_with
@@ -167,8 +167,14 @@ while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
         ("pass", "left no folder predictions/"),
         ("leave_metrics(accuracy=1.0)", "left no folder predictions/"),
         ("os.symlink('/sandbox/code', P)", "predictions/: not a folder."),
-        ("os.mkdir(P); os.symlink('/etc/passwd', P + '/predictions.csv')", "predictions.csv: not a regular file."),
-        ("os.mkdir(P); os.mkfifo(P + '/predictions.csv')", "predictions.csv: not a regular file."),
+        (
+            "os.mkdir(P); os.symlink('/etc/passwd', P + '/predictions.csv')",
+            "predictions.csv was left out: not a regular",
+        ),
+        (
+            "table(b'id,label'); os.mkfifo(P + '/a'); os.rename(P + '/predictions.csv', P + '/b'); os.mkfifo(P + '/predictions.csv')",
+            "is missing (predictions/predictions.csv was left out: not a regular file.)",
+        ),
         ("os.mkdir(P); leave('predictions/x.csv', 'id,label')", "predictions/predictions.csv is missing"),
         ("table(b'')", "its first line must name the column id once"),
         ("table(b'id,label\\n1,cat\\n')", "3 of 4 ids are missing, the first is '2'"),
@@ -277,6 +283,44 @@ def test_worker_that_cannot_score_gives_the_job_back_before_the_run(play: Play, 
 
 
 @in_one_executor
+@pytest.mark.parametrize("when", ["before the run", "during the run", "while it is scored"])
+def test_labels_that_change_give_the_job_back_and_never_score(play: Play, when: str) -> None:
+    play.own_scorer("leave_metrics(accuracy=0.5)")
+    play.settle()
+    labels = play.truth / "pets" / "labels.csv"
+
+    def correct(*arguments: Any, **more: Any) -> Any:
+        labels.write_text("id,label\n1,dog\n2,dog\n3,cat\n4,dog\n")
+        return scoring.scoring_spec(*arguments, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if when == "before the run":
+            labels.write_text("id,label\n")
+        elif when == "during the run":
+            patch.setattr(running, "scoring_spec", correct)
+        else:
+            supervise = Runner._supervise
+
+            def changed(self: Runner, spec: Any, held: Any, *shippers: Any, **more: Any) -> Any:
+                result = supervise(self, spec, held, *shippers, **more)
+                if spec.folders:  # the scorer's
+                    labels.write_text(labels.read_text() + "5,cat\n")
+                return result
+
+            patch.setattr(Runner, "_supervise", changed)
+        job = play.run(GOOD)
+    assert (job.status, job.releases, job.metrics, job.score_version) == ("pending", 1, {}, None)
+    assert "not those of the leaderboard's score version" in job.attempts.get().detail
+    assert str(play.folder) not in job.attempts.get().detail
+
+
+@in_one_executor
+def test_score_records_the_version_that_was_claimed_with(play: Play) -> None:
+    job = play.run(GOOD)
+    assert (job.status, job.score_version) == ("completed", play.board.score_version)
+
+
+@in_one_executor
 def test_runs_of_a_board_without_a_scorer_are_as_before(play: Play) -> None:
     play.board.scorer = play.board.ground_truth = ""
     play.board.save()
@@ -294,3 +338,29 @@ leave_metrics(accuracy=0.5)
 """)
     job = play.run(GOOD)
     assert stored(job.scorer_log_name) == "held find the host's paths\n"
+
+
+@in_one_executor
+def test_partial_run_never_ranks_where_each_category_is_required(play: Play) -> None:
+    """From a run to the board: the scorer measures one of two categories, as a debug run leaves it."""
+    for position, name in enumerate(["cats_accuracy", "犬_accuracy"], 1):
+        Metric.objects.create(leaderboard=play.board, name=name, is_required=True, position=position)
+    Leaderboard.objects.filter(pk=play.board.pk).update(requires_score=False)
+    play.board.refresh_from_db()
+    play.own_scorer("""
+rows = open(os.environ["PREDICTIONS_DIR"] + "/predictions.csv").read()
+categories = {"cats": {"accuracy": 1}} | ({"犬": {"accuracy": 0.25}} if "dog" in rows else {})
+answer = {"metrics": {"accuracy": 1.00000012, "image 1": 0.5}, "categories": categories}
+leave("metrics.json", json.dumps(answer))
+""")
+    job = play.run(GOOD.replace("2,dog\\n", "") + "leave('metrics.json', 'no JSON')")
+    assert (job.status, job.metrics) == ("completed", {"accuracy": 1.0, "cats_accuracy": 1.0}), job.error_message
+    assert job.detail_metrics == {"categories": {"cats": {"accuracy": 1.0}}, "other": {"image 1": 0.5}}
+    assert job.notes_in_words == [
+        "metrics.json was not read: it is not JSON: Expecting value (line 1, column 1).",
+        "It does not rank: it lacks 犬_accuracy, required by this leaderboard.",
+    ]
+    assert not Entry.objects.exists()
+    whole = play.run(GOOD)
+    assert (whole.metrics["犬_accuracy"], whole.notes) == (0.25, [])
+    assert Entry.objects.get().job_id == whole.pk

@@ -13,7 +13,7 @@ from leaderboards.services import rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory
 
 first = import_module("jobs.migrations.0014_first_score_versions")
-stays = import_module("jobs.migrations.0015_score_version_stays")
+stays = import_module("jobs.migrations.0018_score_version_stays")
 NOW = {"scorer": "regression", "ground_truth": "labels"}
 
 

@@ -7,6 +7,8 @@ import pytest
 from django.conf import settings
 from drf_spectacular.generators import SchemaGenerator
 
+from jobs.execution import collect, names
+from jobs.execution.spec import Limits, human_bytes
 from jobs.models import ErrorCode
 
 ROOT = Path(settings.BASE_DIR)
@@ -70,6 +72,30 @@ def test_api_page_names_every_code_that_a_refusal_can_have():
 def test_errors_page_names_every_error_code_once_and_no_other():
     documented = re.findall(r"^\| `([a-z_]+)`", text_of("docs/errors.md"), re.MULTILINE)
     assert sorted(documented) == sorted(ErrorCode.values)
+
+
+def test_submissions_page_names_the_limits_that_hold():
+    rules = text_of("docs/submissions.md").partition("## Artifacts")[2].partition("## ")[0]
+    for limit in (
+        f"{collect.MAX_ARTIFACTS:,} files", f"{names.MAX_DEPTH} folders deep", f"{names.MAX_NAME_BYTES} bytes",
+        f"{names.MAX_PATH_BYTES} bytes", f"the first {collect.MOST_TOLD},",
+    ):  # fmt: skip
+        assert limit in rules
+    rows = re.findall(r"^\| ([a-z ]+|`/tmp`) \| (.+?) \| (.+?) \|$", text_of("docs/submissions.md"), re.MULTILINE)
+    table = {name: [first, first if second == "the same" else second] for name, first, second in rows}
+    for column, resource_class in enumerate(("small", "medium")):
+        limits = Limits(**settings.RESOURCE_CLASSES[resource_class])
+        assert {
+            name: row[column]
+            for name, row in table.items()
+            if name in ("wall time", "memory", "one file", "output folder", "`/tmp`")
+        } == {
+            "wall time": f"{limits.wall_seconds // 60:.0f} minutes",
+            "memory": human_bytes(limits.memory_bytes),
+            "one file": human_bytes(limits.file_bytes),
+            "output folder": f"{human_bytes(limits.output_bytes)}, {limits.output_inodes:,} files",
+            "`/tmp`": human_bytes(limits.tmp_bytes),
+        }
 
 
 def test_the_japanese_readme_leads_wherever_the_english_one_does():

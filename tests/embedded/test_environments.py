@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard_site.embedded import environments
+from leaderboard_site.embedded import environments, locations
 from leaderboard_site.embedded.locations import REPOSITORY
 
 from .conftest import wait_for
@@ -240,3 +240,24 @@ def test_a_folder_that_cannot_be_written_is_refused_with_what_to_do(
     told = capsys.readouterr()
     assert "runner.lock cannot be written (" in told.out + told.err
     assert "Let LEADERSBOARD_ENVIRONMENTS name a folder that belongs to you" in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("marks", "chosen"),
+    [
+        ([".complete"], "worker-cpu"),
+        ([], "runner"),
+        ([".half-made"], "runner"),
+        ([".complete", ".half-made"], "runner"),
+    ],
+)
+def test_submissions_run_on_a_complete_environment_alone(pins: Path, marks: list[str], chosen: str) -> None:
+    for name, marked in (("runner", [".complete"]), ("worker-cpu", marks)):
+        python = environments.python(name)
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+        for mark in marked:
+            (environments.folder(name) / mark).touch()
+    assert locations.runner_python() == environments.python(chosen)
+    unfinished = [] if chosen == "worker-cpu" else [environments.folder("worker-cpu")]
+    assert locations.unfinished_environments() == unfinished

@@ -177,9 +177,6 @@ def check_auroc_and_f1_agree_with_scikit_learn() -> None:
 
 
 def check_aupro_agrees_with_anomalib() -> None:
-    import torchvision_cpu  # noqa: F401  before anomalib
-
-    # isort: split
     import torch
     from anomalib.metrics.aupro import _AUPRO
 

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
+from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from jobs.code_diff import MAX_FILE_LINES, MAX_STORED_BYTES, SHOWN_LINES, code_diff
@@ -118,7 +119,7 @@ def test_of_a_leader_only_what_the_board_shows_is_compared(client, owner, leader
         user=owner, leaderboard=leader.leaderboard, status="completed", score=0.5, params={"lr": 1},
         artifacts=[{"path": f"{SECRET[:3]}.png", "bytes": 1, "sha256": "", "name": "x"}],
     )  # fmt: skip
-    response = client.get(address(mine, leader))
+    response = client.get(f"{address(mine, leader)}&baseline={mine.pk}")
     html = response.content.decode()
     assert SECRET not in html and leader.user.username in html and leader.get_absolute_url() not in html
     auc = response.context["table"].metrics[0]
@@ -140,6 +141,96 @@ def test_a_board_that_one_may_not_see_lends_no_jobs(client, owner, leader, visib
 def test_a_job_without_an_entry_lends_nothing(client, owner, leader):
     beaten = JobFactory(user=leader.user, leaderboard=leader.leaderboard, status="completed")
     assert client.get(address(JobFactory(user=owner), beaten)).status_code == 404
+
+
+def test_what_is_not_public_is_never_the_same(client, owner, leader):
+    mine = JobFactory(user=owner, leaderboard=leader.leaderboard, status="completed", score=0.5, params={"lr": 1})
+    html = client.get(address(mine, leader)).content.decode()
+    assert "Not public, so they cannot be compared." in html
+    assert "all params are the same" not in html and "params are the same" not in html
+    again = JobFactory(
+        user=owner, leaderboard=leader.leaderboard, status="completed", params={"lr": 2}, metrics={"own": 1.0}
+    )
+    response = client.get(address(mine, again, leader))
+    (row,) = response.context["table"].differing
+    assert [(cell.value, cell.is_public) for cell in row.cells] == [(1, True), (2, True), (None, False)]
+    (own,) = [row for row in response.context["table"].metrics if row.name == "own"]
+    assert [cell.is_public for cell in own.cells] == [True, True, False]
+    assert "in the jobs whose params you may see" in response.content.decode()
+
+
+# --- Baseline, best and differences --------------------------------------------------------------------------------
+def marks(response):
+    return [
+        [(cell.difference, cell.is_better, cell.is_best) for cell in row.cells]
+        for row in response.context["table"].metrics
+    ]
+
+
+def test_the_older_job_is_the_baseline_unless_another_is_chosen(client, owner):
+    board = LeaderboardFactory()
+    old, new = [
+        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": value})
+        for value in (0.5, 0.75)
+    ]
+    assert marks(client.get(address(new, old))) == [[(0.25, True, True), (None, None, False)]]
+    response = client.get(f"{address(new, old)}&baseline={new.pk}")
+    assert marks(response) == [[(None, None, True), (-0.25, False, False)]]
+    assert f"baseline={old.pk}" in response.content.decode()
+    assert client.get(f"{address(new, old)}&baseline={JobFactory(user=owner).pk}").status_code == 404
+
+
+def test_a_lower_value_is_better_where_the_metric_says_so(client, owner):
+    board = LeaderboardFactory()
+    board.metrics.update(direction="lower")
+    for value in (0.75, 0.5):
+        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": value})
+    assert marks(client.get(address(*owner.jobs.order_by("created_at")))) == [
+        [(None, None, False), (-0.25, True, True)]
+    ]
+
+
+@pytest.mark.parametrize("change", [{"leaderboard": "another"}, {"scorer": "images"}, {"ground_truth": "other"}])
+def test_what_was_scored_differently_shares_no_best(client, owner, change):
+    board = LeaderboardFactory()
+    if "leaderboard" in change:
+        change = {"leaderboard": LeaderboardFactory()}
+    one = JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": 0.5})
+    two = JobFactory(
+        **{"user": owner, "leaderboard": board, "status": "completed", "metrics": {"image_auc": 0.75}, **change}
+    )
+    response = client.get(address(one, two))
+    assert all(mark == (None, None, False) for row in marks(response) for mark in row)
+    assert "cannot be compared: none is marked best" in response.content.decode()
+
+
+def test_a_run_without_metrics_makes_nothing_incomparable(client, owner):
+    board = LeaderboardFactory()
+    one = JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": 0.5}, scorer="images")
+    two = JobFactory(user=owner, leaderboard=board, metrics={})
+    assert "cannot be compared" not in client.get(address(one, two)).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"), [("trial", True, "trial"), ("withdrawn_at", timezone.now(), "withdrawn")]
+)
+def test_trials_and_withdrawn_runs_are_labelled_and_never_best(client, owner, field, value, word):
+    board = LeaderboardFactory()
+    values = [(0.5, {}), (0.75, {}), (1.0, {field: value})]
+    jobs = [
+        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": auc}, **more)
+        for auc, more in values
+    ]
+    response = client.get(address(*jobs))
+    assert [best for _difference, _better, best in marks(response)[0]] == [False, True, False]
+    assert f'<span class="chip">{word}</span>' in response.content.decode()
+
+
+def test_true_is_not_one_and_null_is_not_missing(client, owner):
+    one, two = [
+        JobFactory(user=owner, status="completed", params=params) for params in ({"a": 1, "b": None}, {"a": True})
+    ]
+    assert [row.name for row in client.get(address(one, two)).context["table"].differing] == ["a", "b"]
 
 
 def test_operators_compare_all_of_it(client, leader):

@@ -10,7 +10,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
 
-from accounts.tests.factories import UserFactory
+from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.execution.told import Told, kept
 from jobs.models import Job, JobAttempt, JobProgress, TrackingOutbox
 from jobs.queries import progress_of, seconds_left
 from jobs.templatetags.job_words import attempt_why, percent
@@ -85,9 +86,26 @@ def text_of_stream(client, url: str) -> str:
 
 def test_curves_can_be_saved_as_numbers(client, owner):
     job = JobFactory(user=owner, status="completed")
-    reported(job)
-    rows = ["name,step,value,seconds", "train/loss,0,1.0,0.1", "train/loss,1,0.5,0.6", ""]
+    curves = [{"name": name, "points": [[0, 1.0, 0.1], [1, 0.5, 0.6]]} for name in ("train/loss", "-1-1")]
+    reported(job, curves=curves)
+    lines = [f"{name},{point}" for name in ("train/loss", "'-1-1") for point in ("0,1.0,0.1", "1,0.5,0.6")]
+    rows = ["name,step,value,seconds", *lines, ""]
     assert text_of_stream(client, f"{job.get_absolute_url()}curves.csv") == "\r\n".join(rows)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
+def test_notes_are_shown_to_the_owner_and_to_operators(client, owner, status):
+    told = [Told("%(path)s was left out: %(why)s.", path=f"<b>{n}.png", why=Told("too large")) for n in range(5)]
+    job = JobFactory(user=owner, status=status, notes=[kept(one) for one in told])
+    page = text_of(client, job.get_absolute_url())
+    assert "&lt;b&gt;0.png was left out: too large." in page and "<b>0" not in page and "2 more notes" in page
+    ApiTokenFactory(user=owner, secret="lb_notes")
+    headers = {"accept-language": "ja", "authorization": "Bearer lb_notes"}
+    japanese = client.get(f"/api/jobs/{job.pk}", headers=headers).json()["notes"]
+    assert japanese[4] == "<b>4.png は保存されませんでした：大きすぎます。"
+    assert 'id="notes"' not in text_of(client, JobFactory(user=owner, status=status).get_absolute_url())
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    assert "&lt;b&gt;4.png was left out" in text_of(client, f"/admin/jobs/job/{job.pk}/change/")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +147,8 @@ def test_a_completed_job_waits_for_mlflow_and_then_rests(client, owner):
     assert "job-results" not in text_of(client, f"{state}?ended")
     TrackingOutbox.objects.update(tries=2)
     assert "MLflow is away" in text_of(client, state)
+    TrackingOutbox.objects.update(refusals=1)
+    assert "MLflow does not take it" in text_of(client, state)
     outbox.delete()
     Job.objects.update(run_id="abcdef1234567890", experiment_id="1")
     html = text_of(client, f"{state}?ended")
@@ -303,9 +323,11 @@ def test_a_jobs_page_costs_the_same_with_much_on_it(client, owner, django_assert
     for number in range(count):
         JobAttemptFactory(job=job, number=number + 1, outcome="lost", ended_at=timezone.now())
     reported(job, curves=[{"name": f"c{number}", "points": [[0, 1.0, 0]]} for number in range(count)])
-    with django_assert_num_queries(6):  # session, user, job, metrics of its board, attempts, its log
+    # Session, user, job, metrics of its board, attempts, its reruns, its log, the board's baselines, its person's entry, whether the
+    # board is open.
+    with django_assert_num_queries(10):
         client.get(job.get_absolute_url())
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(9):
         client.get(f"{job.get_absolute_url()}state/")
 
 

@@ -276,9 +276,10 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     # Session, user, jobs, boards to filter by.
     with django_assert_num_queries(4):
         client.get("/jobs/")
-    # Session, user, job, attempts, metrics of its board, its log.
+    # Session, user, job, attempts, metrics of its board, its reruns, its log, the board's baselines, its person's entry, whether
+    # the board is open.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(10):
         client.get(job.get_absolute_url())
 
 
@@ -288,7 +289,7 @@ def test_compare_shows_what_differs(client, owner):
     one = JobFactory(user=owner, leaderboard=board, status="completed", score=0.75, params={"a": 1, "b": [1]})
     two = JobFactory(user=owner, leaderboard=board, status="completed", score=0.5, params={"a": 2, "b": [1]})
     table = client.get("/compare/", {"job": [str(one.pk), str(two.pk)]}).context["table"]
-    assert [(row.name, row.values) for row in table.differing] == [("a", [1, 2])]
+    assert [(row.name, [cell.value for cell in row.cells]) for row in table.differing] == [("a", [1, 2])]
     assert [row.name for row in table.same] == ["b", "resource_class"]
     auc = table.metrics[0]
     assert (auc.name, [cell.is_best for cell in auc.cells]) == ("Image AUROC", [True, False])

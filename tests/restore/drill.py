@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from leaderboard_site.client import Client
 from leaderboard_site.embedded.locations import REPOSITORY
@@ -30,6 +31,7 @@ time.sleep({seconds})
 if {score} < 0:
     sys.exit(3)
 (out / "curve.txt").write_text("{score}\\n" * 1000)
+(out / "\\u56f3\\uff081\\uff09 #1%.txt").write_text("{score}")
 (out / "picture.bin").write_bytes(bytes(range(256)) * 40)
 (out / "metrics.json").write_text(json.dumps({{"params": {{"model": {{"layers": 3}}}}, "metrics": {{"image_auc": {score}}}}}))
 """
@@ -148,7 +150,7 @@ def everything(site: Site) -> dict[str, Any]:
         for link in ("mlflow_ui_link", "mlflow_rest_link"):
             results[job_id][link] = (results[job_id][link] or "").rpartition("/mlflow")[2].partition("127.0.0.1")[0]
         for item in results[job_id]["artifacts"]:
-            content = client._call("GET", f"/api/jobs/{job_id}/artifacts/{item['path']}")[0]
+            content = client._call("GET", f"/api/jobs/{job_id}/artifacts/{quote(item['path'])}")[0]
             artifacts[f"{job_id}/{item['path']}"] = hashlib.sha256(content).hexdigest()
         submission_id = client.json("GET", f"/api/jobs/{job_id}")["submission_id"]
         submissions[submission_id] = client.json("GET", f"/api/submissions/{submission_id}")

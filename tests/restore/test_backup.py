@@ -37,7 +37,7 @@ def archive(tmp_path):
     path = tmp_path / "a.zip"
     with ArchiveWriter(path, nothing) as writer:
         writer.add("one", io.BytesIO(b"1" * 3_000_000))
-        writer.add("files/日本", io.BytesIO(b"2"))
+        writer.add("mlflow/artifacts/日本\u2028#.txt", io.BytesIO(b"2"))
         writer.finish({"product": "leadersboard", "format": 1, "version": "0"})
     return path
 

@@ -62,13 +62,16 @@ for category in ("brick", "grass"):
     more_labels, more_predicted, measured = make(category, truth, left)
     labels += more_labels
     predicted += more_predicted
-    expected |= {f"{category}_{name}": value for name, value in measured.items()}
-for name in ("image_auc", "image_f1", "pixel_auc", "pixel_pro"):
-    expected[name] = (expected[f"brick_{name}"] + expected[f"grass_{name}"]) / 2
+    expected[category] = measured
+means = {name: (expected["brick"][name] + expected["grass"][name]) / 2 for name in expected["brick"]}
 table(truth / "labels.csv", labels)
 table(left / "predictions.csv", predicted)
-answer = {"scorer": AnomalyDetection(WANTED).score(left, truth), "example": expected}
-answer["images alone"] = sorted(AnomalyDetection(["image_auc"]).score(left, truth))
+scores = AnomalyDetection(WANTED).score(left, truth)
+answer = {
+    "scorer": {"means": scores.metrics, **scores.categories},
+    "example": {"means": means, **expected},
+    "images alone": sorted(AnomalyDetection(["image_auc"]).score(left, truth).metrics),
+}
 
 
 def refusal(breaking) -> str:

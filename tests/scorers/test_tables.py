@@ -44,6 +44,14 @@ def test_classification_by_hand(score):
 
 
 @pytest.mark.parametrize(
+    ("labelled", "predicted"), [("e\u0301", "\u00e9"), ("\u00e9", "e\u0301")], ids=["labels", "table"]
+)
+def test_ids_are_the_same_however_a_letter_is_composed(score, labelled, predicted):
+    answer = score("regression", f"id,value\n{labelled}（１）.png,1\n", f"id,value\n{predicted}（１）.png,1\n")
+    assert answer["metrics"]["rmse"] == 0
+
+
+@pytest.mark.parametrize(
     ("scores", "auc"), [("1234", 1.0), ("4321", 0.0), ("1111", 0.5), ("1324", 0.75), ("1223", 0.875)]
 )
 def test_auc_by_hand(score, scores, auc):

@@ -18,6 +18,7 @@ from jobs.queries import mlflow_ui_link, read_log, read_scorer_log
 from jobs.services import cancel_job, rerun_job
 from jobs.waiting import waiting
 from leaderboards.models import Leaderboard
+from leaderboards.ranking_state import ranking_state
 
 LARGEST_LIST = 10_000
 UNITS = {"m": 60, "h": 3600, "d": 86400}
@@ -72,10 +73,17 @@ class Command(TaughtCommand):
         elif options["json"]:
             self.write_json([_row(job) for job in jobs])
         else:
-            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "created"]
-            names = ["job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "created_at"]
-            rows = [[row[name] for name in names] for row in map(_row, jobs)]
-            self.write_table(heads, [[*row[:-1], row[-1].isoformat(" ", "seconds")[:19]] for row in rows])
+            heads = ["job", "status", "person", "leaderboard", "class", "score", "error", "by", "created"]
+            names = ["job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code"]
+            rows = [
+                [
+                    *(row[name] for name in names),
+                    "operator" if row["started_by_operator"] else "",
+                    row["created_at"].isoformat(" ", "seconds")[:19],
+                ]
+                for row in ({**_row(job), "status": _status(job)} for job in jobs)
+            ]
+            self.write_table(heads, rows)
 
     def _filtered(self, options: dict[str, Any]) -> QuerySet[Job]:
         # A name that is misspelt must not read as "nothing there".
@@ -110,7 +118,7 @@ class Command(TaughtCommand):
             self.write_json(told)
             return
         log, scorer_log = told.pop("log", None), told.pop("scorer_log", None)
-        attempts = told.pop("attempts")
+        attempts, notes = told.pop("attempts"), told.pop("notes")
         for name, value in told.items():
             if value not in (None, "", {}, []):
                 self.stdout.write(f"{name:<20} {value}")
@@ -118,6 +126,8 @@ class Command(TaughtCommand):
             self.stdout.write(
                 f"attempt {attempt['number']:<12} {attempt['outcome']} on {attempt['worker']}: {attempt['detail']}"
             )
+        for note in notes:
+            self.stdout.write(f"{'note':<20} {note}")
         for title, text in (("log", log), ("scorer's log", scorer_log)):
             if text is not None:
                 self.stdout.write(f"--- {title}\n{text}")
@@ -171,26 +181,36 @@ class Command(TaughtCommand):
         return job
 
 
+def _status(job: Job) -> str:
+    mark = " (trial)" if job.trial else " (withdrawn)" if job.withdrawn_at else ""
+    return f"{job.status}{mark}"
+
+
 def _row(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.pk, "status": job.status, "user": job.user.username, "leaderboard": job.leaderboard.slug,
         "resource_class": job.resource_class, "score": job.score, "error_code": job.error_code, "attempt": job.attempt,
         "created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at,
+        "rerun_of": job.rerun_of_id, "started_by_operator": job.is_by_operator, "operator_reason": job.operator_reason,
+        "trial": job.trial, "withdrawn_at": job.withdrawn_at,
     }  # fmt: skip
 
 
 def _details(job: Job) -> dict[str, Any]:
     why = waiting(job)
+    ranking = ranking_state(job, None) if job.status == Status.COMPLETED else None
     return {
+        "ranking": ranking.reason if ranking else None,
         "waiting": why.reason if why else None, "error_message": job.error_message, "exit_code": job.exit_code,
         "submission_id": job.submission_id, "entrypoint": job.submission.entrypoint, "config": job.config,
-        "params": job.params, "metrics": job.metrics, "scorer": job.scorer,
-        "score_version": job.score_version_number,
+        "params": job.params, "metrics": job.metrics, "scorer": job.scorer, "score_version": job.score_version_number,
+        "further_metrics": job.detail_metrics,
         "self_reported": job.self_reported, "scoring_seconds": job.scoring_seconds, "wall_seconds": job.wall_seconds, "cpu_seconds": job.cpu_seconds,
         "peak_memory_bytes": job.peak_memory_bytes, "isolation": job.isolation, "request_id": job.request_id,
         "cancel_requested_at": job.cancel_requested_at, "worker": job.worker.name if job.worker else None,
-        "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases, "rerun_of": job.rerun_of_id,
-        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job),
+        "lease_until": job.lease_until, "losses": job.losses, "releases": job.releases,
+        "reruns": list(job.reruns.newest_first().values_list("pk", flat=True)[:20]),
+        "artifacts": [item["path"] for item in job.artifacts], "mlflow": mlflow_ui_link(job), "notes": job.notes_in_words,
         "attempts": [
             {"number": attempt.number, "worker": attempt.worker_name, "outcome": attempt.outcome,
              "detail": attempt.detail, "started_at": attempt.started_at, "ended_at": attempt.ended_at}

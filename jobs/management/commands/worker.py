@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from accounts.commands import TaughtCommand
+from core.environments import is_half_made
 from jobs.draining import drain
 from jobs.execution import janitor
 from jobs.execution.preflight import is_tight
@@ -128,7 +129,14 @@ def refuse_executor() -> None:
 
 def refuse_missing_runner() -> None:
     """Without the interpreter no attempt of a probe would run, and a tight sandbox would be called open."""
-    if settings.EXECUTOR != "container" and not Path(settings.RUNNER_PYTHON).exists():
+    if settings.EXECUTOR == "container":
+        return
+    if is_half_made(settings.RUNNER_PYTHON):
+        raise CommandError(
+            f"RUNNER_PYTHON: the environment of {settings.RUNNER_PYTHON} is unfinished: it is being made, or making it was "
+            "interrupted. `make environments` or `make worker-environment`, which made it, completes it."
+        )
+    if not Path(settings.RUNNER_PYTHON).exists():
         raise CommandError(
             f"RUNNER_PYTHON: there is no {settings.RUNNER_PYTHON}, which runs submissions. `make environments` makes the "
             "default one; where it lies elsewhere, set RUNNER_PYTHON, or LEADERSBOARD_ENVIRONMENTS as for `make run`."

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('jobs', '0014_first_score_versions'),
-        ('leaderboards', '0009_score_versions'),
+        ('leaderboards', '0010_metric_names'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,0 +1,26 @@
+"""The rule for names of metrics and params, and a stranger's text made safe to show. Scorers have their own copy of `shown`."""
+
+import unicodedata
+from typing import Any
+
+LONGEST_NAME = 100
+_LONGEST_SHOWN = 60
+
+
+def plain_name(name: str) -> str:
+    """Return the name in NFC, so that equal names are equal whatever keyboard or file system they came from.
+
+    One that is too long in any form stays as it is: normalizing takes quadratic time for long runs of combining marks.
+    """
+    return unicodedata.normalize("NFC", name) if len(name) <= 4 * LONGEST_NAME else name
+
+
+def is_name(name: str) -> bool:
+    """Return whether a name in NFC keeps the rule. Printable leaves out control, format, bidi and private characters."""
+    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: short, on one line, printable characters of any script as they are, others escaped."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
