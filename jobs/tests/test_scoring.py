@@ -13,11 +13,11 @@ from accounts.tests.factories import UserFactory
 from core.folder_digest import FolderDigests
 from jobs import claiming, transitions
 from jobs.execution.spec import Result
+from jobs.mlflow_run import _curve_name
 from jobs.models import Job, Worker
 from jobs.scoring import Rejected, ScorerBroke, read_scores
 from jobs.stuck import KINDS
 from jobs.tests.factories import JobFactory, WorkerFactory
-from jobs.tracking import _curve_name
 from jobs.transitions import Evidence, Scored
 from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import scoring as doctor
@@ -36,7 +36,6 @@ pytestmark = pytest.mark.django_db
 def board():
     board = LeaderboardFactory(scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}, {"name": "rmse"}])
     Metric.objects.filter(leaderboard=board, name="r2").update(maximum=1)
-    fit(board)
     return board
 
 
@@ -48,7 +47,7 @@ def read(board, tmp_path, document, **result):
 
 @pytest.mark.parametrize(("digits", "kept"), [(4, 0.1235), (1, 0.1), (15, 0.123456789)])
 def test_scores_are_rounded_as_their_version_says(board, tmp_path, digits, kept):
-    board.score_version.parameters["digits"] = digits
+    fit(board).parameters["digits"] = digits
     measured = {"r2": 0.123456789, "rmse": 12345.0, "more": 1.0}
     found = read(board, tmp_path, {"params": {}, "metrics": measured})
     assert found.metrics == {"r2": kept, "rmse": float(f"{12345.0:.{digits}g}")}
@@ -141,6 +140,7 @@ def test_job_scored_in_another_way_completes_and_counts_for_nothing(board, other
 
 
 def test_entries_follow_a_change_of_how_the_board_is_scored(board):
+    fit(board)
     user = UserFactory()
     plain = completed(board, 0.99, Scored(), user=user)
     scored = completed(board, 0.5, user=user)

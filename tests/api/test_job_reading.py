@@ -67,7 +67,8 @@ def test_one_job_with_its_attempts(api, user):
                  "started_at": as_json(attempt.__class__.objects.get().started_at), "ended_at": None}
             ],
             "notes": [], "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None, "trial": False,
-            "withdrawn_at": None, "ranking": None,
+            "withdrawn_at": None, "ranking": None, "categories": None, "rerun_of": None, "started_by_operator": False,
+            "operator_reason": "", "reruns": [],
         },
     )  # fmt: skip
 
