@@ -118,9 +118,14 @@ def jobs_that_count(user: User) -> QuerySet[Job]:
     )
 
 
+def active_jobs_that_count(user: User) -> QuerySet[Job]:
+    """Return the pending and running jobs that count against the user's limit of concurrent jobs: not re-runs."""
+    return Job.objects.filter(user=user, rerun_of=None).active()
+
+
 def _check_quotas(user: User) -> None:
     """Refuse beyond the quotas. Call it while the user's row is locked."""
-    active = Job.objects.filter(user=user, rerun_of=None).active().count()
+    active = active_jobs_that_count(user).count()
     if active >= user.job_quota:
         raise QuotaExceeded(
             "too_many_jobs",

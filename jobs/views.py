@@ -55,7 +55,7 @@ def quota_used(user: User) -> Quota:
         submissions=counts[0],
         jobs=counts[1],
         per_hour=user.submission_quota,
-        active=Job.objects.filter(user=user).active().count(),
+        active=services.active_jobs_that_count(user).count(),
         at_once=user.job_quota,
         seconds_until_free=services.seconds_until_free(fuller, user.submission_quota) if is_full else None,
         seconds_until_back=services.seconds_until_free(fuller, max(counts)) if max(counts) and not is_full else None,
