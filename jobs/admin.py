@@ -15,6 +15,7 @@ from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
 from leaderboards.admin import LeaderboardFilter, job_id, score
+from leaderboards.metric_defaults import metric_problems
 
 
 def _scorer_log(job: Job) -> str | None:
@@ -78,6 +79,9 @@ class JobAdmin(MachineMadeAdmin):
             context["attempts"] = obj.attempts.order_by("number")[:100]
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
+            if obj.error_code == ErrorCode.SCORER_FAILED:
+                board = obj.leaderboard
+                context["metric_problems"] = metric_problems(board.scorer, board.metrics.all())
             context["disqualification"] = getattr(obj, "disqualification", None)
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)

@@ -233,18 +233,20 @@ class Runner:
             return None, evidence
         log = place.folder / "scorer-log.txt"
         log.write_bytes(LogCleaner().clean(Path(spec.run_dir, "log").read_bytes(), is_last=True))
-        name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
-        evidence = replace(evidence, scorer_log_name=name)
+        verdict: Success | Failure
         try:
             metrics = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
-            return Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0]), evidence
+            verdict = Failure(ErrorCode.BAD_PREDICTIONS, refusal.args[0])
         except ScorerBroke as error:
-            logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
+            error.tell_operators(job, log)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
-            return Failure(ErrorCode.SCORER_FAILED, sentence), evidence
-        ranking = job.leaderboard.ranking_metric
-        return Success(reported.params, metrics, metrics.get(ranking.name) if ranking else None), evidence
+            verdict = Failure(ErrorCode.SCORER_FAILED, sentence)
+        else:
+            ranking = job.leaderboard.ranking_metric
+            verdict = Success(reported.params, metrics, metrics.get(ranking.name) if ranking else None)
+        name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
+        return verdict, replace(evidence, scorer_log_name=name)
 
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored

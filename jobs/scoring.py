@@ -22,12 +22,14 @@ from jobs.execution.spec import Container, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
 from jobs.models import Job
 from jobs.workspace import Workspace
+from leaderboards.metric_defaults import unknown_metric
 from leaderboards.models import Leaderboard
 from leaderboards.scoring import BUILT_IN, OWN
 
 logger = logging.getLogger(__name__)
 
 LONGEST_REJECTION = 200
+LOG_NOTE = "[leadersboard] "  # begins the platform's own line in a scorer's log
 _REJECTION = Bounds(bytes=MAX_BYTES, storable=False)
 MOST_PROGRAM_BYTES = 64 * 1024 * 1024
 MOST_PROGRAM_FILES = 2000
@@ -39,6 +41,12 @@ class ScoringUnavailable(Exception):
 
 class ScorerBroke(Exception):
     """The scorer did not do its part; the message is for operators alone: it may tell of the labels."""
+
+    def tell_operators(self, job: Job, log: Path) -> None:
+        """Write why to the worker's log and to the end of the scorer's."""
+        logger.error("job %s: the scorer %s broke: %s", job.pk, job.leaderboard.scorer, self)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n{LOG_NOTE}{self}\n")
 
 
 class Rejected(Exception):
@@ -144,9 +152,8 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> dict[
         raise ScorerBroke(f"metrics.json: {error.message}") from error
     ranking = board.ranking_metric
     if ranking and ranking.name not in measured:
-        raise ScorerBroke(
-            f"metrics.json: {ranking.name}, by which the leaderboard ranks, is not among {list(measured)}"
-        )
+        refusal = unknown_metric(board.scorer, measured, ranking.name)
+        raise ScorerBroke(f"the leaderboard ranks by {ranking.name}, but {refusal.sentence}")
     kept = {metric.name: _rounded(measured[metric.name]) for metric in board.metric_list if metric.name in measured}
     for metric in board.metric_list:
         value = kept.get(metric.name)

@@ -198,6 +198,12 @@ class Leaderboard(models.Model):
         return leaves(self.scorer)
 
     @property
+    def required_metrics(self) -> "list[Metric]":
+        """The metrics without which no run ranks, the ranking metric included; empty if that alone is required."""
+        required = [metric for metric in self.metric_list if metric.is_required or metric is self.ranking_metric]
+        return required if len(required) > 1 else []
+
+    @property
     def ranking_metric(self) -> "Metric | None":
         return self.metric_list[0] if self.metric_list else None
 
@@ -232,6 +238,12 @@ class Metric(models.Model):
         ordering = ["position", "id"]
         constraints = [
             models.UniqueConstraint(fields=["leaderboard", "name"], name="metric_once_a_leaderboard"),
+            # Deferred, so that two metrics can swap their positions.
+            models.UniqueConstraint(
+                fields=["leaderboard", "position"],
+                name="metric_position_once",
+                deferrable=models.Deferrable.DEFERRED,
+            ),
             models.CheckConstraint(condition=Q(direction__in=["higher", "lower"]), name="metric_direction_known"),
         ]
 

@@ -8,7 +8,7 @@ from leaderboards.models import Leaderboard, Metric
 class MetricShown(serializers.ModelSerializer):
     class Meta:
         model = Metric
-        fields = ["name", "label", "unit", "direction", "minimum", "maximum"]
+        fields = ["name", "label", "unit", "direction", "minimum", "maximum", "is_required"]
 
 
 class LeaderboardShown(serializers.ModelSerializer):

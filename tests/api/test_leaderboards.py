@@ -38,7 +38,7 @@ def test_each_reader_sees_the_boards_that_are_theirs(nobody, api):
 
 def test_one_board_with_its_metrics_in_order(nobody, board):
     answer = nobody.get("/api/leaderboards/textures")
-    empty = {"unit": "", "minimum": None, "maximum": None, "label": "", "direction": "higher"}
+    empty = {"unit": "", "minimum": None, "maximum": None, "label": "", "direction": "higher", "is_required": False}
     assert (answer.status_code, answer.json()) == (
         200,
         {

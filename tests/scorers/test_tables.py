@@ -119,7 +119,7 @@ def test_registry_and_the_site_name_the_same_scorers():
     documented = Path(settings.BASE_DIR, "docs", "scoring.md").read_text()
     for scorer in BUILT_IN.values():
         assert f"| `{scorer.name}` |" in documented
-        assert all(metric in documented for metric in scorer.metrics)
+        assert all(metric.name in documented for metric in scorer.metrics)
 
 
 _MEASURE = """
