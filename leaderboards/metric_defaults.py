@@ -22,6 +22,10 @@ _TURNED = re.compile(r"(?:^|[^a-z])(?:neg|negative|inverse|inv)(?:[^a-z]|$)")
 _DIRECTION_WORDS = {HIGHER: _("higher is better"), LOWER: _("lower is better")}
 
 
+class MetricRefused(InvalidInput):
+    """A metric does not fit its scorer. Only organizers make metrics, so no call of the API is refused with it."""
+
+
 class MetricRow(Protocol):
     """A row of a leaderboard's metrics."""
 
@@ -39,15 +43,15 @@ def usual_direction(name: str) -> str | None:
     return LOWER if ends & LOWER_BY_CONVENTION else None
 
 
-def unknown_metric(scorer: str, names: Iterable[str], name: str) -> InvalidInput:
+def unknown_metric(scorer: str, names: Iterable[str], name: str) -> MetricRefused:
     """Return the refusal of a metric that the scorer does not give, with the name that was probably meant."""
     given = list(names)
     shown = ", ".join(given[:NAMES_SHOWN]) + (", ..." if len(given) > NAMES_SHOWN else "")
     parameters: dict[str, Any] = {"scorer": scorer, "names": shown, "name": name}
     if alike := difflib.get_close_matches(name.lower(), given, n=1, cutoff=0.6):
         sentence = _("the scorer %(scorer)s gives %(names)s, not %(name)s; did you mean %(alike)s?")
-        return InvalidInput("unknown_metric", sentence, field="name", alike=alike[0], **parameters)
-    return InvalidInput(
+        return MetricRefused("unknown_metric", sentence, field="name", alike=alike[0], **parameters)
+    return MetricRefused(
         "unknown_metric", _("the scorer %(scorer)s gives %(names)s, not %(name)s."), field="name", **parameters
     )
 
@@ -61,7 +65,7 @@ def complete_metric(
     it was under the same scorer: what an earlier version accepted stays valid until it is changed.
 
     Raises:
-        InvalidInput: the scorer does not give the metric, or declares the other direction and `is_forced` is not set.
+        MetricRefused: the scorer does not give the metric, or declares the other direction and `is_forced` is not set.
     """
     name = str(given["name"])
     direction = given.get("direction")
@@ -80,10 +84,10 @@ def complete_metric(
     return {**declaration.defaults, **chosen}
 
 
-def contradicting_direction(scorer: str, name: str, direction: str) -> InvalidInput:
+def contradicting_direction(scorer: str, name: str, direction: str) -> MetricRefused:
     """Return the refusal of the direction that the scorer does not declare."""
     sentence = _("the scorer %(scorer)s declares for %(name)s: %(direction)s. The opposite must be chosen explicitly.")
-    return InvalidInput(
+    return MetricRefused(
         "contradicting_direction", sentence, field="direction", scorer=scorer, name=name,
         direction=_DIRECTION_WORDS[direction],
     )  # fmt: skip
@@ -107,6 +111,6 @@ def metric_problems(scorer: str, metrics: Iterable[MetricRow]) -> list[str]:
     for metric in metrics:
         try:
             complete_metric(declared, {"name": metric.name, "direction": metric.direction})
-        except InvalidInput as refusal:
+        except MetricRefused as refusal:
             problems.append(refusal.sentence)
     return problems

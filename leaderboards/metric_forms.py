@@ -10,9 +10,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.admin_base import LabelledFormSet
-from accounts.refusals import InvalidInput
 from leaderboards.declarations import BadDeclaration, DeclaredMetrics
-from leaderboards.metric_defaults import complete_metric
+from leaderboards.metric_defaults import MetricRefused, complete_metric
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.scoring import BUILT_IN, declared_metrics
 
@@ -47,7 +46,7 @@ class MetricForm(forms.ModelForm):
     )
     position = forms.IntegerField(
         label=Metric._meta.get_field("position").verbose_name,
-        help_text=Metric._meta.get_field("position").help_text,
+        help_text=gettext_lazy("The first one ranks. Empty: the next position."),
         required=False,
         min_value=0,
         max_value=LAST_POSITION,
@@ -77,7 +76,7 @@ class MetricForm(forms.ModelForm):
                 is_forced=getattr(self.formset.instance, "forces_direction", False),
                 before=before,
             )
-        except InvalidInput as refusal:
+        except MetricRefused as refusal:
             self.add_error(refusal.field, capfirst(refusal.sentence))
             return given
         return given | complete

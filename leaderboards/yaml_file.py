@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy, gettext_noop
 from accounts.refusals import Conflict, InvalidInput, reason_of
 from core.untrusted import BoundedLoader, Bounds, TextRefused, load_yaml
 from leaderboards.declarations import BadDeclaration, DeclaredMetrics
-from leaderboards.metric_defaults import complete_metric, known_declaration
+from leaderboards.metric_defaults import MetricRefused, complete_metric, known_declaration
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.scoring import declared_metrics
 from leaderboards.services import ranking_rule, rebuild_entries
@@ -181,7 +181,7 @@ def _rows(
         before = earlier.get(given["name"])
         try:
             fields = complete_metric(declared, fields, is_forced=given.get(FORCE_KEY, False), before=before)
-        except InvalidInput as refusal:
+        except MetricRefused as refusal:
             hint = _(" %(key)s: true beside it does.") % {"key": FORCE_KEY} if refusal.field == "direction" else ""
             problems.append(f"metrics[{position}].{refusal.field}: {refusal.sentence}{hint}")
         rows.append(Metric(leaderboard=leaderboard, position=position, **fields))

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from accounts.commands import TaughtCommand
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
-from leaderboards.metric_defaults import usual_direction
+from leaderboards.metric_defaults import MetricRefused, usual_direction
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.scoring import BUILT_IN, declared_metrics
 from leaderboards.services import create_leaderboard
@@ -78,9 +78,10 @@ class Command(TaughtCommand):
     def handle(self, **options: Any) -> None:
         try:
             leaderboard, is_new = self._import(options) if options["from_yaml"] else self._create(options)
+        except MetricRefused as refusal:
+            hint = " --force-direction does." if refusal.field == "direction" else ""
+            raise CommandError(f"--metric: {refusal.sentence}{hint}") from refusal
         except RequestRefused as refusal:
-            if refusal.code in ("unknown_metric", "contradicting_direction"):
-                raise CommandError(f"--metric: {refusal.sentence}{_FORCE.get(refusal.code, '')}") from refusal
             raise CommandError(refusal.message) from refusal
         except ValidationError as error:
             raise CommandError(
@@ -144,9 +145,6 @@ class Command(TaughtCommand):
                 self.stdout.write(
                     f"{metric.name}: lower is better, by its name; --metric {metric.name}:higher says otherwise."
                 )
-
-
-_FORCE = {"contradicting_direction": " --force-direction does."}
 
 
 def _metrics(given: list[str], required: list[str]) -> list[dict[str, Any]]:
