@@ -7,6 +7,7 @@ queue read again; readers at once share one reading.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -169,14 +169,15 @@ def first_lack(board: Leaderboard, workers: Sequence[Worker]) -> str | None:
 
 
 def live_workers(resource_class: str | None = None) -> list[Worker]:
-    """Workers (of the class) that take jobs and were heard of within a lease."""
-    heard = Now() - timedelta(seconds=settings.LEASE_SECONDS)
-    states = [Worker.State.STARTING, Worker.State.IDLE, Worker.State.RUNNING]
-    return [
-        worker
-        for worker in Worker.objects.filter(heartbeat_at__gt=heard, state__in=states, disabled_at=None)
-        if resource_class is None or resource_class in worker.resource_classes
-    ]
+    """Return the live workers (of the class)."""
+    found = Worker.objects.live()
+    return [worker for worker in found if resource_class is None or resource_class in worker.resource_classes]
+
+
+def live_workers_by_class() -> Counter[str]:
+    """Return how many live workers each resource class has."""
+    served = Worker.objects.live().order_by().values_list("resource_classes", flat=True)
+    return Counter(name for classes in served for name in classes)
 
 
 def usual_seconds(resource_class: str) -> float | None:

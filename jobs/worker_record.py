@@ -1,9 +1,20 @@
 """Who runs jobs, as it tells of itself."""
 
+from datetime import timedelta
+
+from django.conf import settings
 from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+
+class WorkerQuerySet(models.QuerySet["Worker"]):
+    def live(self) -> "WorkerQuerySet":
+        """Workers that take jobs and were heard of within a lease. Disabled ones take none."""
+        heard = Now() - timedelta(seconds=settings.LEASE_SECONDS)
+        states = [Worker.State.STARTING, Worker.State.IDLE, Worker.State.RUNNING]
+        return self.filter(heartbeat_at__gt=heard, state__in=states, disabled_at=None)
 
 
 class Worker(models.Model):
@@ -46,6 +57,8 @@ class Worker(models.Model):
         default=dict,
         help_text=_("The data sets, labels, scorers and images that it has, of those that leaderboards need."),
     )
+
+    objects = WorkerQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("worker")
