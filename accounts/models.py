@@ -4,37 +4,75 @@ import hashlib
 import secrets
 import uuid
 from datetime import timedelta
+from typing import Any, ClassVar
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, UserManager
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from accounts.names import USERNAME_SHAPE
+from accounts.names import TAKEN, USERNAME_SHAPE, name_shape
 
 # The prefixes let programs recognise a secret in a log or a repository (accounts/masking.py).
 TOKEN_PREFIX = "lb_"  # noqa: S105
 INVITATION_PREFIX = "lbi_"
 
 
+class PeopleManager(UserManager["User"]):
+    """Django's manager. It refuses names that look like another's."""
+
+    use_in_migrations = False
+
+    def resembling(self, username: str) -> models.QuerySet["User"]:
+        """Return the users with this name or one that looks like it."""
+        return self.alias(shape=USERNAME_SHAPE).filter(shape=name_shape(username))
+
+    def create_superuser(self, username: str, *args: Any, **fields: Any) -> "User":
+        """Create a superuser, as the command `createsuperuser` does. Raises ValidationError if the name is taken."""
+        self.model(username=username).refuse_lookalike()
+        return super().create_superuser(username, *args, **fields)
+
+
 class User(AbstractUser):
     """A participant, an organizer or an operator. Empty quotas mean the site's."""
+
+    # Names that looked alike before `user_name_looks_alone` existed stay valid as long as they are not changed.
+    kept_username = models.CharField(_("earlier username"), max_length=150, blank=True, db_default="", editable=False)
 
     submissions_per_hour = models.PositiveIntegerField(_("submissions per hour"), null=True, blank=True)
     concurrent_jobs = models.PositiveIntegerField(_("jobs at once"), null=True, blank=True)
 
+    objects: ClassVar[PeopleManager] = PeopleManager()
+
     class Meta(AbstractUser.Meta):
+        constraints = [
+            models.UniqueConstraint(
+                USERNAME_SHAPE, condition=~Q(kept_username=F("username")), name="user_name_looks_alone"
+            ),
+        ]
         indexes = [
             # The admin's search by the beginning of an address.
             models.Index(fields=["email"], name="user_email", opclasses=["varchar_pattern_ops"]),
             # The admin's filters: the few among the many.
             models.Index("username", condition=Q(is_staff=True), name="user_staff"),
             models.Index("username", condition=Q(is_active=False), name="user_banned"),
-            # Whether a name, or one that looks like it, is taken.
+            # Whether a name, or one that looks like it, is taken, those from before the constraint included.
             models.Index(USERNAME_SHAPE, name="user_name_shape"),
         ]
+
+    def clean(self) -> None:
+        super().clean()
+        self.refuse_lookalike()
+
+    def refuse_lookalike(self) -> None:
+        """Raise ValidationError if another user has this name or one that looks like it. A name that stays is valid."""
+        if not self._state.adding and User.objects.filter(pk=self.pk, username=self.username).exists():
+            return
+        if User.objects.resembling(self.username).exclude(pk=self.pk).exists():
+            raise ValidationError({"username": TAKEN[:1].upper() + TAKEN[1:]}, code="taken_username")
 
     @property
     def submission_quota(self) -> int:

@@ -20,6 +20,7 @@ _RESERVED = {
     "anonymous", "anybody", "everyone", "everybody", "nobody", "somebody", "none", "null", "undefined", "unknown", "deleted",
     "visitor", "participant", "guest", "user", "users", "test", "api", "www", "login", "logout", "account", "submit", "me",
 }  # fmt: skip
+TAKEN = _("this name, or one that looks like it, is taken.")
 # Display names: no control, bidi, zero-width, private or unassigned characters.
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
-from django.db import connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Invitation, User, new_invitation_secret, token_digest
-from accounts.names import USERNAME_SHAPE, check_display_name, check_username, name_shape
+from accounts.names import TAKEN, check_display_name, check_username
 from accounts.refusals import InvalidInput
 
 CLOSED, BY_INVITATION, OPEN = "closed", "invitation", "open"
@@ -54,12 +54,14 @@ def sign_up(*, username: str, password: str, name: str = "", email: str = "", in
             if used is None:
                 raise InvalidInput("bad_invitation", bad_invitation(), field="invitation")
         check_username(username)
-        # Two people who choose like names at once wait for each other.
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"sign-up {name_shape(username)}"])
-        if User.objects.alias(shape=USERNAME_SHAPE).filter(shape=name_shape(username)).exists():
-            raise InvalidInput("taken_username", _("this name, or one that looks like it, is taken."), field="username")
-        user = User.objects.create(username=username, password=hashed, first_name=check_display_name(name), email=email)
+        if User.objects.resembling(username).exists():
+            raise InvalidInput("taken_username", TAKEN, field="username")
+        fields = {"password": hashed, "first_name": check_display_name(name), "email": email}
+        try:
+            with transaction.atomic():
+                user = User.objects.create(username=username, **fields)
+        except IntegrityError as error:  # another person chose a name like it in this moment
+            raise InvalidInput("taken_username", TAKEN, field="username") from error
         if used is not None:
             Invitation.objects.filter(pk=used.pk).update(used_at=Now(), used_by=user)
     return user

@@ -18,6 +18,7 @@ from jobs.models import ErrorCode, Job, JobAttempt, Status, TrackingOutbox, Work
 from jobs.queries import mlflow_ui_link, read_scorer_log
 from jobs.unrunnable import lacks_in_words
 from leaderboards.admin import LeaderboardFilter, job_id, score
+from leaderboards.metric_defaults import metric_problems
 from leaderboards.ranking_state import ranking_state
 
 # Leaderboards that are looked at for what a worker lacks.
@@ -91,6 +92,9 @@ class JobAdmin(MachineMadeAdmin):
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
             context["categories"] = category_table(obj, obj.detail_metrics.get("categories"))
+            if obj.error_code == ErrorCode.SCORER_FAILED:
+                board = obj.leaderboard
+                context["metric_problems"] = metric_problems(board.scorer, board.metrics.all())
             context["disqualification"] = getattr(obj, "disqualification", None)
             context["withdrawals"] = obj.withdrawals.all()
             context["ranking"] = ranking_state(obj, request.user) if obj.status == Status.COMPLETED else None

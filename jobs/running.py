@@ -259,20 +259,21 @@ class Runner:
             return None, evidence
         log = place.folder / "scorer-log.txt"
         log.write_bytes(LogCleaner().clean(Path(spec.run_dir, "log").read_bytes(), is_last=True))
-        name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
-        evidence = replace(evidence, scorer_log_name=name)
+        verdict: Success | Failure
         try:
             measured = read_scores(result, Path(spec.run_dir, "metrics.json"), job.leaderboard)
         except Rejected as refusal:
-            told = explained(refusal.args[0], evidence.notes)
-            return Failure(ErrorCode.BAD_PREDICTIONS, told), evidence
+            verdict = Failure(ErrorCode.BAD_PREDICTIONS, explained(refusal.args[0], evidence.notes))
         except ScorerBroke as error:
-            logger.error("job %s: the scorer %s broke: %s", job.pk, scoring.scorer, error)
+            error.tell_operators(job, log)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
-            return Failure(ErrorCode.SCORER_FAILED, sentence), evidence
-        ranking = job.leaderboard.ranking_metric
-        score = measured.metrics.get(ranking.name) if ranking else None
-        return Success(reported.params, measured.metrics, score, measured.notes, measured.details), evidence
+            verdict = Failure(ErrorCode.SCORER_FAILED, sentence)
+        else:
+            ranking = job.leaderboard.ranking_metric
+            score = measured.metrics.get(ranking.name) if ranking else None
+            verdict = Success(reported.params, measured.metrics, score, measured.notes, measured.details)
+        name = self._storing.store(f"{_prefix(job)}/scorer-log.txt", log)
+        return verdict, replace(evidence, scorer_log_name=name)
 
     def _complete(
         self, place: Workspace, job: Job, result: Result, verdict: Success, evidence: Evidence, scored: Scored

@@ -28,12 +28,14 @@ from jobs.models import Job
 from jobs.ranges import within_ranges
 from jobs.verdict import lacking_metrics, unranked_note
 from jobs.workspace import Workspace
+from leaderboards.metric_defaults import unknown_metric
 from leaderboards.models import Leaderboard, ScoreVersion
 from leaderboards.scoring import BUILT_IN, OWN
 
 logger = logging.getLogger(__name__)
 
 LONGEST_REJECTION = 200
+LOG_NOTE = "[leadersboard] "  # begins the platform's own line in a scorer's log
 _REJECTION = Bounds(bytes=MAX_BYTES, storable=False)
 MOST_PROGRAM_BYTES = 64 * 1024 * 1024
 MOST_PROGRAM_FILES = 2000
@@ -59,6 +61,12 @@ class ScoreVersionDiffers(ScoringUnavailable):
 
 class ScorerBroke(Exception):
     """The scorer did not do its part; the message is for operators alone: it may tell of the labels."""
+
+    def tell_operators(self, job: Job, log: Path) -> None:
+        """Write why to the worker's log and to the end of the scorer's."""
+        logger.error("job %s: the scorer %s broke: %s", job.pk, job.leaderboard.scorer, self)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n{LOG_NOTE}{self}\n")
 
 
 class Rejected(Exception):
@@ -229,7 +237,8 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measu
     metrics, broken = within_ranges(board, {**categories.flat, **parsed.metrics}, rounded=rounded)
     lacking = lacking_metrics(board, metrics)
     if unmeasured := [name for name in lacking if name not in broken and board.requires_score]:
-        raise ScorerBroke(f"metrics.json: {unmeasured}, required by the leaderboard, not among {list(parsed.metrics)}")
+        refusal = unknown_metric(board.scorer, parsed.metrics, unmeasured[0])
+        raise ScorerBroke(f"the leaderboard requires {', '.join(unmeasured)}, but {refusal.sentence}")
     if lacking and board.requires_score:
         raise Rejected(together([broken[name] for name in lacking]))
     unusable = [

@@ -7,6 +7,7 @@ queue read again; readers at once share one reading.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -169,8 +170,14 @@ def first_lack(board: Leaderboard, workers: Sequence[Worker]) -> str | None:
 
 def live_workers(resource_class: str | None = None) -> list[Worker]:
     """Return the live workers (of the class)."""
-    live = Worker.objects.live()
-    return [worker for worker in live if resource_class is None or resource_class in worker.resource_classes]
+    found = Worker.objects.live()
+    return [worker for worker in found if resource_class is None or resource_class in worker.resource_classes]
+
+
+def live_workers_by_class() -> Counter[str]:
+    """Return how many live workers each resource class has."""
+    served = Worker.objects.live().order_by().values_list("resource_classes", flat=True)
+    return Counter(name for classes in served for name in classes)
 
 
 def usual_seconds(resource_class: str) -> float | None:

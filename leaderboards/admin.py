@@ -1,12 +1,15 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db import connection
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 import leaderboards.operations
 import leaderboards.version_operations  # noqa: F401 - the same
 from accounts.admin_base import FewFilter, MachineMadeAdmin, TableInline, as_uuid, people_named
+from leaderboards.metric_defaults import metric_problems
+from leaderboards.metric_forms import LeaderboardForm, MetricForm, MetricFormSet, choices_for_page
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause, ScoreVersion
 from leaderboards.ranking_preview import PreviewedAdmin
 
@@ -25,6 +28,8 @@ def score(row: Any) -> str | None:
 
 class MetricInline(TableInline):
     model = Metric
+    form = MetricForm
+    formset = MetricFormSet
     extra = 0
 
 
@@ -46,6 +51,7 @@ class LeaderboardFilter(FewFilter):
 
 @admin.register(Leaderboard)
 class LeaderboardAdmin(PreviewedAdmin):
+    form = LeaderboardForm
     change_form_template = "admin/console/leaderboard.html"
     change_list_template = "admin/console/leaderboards.html"
     list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at", "is_paused"]
@@ -55,6 +61,18 @@ class LeaderboardAdmin(PreviewedAdmin):
     prepopulated_fields = {"slug": ["title"]}
     ordering = ["title", "id"]
     inlines = [MetricInline, BaselineInline]
+
+    def get_object(self, request, object_id, from_field=None):
+        # The row is locked from the check of the metrics' positions to the change.
+        board = super().get_object(request, object_id, from_field)
+        if board is None or request.method != "POST" or not connection.in_atomic_block:
+            return board
+        return Leaderboard.objects.select_for_update(no_key=True).filter(pk=board.pk).first()
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        context["declared_metrics"] = choices_for_page(obj.scorer if obj else "")
+        context["metric_problems"] = metric_problems(obj.scorer, obj.metrics.all()) if obj else []
+        return super().render_change_form(request, context, add, change, form_url, obj)
 
     @admin.display(description=_("paused"), boolean=True)
     def is_paused(self, leaderboard: Leaderboard) -> bool:

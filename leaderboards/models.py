@@ -256,6 +256,12 @@ class Metric(models.Model):
         ordering = ["position", "id"]
         constraints = [
             models.UniqueConstraint(fields=["leaderboard", "name"], name="metric_once_a_leaderboard"),
+            # Deferred, so that two metrics can swap their positions.
+            models.UniqueConstraint(
+                fields=["leaderboard", "position"],
+                name="metric_position_once",
+                deferrable=models.Deferrable.DEFERRED,
+            ),
             models.CheckConstraint(condition=Q(direction__in=["higher", "lower"]), name="metric_direction_known"),
         ]
 

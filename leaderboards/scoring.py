@@ -13,6 +13,8 @@ from django.core.exceptions import ValidationError
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from leaderboards.declarations import LOWER, DeclaredMetrics, MetricDeclaration, own_folder, read_declaration
+
 OWN = "own/"
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 _FOLDER = re.compile(rf"{_PART}(?:/{_PART}){{0,7}}")
@@ -27,9 +29,11 @@ class BuiltIn:
     label: str | Promise
     # What a run must leave below predictions/.
     leaves: str | Promise
-    metrics: tuple[str, ...]
+    metrics: tuple[MetricDeclaration, ...]
     # What it imports beyond the standard library, which is looked for where it will run.
     modules: tuple[str, ...] = ()
+    # Whether it also gives CATEGORY_METRIC for each category.
+    per_category: bool = False
     # Those that this release brings (scorers/registry.py), the newest last: one is added when a score can change, and a
     # board stays on its own until its organizer changes it.
     versions: tuple[int, ...] = (1,)
@@ -38,6 +42,14 @@ class BuiltIn:
     def version(self) -> int:
         """The one that new score versions take."""
         return self.versions[-1]
+
+
+def _share(name: str, label: str) -> MetricDeclaration:
+    return MetricDeclaration(name, label, minimum=0.0, maximum=1.0)
+
+
+def _error(name: str, label: str) -> MetricDeclaration:
+    return MetricDeclaration(name, label, LOWER, minimum=0.0)
 
 
 BUILT_IN = {
@@ -49,20 +61,32 @@ BUILT_IN = {
             _(
                 "predictions.csv with the columns image and score, and for pixel metrics a grey PNG in maps/ for each image"
             ),
-            ("image_auc", "image_f1", "pixel_auc", "pixel_pro"),
+            (
+                _share("image_auc", "Image AUROC"),
+                _share("image_f1", "Image F1"),
+                _share("pixel_auc", "Pixel AUROC"),
+                _share("pixel_pro", "Pixel PRO"),
+            ),
             modules=("numpy", "cv2"),
+            per_category=True,
         ),
         BuiltIn(
             "classification",
             _("classes"),
             _("predictions.csv with the columns id and label, or id and score"),
-            ("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss"),
+            (
+                _share("accuracy", "Accuracy"),
+                _share("balanced_accuracy", "Balanced accuracy"),
+                _share("macro_f1", "Macro F1"),
+                _share("auc", "AUROC"),
+                _error("log_loss", "Log loss"),
+            ),
         ),
         BuiltIn(
             "regression",
             _("numbers"),
             _("predictions.csv with the columns id and value"),
-            ("rmse", "mae", "r2"),
+            (_error("rmse", "RMSE"), _error("mae", "MAE"), MetricDeclaration("r2", "R²", maximum=1.0)),
         ),
     )
 }
@@ -86,6 +110,18 @@ def folder_name(value: str) -> None:
 def leaves(scorer: str) -> str | Promise:
     """What a run must leave for the scorer; empty where only its organizer knows."""
     return BUILT_IN[scorer].leaves if scorer in BUILT_IN else ""
+
+
+def declared_metrics(scorer: str) -> DeclaredMetrics | None:
+    """Return the metrics that the scorer declares. Raises BadDeclaration.
+
+    None where nothing is known: runs report their own numbers, or an organizer's scorer declares none on this machine.
+    """
+    if scorer in BUILT_IN:
+        return DeclaredMetrics(scorer, BUILT_IN[scorer].metrics, BUILT_IN[scorer].per_category)
+    if _OWN_NAME.fullmatch(scorer):
+        return read_declaration(scorer, own_folder(scorer.removeprefix(OWN)))
+    return None
 
 
 def overlapping_roots() -> list[str]:

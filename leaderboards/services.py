@@ -10,8 +10,10 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput
 from leaderboards.history import COUNTS, MAY_RANK, RANKING, SCORE, rebuild_standings, record_standing
+from leaderboards.metric_defaults import complete_metric
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
 from leaderboards.score_contents import choose, contents_of, find_or_make, fit
+from leaderboards.scoring import declared_metrics
 
 # As the board is now: what ranks on it, which way, and whether a job that was scored in this way counts on it at all.
 _UPSERT = f"""
@@ -161,13 +163,21 @@ def refuse_closed(leaderboard: Leaderboard) -> None:
 
 
 @transaction.atomic
-def create_leaderboard(*, slug: str, title: str, metrics: list[dict[str, Any]], **fields: Any) -> Leaderboard:
-    """Make a leaderboard with its metrics in order (dicts of Metric's fields); the first one ranks."""
+def create_leaderboard(
+    *, slug: str, title: str, metrics: list[dict[str, Any]], force_direction: bool = False, **fields: Any
+) -> Leaderboard:
+    """Create a leaderboard with its metrics in order (dicts of Metric's fields); the first one ranks.
+
+    Fields that are not given are as the scorer declares them. Raises InvalidInput, also for a metric that the scorer does
+    not give, and for a direction against the scorer's without `force_direction`.
+    """
     leaderboard = Leaderboard(slug=slug, title=title, **fields)
     leaderboard.full_clean()
     leaderboard.save()
+    declared = declared_metrics(leaderboard.scorer)
     for position, metric in enumerate(metrics):
-        row = Metric(leaderboard=leaderboard, position=position, **metric)
+        complete = complete_metric(declared, metric, is_forced=force_direction)
+        row = Metric(leaderboard=leaderboard, position=position, **complete)
         row.full_clean()
         row.save()
     fit(leaderboard)

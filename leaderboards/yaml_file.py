@@ -26,7 +26,10 @@ from django.utils.translation import gettext_lazy, gettext_noop
 from accounts.models import User
 from accounts.refusals import Conflict, InvalidInput, reason_of
 from core.untrusted import BoundedLoader, Bounds, TextRefused, load_yaml
+from leaderboards.declarations import BadDeclaration, DeclaredMetrics
+from leaderboards.metric_defaults import MetricRefused, complete_metric, known_declaration
 from leaderboards.models import Leaderboard, Metric
+from leaderboards.scoring import declared_metrics
 from leaderboards.versioning import Preview, RankingChange, fit
 
 VERSION = 1
@@ -38,6 +41,8 @@ MOST_PROBLEMS = 50
 _BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}
+# Beside a metric's fields: its direction is against the one that the scorer declares, on purpose.
+FORCE_KEY = "force_direction"
 _KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
     (models.BooleanField, (bool,), gettext_lazy("true or false")),
     (models.DateTimeField, (datetime,), gettext_lazy("a time with its zone, such as 2027-01-31T09:00:00+09:00")),
@@ -88,17 +93,26 @@ _Dumper.add_representer(str, _text)
 
 
 def export_leaderboard(leaderboard: Leaderboard) -> str:
-    """The file's text. What is empty or as the model has it by default is left out of metrics, so that it reads well."""
+    """Return the file's text. Of metrics, what is empty is left out, so that it reads well; not where a scorer has defaults."""
     content: dict[str, Any] = {VERSION_KEY: VERSION}
     content |= {field.name: _plain(field.value_from_object(leaderboard)) for field in file_fields(Leaderboard)}
-    content["metrics"] = [_metric(metric) for metric in leaderboard.metrics.all()]
+    declared = known_declaration(leaderboard.scorer)
+    content["metrics"] = [_metric(metric, leaderboard, declared) for metric in leaderboard.metrics.all()]
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _metric(metric: Metric) -> dict[str, Any]:
-    values = {field: _plain(field.value_from_object(metric)) for field in file_fields(Metric)}
-    kept = {"name", "direction"}
-    return {field.name: value for field, value in values.items() if field.name in kept or value not in ("", None)}
+def _metric(metric: Metric, leaderboard: Leaderboard, declared: DeclaredMetrics | None) -> dict[str, Any]:
+    values = {field.name: _plain(field.value_from_object(metric)) for field in file_fields(Metric)}
+    kept = {"name", "direction"} | ({"label", "unit", "minimum", "maximum"} if leaderboard.is_scored else set())
+    content = {name: value for name, value in values.items() if name in kept or not _is_empty(value)}
+    declaration = declared.named(metric.name) if declared else None
+    if declaration is not None and declaration.direction != metric.direction:
+        content[FORCE_KEY] = True
+    return content
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value is False or value == ""
 
 
 def _plain(value: Any) -> Any:
@@ -158,17 +172,46 @@ def write_leaderboard(text: str, *, slug: str, replace: bool) -> tuple[Leaderboa
         raise AlreadyThere(values["slug"])
     leaderboard = found or Leaderboard()
     change = RankingChange(found) if found else None
+    scorer_before = leaderboard.scorer
     for field in file_fields(Leaderboard):
         # What the file does not say becomes what it is for a new one.
         setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
-    rows = [Metric(leaderboard=leaderboard, position=position, **fields) for position, fields in enumerate(metrics)]
-    _validate(leaderboard, rows)
+    earlier = {metric.name: metric for metric in leaderboard.metrics.all()} if found else {}
+    scorer = values.get("scorer", "")
+    rows, problems = _rows(leaderboard, metrics, scorer, earlier if scorer == scorer_before else {})
+    _validate(leaderboard, rows, problems)
     leaderboard.save()
     _save_metrics(leaderboard, rows)
     leaderboard = Leaderboard.objects.get(pk=leaderboard.pk)
     if change is not None:
         change.board = leaderboard
     return leaderboard, change
+
+
+def _rows(
+    leaderboard: Leaderboard, metrics: list[dict[str, Any]], scorer: str, earlier: dict[str, Metric]
+) -> tuple[list[Metric], list[str]]:
+    """Return the metrics in the file's order, with the scorer's defaults, and what the scorer does not accept.
+
+    `earlier` are the board's metrics under the same scorer, by name.
+    """
+    rows: list[Metric] = []
+    problems: list[str] = []
+    try:
+        declared = declared_metrics(scorer)
+    except BadDeclaration as refusal:
+        declared = None
+        problems.append(refusal.message)
+    for position, given in enumerate(metrics):
+        fields = {name: value for name, value in given.items() if name != FORCE_KEY}
+        before = earlier.get(given["name"])
+        try:
+            fields = complete_metric(declared, fields, is_forced=given.get(FORCE_KEY, False), before=before)
+        except MetricRefused as refusal:
+            hint = _(" %(key)s: true beside it does.") % {"key": FORCE_KEY} if refusal.field == "direction" else ""
+            problems.append(f"metrics[{position}].{refusal.field}: {refusal.sentence}{hint}")
+        rows.append(Metric(leaderboard=leaderboard, position=position, **fields))
+    return rows, problems
 
 
 def _save_metrics(leaderboard: Leaderboard, rows: list[Metric]) -> None:
@@ -214,7 +257,11 @@ def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             said = {"found": _short(fields)}
             problems.append(f"metrics[{position}]: " + _("must be a mapping with a name, not %(found)s.") % said)
             continue
-        metrics.append(_typed(Metric, fields, f"metrics[{position}].", problems))
+        force = fields.pop(FORCE_KEY, False)
+        if not isinstance(force, bool):
+            rule = _("must be %(rule)s, not %(found)s.") % {"rule": _("true or false"), "found": _short(force)}
+            problems.append(f"metrics[{position}].{FORCE_KEY}: {rule}")
+        metrics.append(_typed(Metric, fields, f"metrics[{position}].", problems) | ({FORCE_KEY: True} if force else {}))
     names = [str(fields.get("name")) for fields in metrics]
     problems += [
         "metrics: " + _("the name %(name)r stands twice.") % {"name": name}
@@ -249,8 +296,9 @@ def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, proble
     return values
 
 
-def _validate(leaderboard: Leaderboard, rows: list[Metric]) -> None:
-    problems = _broken_rules(leaderboard, "", [])
+def _validate(leaderboard: Leaderboard, rows: list[Metric], problems: list[str]) -> None:
+    """Raise WrongFile with these problems and those of the values."""
+    problems = _broken_rules(leaderboard, "", []) + problems
     for position, row in enumerate(rows):
         problems += _broken_rules(row, f"metrics[{position}].", ["leaderboard"])
         if row.minimum is not None and row.maximum is not None and row.minimum > row.maximum:

@@ -50,7 +50,7 @@ WHERE board.id = standing.leaderboard_id AND board.score_version_id IS NOT NULL
 
 
 class Migration(migrations.Migration):
-    dependencies = [("jobs", "0017_trials_and_withdrawals"), ("leaderboards", "0011_current_versions")]
+    dependencies = [("jobs", "0017_trials_and_withdrawals"), ("leaderboards", "0012_current_versions")]
     operations = [
         migrations.RunSQL(NOW, BEFORE),
         migrations.RunSQL(STANDINGS, migrations.RunSQL.noop),

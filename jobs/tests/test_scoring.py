@@ -34,7 +34,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def board():
-    board = LeaderboardFactory(scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}, {"name": "rmse"}])
+    board = LeaderboardFactory(
+        scorer="regression", ground_truth="labels", metrics=[{"name": "r2"}, {"name": "rmse", "direction": "lower"}]
+    )
     Metric.objects.filter(leaderboard=board, name="r2").update(maximum=1)
     return board
 

@@ -98,6 +98,15 @@ def test_scorers_log_is_for_operators_alone(client, job):
     assert LOG in out.getvalue()
 
 
+def test_console_says_that_the_scorer_does_not_give_the_ranking_metric(client):
+    board = LeaderboardFactory(scorer="anomaly_detection", ground_truth="labels", metrics=[{"name": "image_auroc"}])
+    broken = JobFactory(leaderboard=board, status="failed", error_code="scorer_failed")
+    operator = UserFactory(is_staff=True, is_superuser=True)
+    said = "pixel_pro, not image_auroc; did you mean image_auc?"
+    assert said in page(client, operator, f"/admin/jobs/job/{broken.pk}/change/")
+    assert said not in page(client, broken.user, broken.get_absolute_url())
+
+
 def test_scorers_log_is_kept_backed_up_and_goes_with_its_job(job):
     assert ("artifacts", job.scorer_log_name) in set(named_files())
     assert job.scorer_log_name in _named_files(str(job.pk))  # what the sweep leaves alone

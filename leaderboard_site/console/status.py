@@ -13,6 +13,7 @@ from jobs.models import FINAL, Dependency, HourlyEnds, Job, Status, TrackingOutb
 from jobs.reconciler import has_leader
 from jobs.stuck import Stuck, stuck_jobs
 from jobs.unrunnable import Unrunnable, unrunnable_jobs
+from jobs.waiting import live_workers_by_class
 from leaderboards.models import Pause
 
 CAP = 10_000
@@ -91,17 +92,11 @@ class Chart:
     height: int = 180
 
 
-def queues(workers: list[Worker]) -> list[ClassQueue]:
-    served: dict[str, int] = {}
-    heard = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
-    takes = {Worker.State.STARTING, Worker.State.IDLE, Worker.State.RUNNING}
-    for worker in workers:
-        if worker.heartbeat_at > heard and worker.state in takes and worker.disabled_at is None:
-            for name in worker.resource_classes:
-                served[name] = served.get(name, 0) + 1
+def queues() -> list[ClassQueue]:
+    served = live_workers_by_class()
     with connection.cursor() as cursor:
         cursor.execute(_QUEUE, {"classes": list(settings.RESOURCE_CLASSES), "cap": CAP})
-        return [ClassQueue(name, count, oldest, served.get(name, 0)) for name, count, oldest in cursor.fetchall()]
+        return [ClassQueue(name, count, oldest, served[name]) for name, count, oldest in cursor.fetchall()]
 
 
 def shown_workers() -> list[Worker]:
@@ -173,7 +168,7 @@ def backlog() -> dict[str, Any]:
 def status_page() -> dict[str, Any]:
     """Everything on the page."""
     workers, stuck, unrunnable = shown_workers(), stuck_jobs(), unrunnable_jobs()
-    classes, parts = queues(workers), dependencies()
+    classes, parts = queues(), dependencies()
     running = Job.objects.filter(status=Status.RUNNING)[:CAP].count()
     leader = has_leader()
     outbox, lines = backlog(), worker_lines(workers)

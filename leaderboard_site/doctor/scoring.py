@@ -14,6 +14,7 @@ from jobs.scoring import Scoring, ScoringUnavailable, scoring_of, verified
 from jobs.waiting import first_lack, live_workers
 from leaderboard_site.doctor.findings import Found
 from leaderboards.hiding import LABELS, leak_of
+from leaderboards.metric_defaults import metric_problems
 from leaderboards.models import Leaderboard
 from leaderboards.scoring import BUILT_IN, overlapping_roots
 
@@ -33,7 +34,14 @@ def scoring(found: Found) -> None:
     if root.is_dir() and stat.S_IMODE(root.stat().st_mode) & 0o077:
         found.wrong(f"others on this machine can enter GROUND_TRUTH_ROOT ({root})", f"chmod 700 {root}")
     for board in boards:
+        _metrics(found, board)
         _board(found, board)
+
+
+def _metrics(found: Found, board: Leaderboard) -> None:
+    """Name metrics that the scorer does not give, and directions against it: earlier versions accepted them."""
+    for problem in metric_problems(board.scorer, board.metrics.all()):
+        found.warning(f"{board.slug}: {problem}", "the leaderboard's page in the console; nothing, if it is on purpose")
 
 
 def _board(found: Found, board: Leaderboard) -> None:

@@ -18,6 +18,7 @@ from jobs.models import EndingTally
 from jobs.reconciler import has_leader
 from jobs.tally import DELAY_SECONDS, RUN_SECONDS
 from jobs.unrunnable import unrunnable_jobs
+from jobs.waiting import live_workers_by_class
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ SELECT resource_class, count(*), count(*) FILTER (WHERE lease_until < statement_
 FROM (SELECT resource_class, lease_until FROM jobs_job WHERE status = 'running' LIMIT %s) running GROUP BY resource_class
 """
 _WORKERS = """
-SELECT name, hostname, state, resource_classes, extract(epoch FROM statement_timestamp() - heartbeat_at), gpus
+SELECT name, hostname, state, extract(epoch FROM statement_timestamp() - heartbeat_at), gpus
 FROM jobs_worker WHERE heartbeat_at > statement_timestamp() - make_interval(secs => %s) AND state <> 'stopped'
 ORDER BY heartbeat_at DESC LIMIT %s
 """
@@ -138,18 +139,16 @@ def _workers() -> list[Metric]:
         "leadersboard_worker_heartbeat_age_seconds", "Since a worker was heard of.", labels=["worker", "host", "state"]
     )
     live = GaugeMetricFamily(
-        "leadersboard_workers_live", "Workers of the class heard of within a lease.", labels=["resource_class"]
-    )
+        "leadersboard_workers_live", "Workers that take jobs of the class, heard of within a lease.",
+        labels=["resource_class"],
+    )  # fmt: skip
     gpus = _GpuFamilies()
-    count = dict.fromkeys(settings.RESOURCE_CLASSES, 0)
-    for name, host, state, classes, age, cards in _rows(_WORKERS, WORKER_SHOWN_SECONDS, WORKERS_SHOWN):
+    for name, host, state, age, cards in _rows(_WORKERS, WORKER_SHOWN_SECONDS, WORKERS_SHOWN):
         ages.add_metric([name, host, state], max(0.0, float(age)))
-        if age < settings.LEASE_SECONDS and state in ("starting", "idle", "running"):
-            for resource_class in _json(classes):
-                count[resource_class] = count.get(resource_class, 0) + 1
         gpus.add(host, _json(cards))
-    for resource_class, number in count.items():
-        live.add_metric([resource_class], number)
+    count = live_workers_by_class()
+    for resource_class in {*settings.RESOURCE_CLASSES, *count}:
+        live.add_metric([resource_class], count[resource_class])
     return [ages, live, *gpus.families()]
 
 

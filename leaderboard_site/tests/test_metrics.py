@@ -160,10 +160,11 @@ def test_workers_their_heartbeats_and_their_cards():
     WorkerFactory(name="b", state="running", resource_classes=["small", "medium"], heartbeat_at=now, gpus=[card])
     WorkerFactory(name="silent", state="idle", resource_classes=["small"], heartbeat_at=now - timedelta(seconds=200))
     WorkerFactory(name="gone", state="stopped", resource_classes=["small"], heartbeat_at=now)
+    WorkerFactory(name="disabled", state="idle", resource_classes=["small"], heartbeat_at=now, disabled_at=now)
     WorkerFactory(name="long-gone", state="idle", heartbeat_at=now - timedelta(days=1))
     found = samples()
     shown = {dict(labels)["worker"] for name, labels in found if name == "leadersboard_worker_heartbeat_age_seconds"}
-    assert shown == {"a", "b", "silent"}
+    assert shown == {"a", "b", "silent", "disabled"}
     assert 199 < found[key("worker_heartbeat_age_seconds", worker="silent", host="host", state="idle")] < 260
     assert found[key("workers_live", resource_class="small")] == 2
     assert found[key("workers_live", resource_class="medium")] == 1

@@ -240,6 +240,9 @@ def test_scorer_that_breaks_is_the_platforms_fault_and_tells_nothing(play: Play,
     assert job.score is None and not Entry.objects.filter(user=job.user).exists()
     assert jobs_that_count(job.user).count() == 0
     assert job.scorer_log_name and SECRET not in stored(job.log_name)
+    if fault == "another metric":
+        note = f"[leadersboard] the leaderboard ranks by accuracy, but the scorer {play.board.scorer} gives {SECRET}, not accuracy."
+        assert stored(job.scorer_log_name).splitlines()[-1] == note
 
 
 def test_scorer_that_breaks_in_each_executor(play: Play) -> None:

@@ -2,10 +2,12 @@
 
 import threading
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.urls import reverse
 
@@ -158,6 +160,49 @@ def test_the_shape_of_a_name_is_the_same_in_sql():
         UserFactory(username=name)
     shapes = User.objects.annotate(shape=USERNAME_SHAPE).values_list("username", "shape")
     assert dict(shapes) == {name: name_shape(name) for name, _ in shapes}
+
+
+def test_the_admin_refuses_a_name_that_looks_like_another(admin_client):
+    UserFactory(username="hanako")
+    sent = {"username": "Hana.ko", "usable_password": "true", "password1": GOOD, "password2": GOOD}
+    response = admin_client.post("/admin/accounts/user/add/", sent)
+    assert response.context["errors"] == [["This name, or one that looks like it, is taken."]]
+
+
+def test_createsuperuser_refuses_a_name_that_looks_like_another():
+    UserFactory(username="hanako")
+    with pytest.raises(CommandError, match="one that looks like it, is taken"):
+        call_command("createsuperuser", "--noinput", "--username", "Hana.ko", "--email", "h@example.org")
+
+
+def test_the_database_refuses_a_name_that_looks_like_another():
+    UserFactory(username="hanako")
+    with pytest.raises(IntegrityError, match="user_name_looks_alone"), transaction.atomic():
+        UserFactory(username="Hana.ko")
+
+
+def test_names_that_looked_alike_before_the_upgrade_stay_until_they_are_changed(opened):
+    [constraint] = [one for one in User._meta.constraints if one.name == "user_name_looks_alone"]
+    with connection.schema_editor() as editor:
+        editor.remove_constraint(User, constraint)
+    first, second, third = (UserFactory(username=name) for name in ("hanako", "Hana.ko", "hanak0"))
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("accounts.migrations.0008_names_look_alone").KEEP_LATER_NAMES)
+    with connection.schema_editor() as editor:
+        editor.add_constraint(User, constraint)
+    kept = User.objects.order_by("pk").values_list("kept_username", flat=True)
+    assert list(kept) == ["", "Hana.ko", "hanak0"]
+    for person in (first, second):
+        person.refresh_from_db()
+        person.full_clean()
+        person.save()
+    first.delete()
+    third.refresh_from_db()
+    third.username = "HANAKO"
+    with pytest.raises(ValidationError, match="looks like it"):
+        third.full_clean()
+    with pytest.raises(InvalidInput):
+        sign_up(username="ha-nako", password=GOOD)
 
 
 def test_an_address_that_tries_too_often_waits(client, opened):

@@ -16,6 +16,7 @@ from accounts.tests.factories import UserFactory
 from jobs import views
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
+from jobs.views import quota_used
 from leaderboards.models import Leaderboard
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
@@ -145,6 +146,15 @@ def test_too_large_an_upload_is_refused_with_413(send, settings):
     assert response.status_code == 413
     assert "At most 1 MB" in response.content.decode()
     assert Submission.objects.count() == 0
+
+
+def test_reruns_do_not_count_against_the_limit_of_concurrent_jobs(owner):
+    owner.concurrent_jobs = 1
+    owner.save()
+    JobFactory(user=owner, rerun_of=JobFactory(user=owner, status="completed"))
+    assert quota_used(owner).active == 0
+    JobFactory(user=owner)
+    assert quota_used(owner).active == 1
 
 
 def test_beyond_the_hourly_quota_it_says_so(owner, send):

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from leaderboards.scoring import BUILT_IN, declared_metrics
+
 HERE = Path(__file__).parent
 
 
@@ -28,6 +30,14 @@ def test_it_measures_what_the_examples_do(answer):
         assert scores == pytest.approx(answer["example"][name], abs=1e-9)
     means = answer["scorer"]["means"]
     assert 0.5 < means["pixel_auc"] < 1 and 0 < means["pixel_pro"] < 1
+
+
+def test_it_gives_the_metrics_that_it_declares(answer):
+    names = [metric.name for metric in BUILT_IN["anomaly_detection"].metrics]
+    own = [f"{category}_{name}" for category in ("brick", "grass") for name in names]
+    assert sorted(answer["scorer"]) == sorted([*names, *own])
+    declared = declared_metrics("anomaly_detection")
+    assert all(declared.named(name) for name in answer["scorer"])
 
 
 def test_maps_are_only_wanted_for_pixel_metrics(answer):

@@ -127,7 +127,20 @@ def test_registry_and_the_site_name_the_same_scorers():
     documented = Path(settings.BASE_DIR, "docs", "scoring.md").read_text()
     for scorer in BUILT_IN.values():
         assert f"| `{scorer.name}` |" in documented
-        assert all(metric in documented for metric in scorer.metrics)
+        assert all(metric.name in documented for metric in scorer.metrics)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "labels", "predictions"),
+    [
+        ("classification", "id,label\na,x\nb,y\n", "id,label,score\na,x,1\nb,x,0.5\n"),
+        ("regression", "id,value\na,1\nb,2\n", "id,value\na,1\nb,1\n"),
+    ],
+)
+def test_scorers_give_the_metrics_that_they_declare(score, scorer, labels, predictions):
+    declared = [metric.name for metric in BUILT_IN[scorer].metrics]
+    answer = score(scorer, labels, predictions, metrics=declared, more={"positive": "x"})
+    assert sorted(answer["metrics"]) == sorted(declared)
 
 
 _MEASURE = """

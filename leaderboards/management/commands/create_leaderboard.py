@@ -1,5 +1,6 @@
 """`manage.py create_leaderboard`: from options, or from a file that `leaderboard SLUG --yaml` wrote."""
 
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,21 @@ from django.core.management.base import CommandError
 from accounts.commands import TaughtCommand
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
+from leaderboards.metric_defaults import MetricRefused, usual_direction
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.scoring import BUILT_IN
+from leaderboards.scoring import BUILT_IN, declared_metrics
 from leaderboards.services import create_leaderboard
 from leaderboards.versioning import Preview
 from leaderboards.yaml_file import import_leaderboard
 
 # With --from-yaml these stand in the file: given beside it they would be passed over in silence.
-FROM_THE_FILE = ("title", "description", "dataset", "scorer", "ground_truth", "metric", "visibility")
+FROM_THE_FILE = (
+    "title", "description", "dataset", "scorer", "ground_truth", "metric", "required_metric", "force_direction", "visibility",
+)  # fmt: skip
+# What the scorers give, for --help.
+GIVEN = "; ".join(
+    f"{scorer.name} gives {', '.join(one.name for one in scorer.metrics)}" for scorer in BUILT_IN.values()
+)
 
 
 class Command(TaughtCommand):
@@ -44,7 +52,24 @@ class Command(TaughtCommand):
         )
         parser.add_argument("--ground-truth", default="", help="The hidden labels: a folder below GROUND_TRUTH_ROOT.")
         parser.add_argument(
-            "--metric", action="append", default=[], metavar="NAME[:lower][:UNIT]", help="May be repeated, in order."
+            "--metric",
+            action="append",
+            default=[],
+            metavar="NAME[:lower|:higher[:UNIT]]",
+            help="May be repeated, in order. What is left out is as the scorer declares it: " + GIVEN + ". Without a "
+            "scorer, errors, losses and times rank lowest first (rmse, val_loss, seconds), all other names highest first.",
+        )
+        parser.add_argument(
+            "--required-metric",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="One of them without which no run ranks.",
+        )
+        parser.add_argument(
+            "--force-direction",
+            action="store_true",
+            help="Accept a direction against the one that the scorer declares.",
         )
         parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, help="public if left out.")
         parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
@@ -57,6 +82,9 @@ class Command(TaughtCommand):
     def handle(self, **options: Any) -> None:
         try:
             leaderboard, is_new = self._import(options) if options["from_yaml"] else self._create(options)
+        except MetricRefused as refusal:
+            hint = " --force-direction does." if refusal.field == "direction" else ""
+            raise CommandError(f"--metric: {refusal.sentence}{hint}") from refusal
         except RequestRefused as refusal:
             raise CommandError(refusal.message) from refusal
         except ValidationError as error:
@@ -76,6 +104,7 @@ class Command(TaughtCommand):
                 "metrics": [metric.name for metric in leaderboard.metrics.all()],
             })  # fmt: skip
             return
+        self._tell_directions(options, leaderboard)
         verb = "is made" if is_new else "is changed"
         self.stdout.write(f"{leaderboard.slug} {verb}: {leaderboard.get_absolute_url()}")
 
@@ -117,17 +146,40 @@ class Command(TaughtCommand):
             scorer=options["scorer"],
             ground_truth=options["ground_truth"],
             visibility=options["visibility"] or Leaderboard.Visibility.PUBLIC,
-            metrics=[_metric(given) for given in options["metric"]],
+            metrics=_metrics(options["metric"], options["required_metric"]),
+            force_direction=options["force_direction"],
         )
         return made, True
 
+    def _tell_directions(self, options: dict[str, Any], leaderboard: Leaderboard) -> None:
+        """Say which directions follow from a name alone, so that a wrong one is noticed."""
+        declared = declared_metrics(leaderboard.scorer)
+        named = {given["name"] for given in map(_metric, options["metric"]) if "direction" not in given}
+        for metric in leaderboard.metrics.all():
+            is_declared = declared is not None and declared.named(metric.name) is not None
+            if metric.name in named and not is_declared and usual_direction(metric.name):
+                self.stdout.write(
+                    f"{metric.name}: lower is better, by its name; --metric {metric.name}:higher says otherwise."
+                )
+
+
+def _metrics(given: list[str], required: list[str]) -> list[dict[str, Any]]:
+    metrics = [_metric(text) for text in given]
+    names = [metric["name"] for metric in metrics]
+    for name in required:
+        if name not in names:
+            alike = difflib.get_close_matches(name, names, n=1)
+            guess = f"; did you mean {alike[0]}?" if alike else "."
+            raise CommandError(f"--required-metric: must be one of {', '.join(names)}, not {name}{guess}")
+    return [{**metric, "is_required": metric["name"] in required} for metric in metrics]
+
 
 def _metric(given: str) -> dict[str, Any]:
-    """`seconds:lower:s` as fields; a name may hold colons of its own, as long as no direction follows one."""
-    name, mark, unit = given.partition(":lower")
-    direction = Metric.Direction.LOWER if mark else Metric.Direction.HIGHER
-    if not mark:
-        name, mark, unit = given.partition(":higher")
-    if mark and unit and not unit.startswith(":"):
-        raise CommandError(f"--metric: NAME, NAME:lower, NAME:lower:UNIT or NAME:higher:UNIT, not {given!r}.")
-    return {"name": name, "direction": direction, "unit": unit.removeprefix(":")}
+    """Return `seconds:lower:s` as fields. A name may hold colons of its own, as long as no direction follows one."""
+    for direction in Metric.Direction.values:
+        name, mark, unit = given.partition(f":{direction}")
+        if mark and unit and not unit.startswith(":"):
+            raise CommandError(f"--metric: NAME, NAME:lower, NAME:lower:UNIT or NAME:higher:UNIT, not {given!r}.")
+        if mark:
+            return {"name": name, "direction": direction} | ({"unit": unit[1:]} if unit else {})
+    return {"name": given}

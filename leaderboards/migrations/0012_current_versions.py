@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('jobs', '0014_first_score_versions'),
-        ('leaderboards', '0010_metric_names'),
+        ('leaderboards', '0011_metric_positions'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
