@@ -13,9 +13,9 @@ from django.db import DatabaseError, DataError, transaction
 from core.environments import is_half_made
 from core.folder_digest import FolderDigests
 from jobs import transitions
-from jobs.execution.client import Supervisor
 from jobs.execution.spec import Result, RunSpec
 from jobs.execution.told import Told as _
+from jobs.following import follow
 from jobs.gpus import HeldGpus
 from jobs.inventory import Inventory, dataset_folder
 from jobs.left_out import explained, unkept
@@ -36,7 +36,6 @@ from leaderboards.models import Leaderboard
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SHIP_SECONDS = 0.5
 # Until a job is tried again whose files could not be reached, by how often that was so: over an hour in all, then it fails.
 STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
 
@@ -168,7 +167,7 @@ class Runner:
             if self.is_stopping_now:
                 supervisor.kill("released")
             try:
-                result = _follow(supervisor, *shippers, when_ending=when_ending)
+                result = follow(supervisor, *shippers, when_ending=when_ending)
             finally:
                 held.end()
         self.has_leftovers = self.has_leftovers or result.leftovers
@@ -206,10 +205,10 @@ class Runner:
         """The log is being stored meanwhile: every write of an end waits for it."""
         cost = Cost(result.wall_seconds, result.cpu_seconds, result.peak_memory_bytes)
         log_name = f"{_prefix(job)}/log.txt"
+        known = (*result.left_out, *notes)
         evidence = Evidence(
-            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied, notes=notes
+            cost, result.exit_code, log_name, shipper.size_bytes, result.isolation, result.limits_applied, notes=known
         )
-        evidence = replace(evidence, notes=tuple(result.left_out))
         if result.reason == "cancelled":
             self._storing.wait()
             evidence = unkept(evidence, result)
@@ -352,23 +351,6 @@ def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
     return True
 
 
-def _follow(
-    supervisor: Supervisor, *shippers: LogShipper | ProgressShipper, when_ending: Callable[[], object]
-) -> Result:
-    """Poll until the end, log and progress going to the database meanwhile; `when_ending` is called before the supervisor
-    has collected what the run left."""
-    shipped = time.monotonic()
-    while supervisor.result is None:
-        for event in supervisor.poll(SHIP_SECONDS):
-            if event["event"] == "ending":
-                when_ending()
-        if time.monotonic() - shipped >= SHIP_SECONDS:
-            for shipper in shippers:
-                _ship(shipper)
-            shipped = time.monotonic()
-    return supervisor.result
-
-
 def persist(write: Callable[[], T]) -> T:
     """Try the write until the database takes it. Each is guarded by the attempt, so trying late or twice is harmless."""
     delay = 0.5
@@ -392,14 +374,6 @@ def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float) -> 
     persist(
         lambda: transitions.give_back(job, attempt=job.attempt, code=code, reason=reason, delay_seconds=delay_seconds)
     )
-
-
-def _ship(shipper: LogShipper | ProgressShipper) -> None:
-    shipper.collect()
-    try:
-        shipper.ship()
-    except DATABASE_ERRORS:
-        forget_connection()  # the same part goes with the next call
 
 
 def _read_metrics_of(leaderboard: Leaderboard) -> None:

@@ -61,7 +61,7 @@ def complete_metric(
 ) -> dict[str, Any]:
     """Return the fields of a metric with the defaults for those that were not given.
 
-    A declared metric takes all defaults from its scorer, another one its direction from its name. `before` is the row as
+    A new metric that is declared takes all defaults from its scorer, another one its direction from its name. `before` is the row as
     it was under the same scorer: what an earlier version accepted stays valid until it is changed.
 
     Raises:
@@ -81,6 +81,9 @@ def complete_metric(
     if is_contradicting and not is_forced and not is_kept:
         raise contradicting_direction(declared.scorer, name, declaration.direction)
     chosen = {field: value for field, value in given.items() if field != "direction" or value}
+    if before is not None and before.name == name:
+        # Its bounds stay as they were: other ones make another score version.
+        return {"direction": declaration.direction, **chosen}
     return {**declaration.defaults, **chosen}
 
 

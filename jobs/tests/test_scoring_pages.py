@@ -11,10 +11,10 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.mlflow_run import _results
 from jobs.models import Job
 from jobs.retention import _named_files, prune_jobs
 from jobs.tests.factories import JobFactory
-from jobs.tracking import _results
 from leaderboard_site.backup.files import named_files
 from leaderboards.models import Leaderboard
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory

@@ -101,7 +101,7 @@ def test_verdict_of_the_ranking_metric_out_of_range(board, tmp_path, limits, val
 
 
 def test_verdict_leaves_out_what_does_not_rank(board, tmp_path):
-    Metric.objects.create(leaderboard=board, name="pixel_pro", maximum=1, position=1)
+    Metric.objects.create(leaderboard=board, name="pixel_pro", maximum=1, position=2)
     metrics = {"image_auc": 0.9, "pixel_pro": 1.5, "秒": math.nan, "\u202e": 1, "text": "x", "seconds": 3}
     judged = verdict(board, tmp_path, metrics, params={"good": 1, "深い": [[[[[1]]]]]})
     assert (judged.score, judged.metrics, judged.params) == (0.9, {"image_auc": 0.9, "seconds": 3}, {"good": 1})
@@ -134,7 +134,7 @@ def test_verdict_without_the_ranking_metric(board, tmp_path):
 
 
 def test_verdict_names_every_required_metric_that_lacks_and_every_problem(board, tmp_path):
-    for position, name in enumerate(["brick_auc", "grass_auc", "wood_auc"], 1):
+    for position, name in enumerate(["brick_auc", "grass_auc", "wood_auc"], 2):
         Metric.objects.create(leaderboard=board, name=name, maximum=1, is_required=True, position=position)
     partial = {"image_auc": 0.9, "brick_auc": 0.8, "grass_auc": None, "秒": "x"}
     assert verdict(board, tmp_path, partial).message == (
@@ -160,7 +160,7 @@ def test_nothing_in_metrics_json_fails_a_run_that_is_scored(board, tmp_path, raw
 
 
 def test_partial_run_never_ranks_where_each_category_is_required(board, tmp_path):
-    for position, name in enumerate(["brick_auc", "grass_auc", "wood_auc"], 1):
+    for position, name in enumerate(["brick_auc", "grass_auc", "wood_auc"], 2):
         Metric.objects.create(leaderboard=board, name=name, is_required=True, position=position)
     board.requires_score = False
     user = UserFactory()
