@@ -80,7 +80,7 @@ def test_new_board_takes_the_digest_that_all_workers_announce(worker, board, set
     assert (version.number, version.scorer_version, version.ground_truth_digest) == (1, 1, OLD)
     assert version.parameters == {
         "digits": settings.SCORING_DIGITS,
-        "limits": {"r2": [None, 1.0], "rmse": [None, None]},
+        "limits": {"r2": [None, 1.0], "rmse": [0.0, None]},
     }
     assert not version.is_assumed
 
