@@ -112,13 +112,15 @@ def _ranked(parsed: Parsed, leaderboard: Leaderboard) -> Success | Failure:
     metrics = {name: valid.get(name, value) for name, value in parsed.metrics.items() if name not in broken}
     problems = [*broken.values(), *(fault.sentence for fault in parsed.faults)]
     lacking = lacking_metrics(leaderboard, metrics)
-    if not metrics or (lacking and leaderboard.requires_score):
+    # JSON has no NaN and no Infinity: a program that writes one, for whichever metric, has gone wrong.
+    is_wrong = any(fault.field == "metrics" and fault.code == "not_finite" for fault in parsed.faults)
+    if not metrics or is_wrong or (lacking and leaderboard.requires_score):
         known = broken | {fault.name: fault.sentence for fault in parsed.faults if fault.field == "metrics"}
         first = [known[name] for name in lacking if name in known]
         missing = [name for name in lacking if name not in known]
         if not metrics and not problems:
             first = [_("metrics holds no number: at least one is needed")]
-        elif missing:
+        elif missing and (leaderboard.requires_score or not metrics):
             names, found = (", ".join(map("metrics.{}".format, some[:10])) for some in (missing, list(metrics)))
             first.append(
                 _("it lacks %(names)s, required by this leaderboard; it has %(found)s", names=names, found=found or "-")

@@ -114,7 +114,7 @@ class Preview:
         if self.joined:
             found.append(ngettext("%(joined)d row would join.", "%(joined)d rows would join.", self.joined) % shown)
         if not found:
-            found.append(_("All %(rows)d rows would stay as they are.") % shown)
+            found.append(_("All %(rows)d rows would stay in their places, though %(why)s.") % shown)
         return found
 
     def reasons(self) -> list[str]:

@@ -152,7 +152,8 @@ def _given_twice(name: str) -> BadMetrics:
 
 def _metrics_of(document: dict[str, Any]) -> dict[str, Any]:
     if "metrics" not in document:
-        raise BadMetrics("missing_field", _('it has no "%(field)s"', field="metrics"))
+        form = '{"params": {...}, "metrics": {...}}'
+        raise BadMetrics("missing_field", _('it has no "metrics"; its form is %(form)s', form=form))
     if "metrics" in _repeated(document):
         raise _given_twice("metrics")
     return _object(document["metrics"], "metrics")

@@ -133,6 +133,12 @@ def test_verdict_without_the_ranking_metric(board, tmp_path):
     assert verdict(board, tmp_path, {}).message == "metrics.json: metrics holds no number: at least one is needed."
 
 
+def test_not_a_number_fails_the_run_whichever_metric_it_is(board, tmp_path):
+    assert verdict(board, tmp_path, {"image_auc": 0.9, "loss": float("nan")}).message == (
+        "metrics.json: metrics.loss is nan: only finite numbers are allowed."
+    )
+
+
 def test_verdict_names_every_required_metric_that_lacks_and_every_problem(board, tmp_path):
     for position, name in enumerate(["brick_auc", "grass_auc", "wood_auc"], 2):
         Metric.objects.create(leaderboard=board, name=name, maximum=1, is_required=True, position=position)

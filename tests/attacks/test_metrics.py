@@ -30,7 +30,7 @@ def test_good_document_keeps_types() -> None:
         (b"\xef\xbb\xbf{}", "not_json", None),
         (b"{'params': {}}", "not_json", None),
         (b"[]", "wrong_type", 'it must be an object with "params" and "metrics", not a list'),
-        (b'{"params": {}}', "missing_field", 'it has no "metrics"'),
+        (b'{"params": {}}', "missing_field", 'it has no "metrics"; its form is {"params": {...}, "metrics": {...}}'),
         (b'{"metrics": [1]}', "wrong_type", "metrics must be an object, not a list"),
         (b'{"metrics": {"a": 1}, "metrics": {"a": 2}}', "duplicate_name", "'metrics' is given twice in one object"),
         (b'{"params": {}, "metrics": {"a": ' + b"9" * 100_000 + b"}}", "out_of_range", None),

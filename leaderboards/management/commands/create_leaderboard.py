@@ -126,7 +126,8 @@ class Command(TaughtCommand):
         if not preview.is_needed:
             return
         told = "\n".join(preview.sentences())
-        if not options["yes"]:
+        is_disturbing = preview.dropped or preview.moved or not preview.is_counted
+        if is_disturbing and not options["yes"]:
             raise CommandError(f"{told}\nNothing is changed; with --yes it is.")
         self.stderr.write(told)
 
