@@ -102,12 +102,12 @@ def test_verdict_of_the_ranking_metric_out_of_range(board, tmp_path, limits, val
 
 def test_verdict_leaves_out_what_does_not_rank(board, tmp_path):
     Metric.objects.create(leaderboard=board, name="pixel_pro", maximum=1, position=2)
-    metrics = {"image_auc": 0.9, "pixel_pro": 1.5, "秒": math.nan, "\u202e": 1, "text": "x", "seconds": 3}
+    metrics = {"image_auc": 0.9, "pixel_pro": 1.5, "秒": 1e16, "\u202e": 1, "text": "x", "seconds": 3}
     judged = verdict(board, tmp_path, metrics, params={"good": 1, "深い": [[[[[1]]]]]})
     assert (judged.score, judged.metrics, judged.params) == (0.9, {"image_auc": 0.9, "seconds": 3}, {"good": 1})
     assert judged.notes == (
         "Left out of metrics.json: metrics.pixel_pro must be at most 1.0, not 1.5.",
-        "Left out of metrics.json: metrics.秒 is nan: only finite numbers are allowed.",
+        "Left out of metrics.json: metrics.秒 is 1e+16: larger than 1e+15.",
         "Left out of metrics.json: metrics has the name '\\u202e': names are 1 to 100 printable characters of any script, "
         "without a space at either end.",
         "Left out of metrics.json: metrics.text must be a number, not a text.",
