@@ -1,7 +1,6 @@
 """What each end of a run means for its job."""
 
 import json
-import math
 
 import pytest
 
