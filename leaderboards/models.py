@@ -1,5 +1,7 @@
 """Leaderboards: what is measured and how, each person's best job, and what was best before."""
 
+from collections.abc import Container
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import ValidationError
@@ -221,6 +223,10 @@ class Leaderboard(models.Model):
     def required_metrics(self) -> "list[Metric]":
         """The metrics without which no run ranks: the ranking one first, and those that are marked."""
         return [metric for index, metric in enumerate(self.metric_list) if index == 0 or metric.is_required]
+
+    def lacking_metrics(self, names: Container[str]) -> "list[Metric]":
+        """Return the required metrics that are not among these names."""
+        return [metric for metric in self.required_metrics if metric.name not in names]
 
 
 class Metric(models.Model):
