@@ -207,7 +207,7 @@ class Inventory:
             logger.warning("%s %s has no digest: %s", kind, name, why)
         self._refused[key] = why
         with self._lock:
-            # What was forgotten meanwhile may have been read before it changed.
+            # A folder that was forgotten meanwhile may have been read before it changed.
             if forgotten == self._forgotten:
                 self._folders[key] = (digest, time.monotonic())
 

@@ -36,7 +36,7 @@ class Success:
     score: float | None = None
     # What its owner should know, though it did not fail the run.
     notes: tuple[str, ...] = ()
-    # What a scorer measured beyond the board's metrics (jobs/detail_metrics.py).
+    # Numbers that a scorer measured beyond the board's metrics (jobs/detail_metrics.py).
     detail_metrics: dict[str, Any] = field(default_factory=dict)
 
 

@@ -365,7 +365,7 @@ class Standing(models.Model):
             models.Index("leaderboard", F("began_at").desc(), name="standing_latest"),
             # A person's steps.
             models.Index("leaderboard", "user", "began_at", name="standing_by_person"),
-            # What refers to a score version, before it is deleted.
+            # The rows that refer to a score version, before it is deleted.
             models.Index("score_version", condition=Q(score_version__isnull=False), name="standing_by_version"),
         ]
 
