@@ -59,7 +59,7 @@ class User(AbstractUser):
             # The admin's filters: the few among the many.
             models.Index("username", condition=Q(is_staff=True), name="user_staff"),
             models.Index("username", condition=Q(is_active=False), name="user_banned"),
-            # Whether a name, or one that looks like it, is taken, those from before the constraint included.
+            # The search for a name or one that looks like it, those from before the constraint included.
             models.Index(USERNAME_SHAPE, name="user_name_shape"),
         ]
 

@@ -98,7 +98,7 @@ def _finder(base: dict[Any, Any]) -> Callable[[str], Any]:
 
 
 def _as_yaml(name: str) -> Any:
-    """What YAML reads an unquoted word as; the text itself for anything longer or wrong."""
+    """Return the value that YAML reads an unquoted word as; the text itself for anything longer or wrong."""
     if len(name) > _LONGEST_SCALAR:
         return name
     loader = BoundedLoader("", _SCALAR)
@@ -112,7 +112,7 @@ def _as_yaml(name: str) -> Any:
 
 
 def _shown(key: Any) -> str:
-    """The key as YAML writes it."""
+    """Return the key as YAML writes it."""
     if key is None:
         return "null"
     return str(key).lower() if isinstance(key, bool) else str(key)

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import quote
 
-# What every browser takes literally between quotes: `%41` is decoded by some, and a backslash by others.
+# Characters that every browser takes literally between quotes: `%41` is decoded by some, and a backslash by others.
 _PLAIN = re.compile(r"[A-Za-z0-9 ._()+,=@-]+")
 
 

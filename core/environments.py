@@ -1,4 +1,4 @@
-"""Whether a Python environment that this site makes is complete. Standard library only: it is asked before anything is installed."""
+"""Checks that a Python environment of this site is complete. Standard library only: they run before anything is installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a leaderboard needs of a worker, and what of it a worker does not have.
+"""The needs of leaderboards, and which of them a worker lacks.
 
 `missing` is the one rule: workers claim by it, and jobs, the console, /metrics and the doctor say by it why a job waits.
 """
@@ -30,7 +30,7 @@ REASONS = {
 
 
 def boards_with_needs() -> QuerySet[Leaderboard]:
-    """Every leaderboard with what `missing` reads of it and of its score version."""
+    """Return every leaderboard with what `missing` reads of it and of its score version."""
     version = ("number", "scorer", "scorer_version", "scorer_digest", "ground_truth", "ground_truth_digest")
     return Leaderboard.objects.select_related("score_version").only(
         "slug",
@@ -44,7 +44,7 @@ def boards_with_needs() -> QuerySet[Leaderboard]:
 
 
 def missing(board: Leaderboard, inventory: Mapping[str, Any]) -> list[str]:
-    """What a worker with the inventory lacks to run and score the leaderboard's jobs; empty when it lacks nothing."""
+    """Return what a worker with the inventory lacks to run and score the leaderboard's jobs; empty when it lacks nothing."""
     lacks = []
     if board.dataset and board.dataset not in inventory.get("datasets", ()):
         lacks.append(DATASET)
@@ -73,19 +73,19 @@ def _missing_for_scoring(board: Leaderboard, ground_truths: Mapping[str, str], s
 
 
 def is_settled(board: Leaderboard, version: ScoreVersion) -> bool:
-    """Whether the version says by content what the leaderboard's scorer and labels are."""
+    """Return whether the version says by content what the leaderboard's scorer and labels are."""
     has_scorer = version.scorer_version is not None if board.scorer in BUILT_IN else bool(version.scorer_digest)
     is_of_board = (version.scorer, version.ground_truth) == (board.scorer, board.ground_truth)
     return is_of_board and has_scorer and bool(version.ground_truth_digest)
 
 
 def runnable(boards: Iterable[Leaderboard], inventory: Mapping[str, Any]) -> dict[int, int]:
-    """The leaderboards whose jobs a worker with the inventory can run, each with its score version's id (0 for none)."""
+    """Return the leaderboards whose jobs a worker with the inventory can run, each with its score version's id (0 for none)."""
     return {board.pk: board.score_version_id or 0 for board in boards if not missing(board, inventory)}
 
 
 def in_words(lack: str, board: Leaderboard) -> str:
-    """What is missing, with its name, for operators."""
+    """Name what is missing, for operators."""
     words = {
         DATASET: _("the data set %(dataset)s"),
         IMAGE: _("the image %(image)s"),

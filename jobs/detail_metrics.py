@@ -20,7 +20,7 @@ PUBLISHED_DIGITS = 3
 
 @dataclass(frozen=True)
 class Categories:
-    """What a scorer left as "categories", as far as it keeps the rules."""
+    """The "categories" that a scorer left, as far as they keep the rules."""
 
     values: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: int = 0

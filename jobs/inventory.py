@@ -1,4 +1,4 @@
-"""What this worker has of what leaderboards need: it announces that on its row, and claims by it (jobs/board_needs.py).
+"""The inventory of a worker: what it has of what leaderboards need. It is announced on its row, and claims go by it (jobs/board_needs.py).
 
 A thread of its own looks every INVENTORY_SECONDS, and whenever the worker found no job: hashing gigabytes of labels holds up
 neither heartbeats nor the jobs of other leaderboards. What a claim asks for is ready beforehand.
@@ -44,11 +44,11 @@ def dataset_folder(name: str) -> Path | None:
 
 
 class Inventory:
-    """What one worker has, and which leaderboards' jobs it can run with it."""
+    """The data sets, images, labels and scorers of one worker, and the leaderboards whose jobs it can run with them."""
 
     def __init__(self, worker_id: int, on_gain: Callable[[], object] = lambda: None) -> None:
         self.digests = FolderDigests(settings.WORK_ROOT)
-        # What a claim is asked with: a leaderboard's id -> the score version that it was found able for, 0 for none.
+        # The argument of a claim: a leaderboard's id -> the score version that it was found able for, 0 for none.
         self.boards: dict[int, int] = {}
         self._worker_id = worker_id
         self._on_gain = on_gain
@@ -207,7 +207,7 @@ class Inventory:
             logger.warning("%s %s has no digest: %s", kind, name, why)
         self._refused[key] = why
         with self._lock:
-            # What was forgotten meanwhile may have been read before it changed.
+            # A folder that was forgotten meanwhile may have been read before it changed.
             if forgotten == self._forgotten:
                 self._folders[key] = (digest, time.monotonic())
 

@@ -9,7 +9,8 @@ from typing import Any
 from jobs.execution.told import Told as _
 
 MOST_CHARACTERS = 200
-# What a proxy says for a server that is away, or MLflow to everyone: too many requests, a wrong secret, a host that is not allowed.
+# Answers of a proxy for a server that is away, or of MLflow to everyone: too many requests, a wrong secret, a host that is
+# not allowed.
 AWAY_STATUSES = {401, 403, 408, 429, 502, 503, 504}
 _STATUS = re.compile(r"too many (\d{3}) error responses")
 

@@ -8,7 +8,7 @@ from typing import Any
 # The platform's own files in a run. A run's files of that name get a number, so that neither overwrites the other.
 RESERVED = "leadersboard"
 LOG_ARTIFACT = f"{RESERVED}/log.txt"
-# Where earlier versions put the log.
+# The place of the log in runs of earlier versions.
 OLD_LOG_ARTIFACT = "log.txt"
 MOST_CHARACTERS = 250
 MOST_BYTES = 255  # of a file name

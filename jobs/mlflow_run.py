@@ -50,7 +50,7 @@ _MORE = _("%(count)d more things are not in MLflow.", count=0)
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Untaken:
     """One thing of a job that MLflow does not take."""
 
     kind: str
@@ -66,7 +66,7 @@ class LeftOut:
         return f"{self.kind} {self.shown}: {self.why}"
 
 
-def with_notes(notes: Sequence[dict[str, Any]], left_out: Sequence[LeftOut]) -> list[dict[str, Any]]:
+def with_notes(notes: Sequence[dict[str, Any]], left_out: Sequence[Untaken]) -> list[dict[str, Any]]:
     """Return the job's notes with what MLflow lacks now, in place of what it lacked before."""
     ours = {sentence.kept["text"] for sentence in (*_NOTES.values(), _MORE)}
     others = [note for note in notes if note.get("text") not in ours]
@@ -82,7 +82,7 @@ class RunFiller:
     def __init__(self, client: "MlflowClient", run: "Run", job: Job, *, gives_up_files: bool) -> None:
         self.client, self.run, self.job = client, run, job
         self.gives_up_files = gives_up_files
-        self.left_out: list[LeftOut] = []
+        self.left_out: list[Untaken] = []
         self._renamed: list[str] = []
         self._lost_log = False
 
@@ -125,7 +125,7 @@ class RunFiller:
             self._log(kind, items[:middle])
             self._log(kind, items[middle:])
         elif not any((one.kind, one.name) == (kind, items[0].key) for one in self.left_out):
-            self.left_out.append(LeftOut(kind, items[0].key, in_words(error)))
+            self.left_out.append(Untaken(kind, items[0].key, in_words(error)))
 
     def _send_log(self) -> None:
         """Send the log before the files: while MLflow and the storage have it, a failure is the file's own."""
@@ -134,7 +134,7 @@ class RunFiller:
         error = self._upload(LOG_ARTIFACT, self.job.log_name)
         if isinstance(error, FileNotFoundError):
             self._lost_log = True
-            self.left_out.append(LeftOut("artifact", LOG_ARTIFACT, in_words(error)))
+            self.left_out.append(Untaken("artifact", LOG_ARTIFACT, in_words(error)))
         elif error is not None:
             raise error
 
@@ -145,7 +145,7 @@ class RunFiller:
             if error is not None:
                 if not self._is_its_own(error):
                     raise error
-                self.left_out.append(LeftOut("artifact", path, in_words(error)))
+                self.left_out.append(Untaken("artifact", path, in_words(error)))
             elif place != path:
                 self._renamed.append(f"{place} is {path}")
 

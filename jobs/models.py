@@ -280,7 +280,7 @@ class Job(models.Model):
                 condition=Q(status="completed", trial=False),
                 name="job_completed",
             ),
-            # How many runs a person has withdrawn from a leaderboard.
+            # The count of runs that a person has withdrawn from a leaderboard.
             models.Index("leaderboard", "user", condition=Q(withdrawn_at__isnull=False), name="job_withdrawn"),
             # The admin's lists of one status, one error or one leaderboard, newest first.
             models.Index("status", F("created_at").desc(), F("id").desc(), name="job_by_status"),
@@ -297,7 +297,7 @@ class Job(models.Model):
             models.Index(
                 "cancel_requested_by", condition=Q(cancel_requested_by__isnull=False), name="job_by_canceller"
             ),
-            # What refers to a score version, before it is deleted.
+            # The rows that refer to a score version, before it is deleted.
             models.Index("score_version", condition=Q(score_version__isnull=False), name="job_by_score_version"),
             # The ends of an hour, counted by status.
             models.Index("finished_at", "status", condition=Q(finished_at__isnull=False), name="job_ends"),

@@ -1,4 +1,4 @@
-"""What a run says about itself, in two kinds of lines on its output, read as a stranger's words:
+"""Reports of a run about itself, in two kinds of lines on its output, read as a stranger's words:
 
     ::progress 0.35 epoch 7 of 20
     ::metric step=7 train_loss=0.031 image_auc=0.94
@@ -13,7 +13,6 @@ import json
 import math
 import re
 import time
-import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from core.names import LONGEST_NAME, plain_name
 from jobs.execution.metrics import MAX_MAGNITUDE
 from jobs.execution.output_lines import LONGEST_REPORT
 from jobs.execution.told import Told as _
@@ -40,9 +40,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[e
 _STEP = re.compile(r"[0-9]{1,15}")
 # Names that MLflow takes as they are.
 _NAME = re.compile(r"\w[\w.:-]*(?:/\w[\w.:-]*)*")
-_LONGEST_NAME = 100
 _REPORT = re.compile(r"::(progress|metric)(?:[ \t]+(.*))?", re.DOTALL)
-# Where a report was meant, perhaps: C++ and Rust have names with `::` too, but not of these words.
+# Perhaps meant as a report: C++ and Rust have names with `::` too, but not of these words.
 _ALIKE = re.compile(r"::[ \t]*([A-Za-z]{5,10})(?=[ \t]|:(?!:)|$)")
 _HOW_ALIKE = 0.82
 _SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
@@ -69,7 +68,7 @@ _RULE_STEP = _("the step is a whole number of at most 15 digits")
 _RULE_ORDER = _("the step never goes back")
 _RULE_NOTHING = _("::metric has one NAME=VALUE or more")
 _RULE_VALUE = _("a value is a finite number of at most 1e15 either way")
-_RULE_NAME = _("a name has 1 to %(most)d letters, digits and _ . : / -", most=_LONGEST_NAME)
+_RULE_NAME = _("a name has 1 to %(most)d letters, digits and _ . : / -", most=LONGEST_NAME)
 _RULE_MANY = _("a run has at most %(most)d names", most=MAX_CURVES)
 
 
@@ -186,8 +185,8 @@ class Reports:
     def _take_metric(self, word: str, step: int | None, seconds: float) -> str:
         """Take NAME=VALUE; the rule that it breaks, else nothing."""
         name, _equals, text = word.partition("=")
-        name = unicodedata.normalize("NFC", name)
-        if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        name = plain_name(name)
+        if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
             return _RULE_NAME
         value = _number(text)
         if value is None:
@@ -210,7 +209,7 @@ class Reports:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to tell the job's owner: how much was ignored, and why the first."""
+        """Notes for the job's owner: how much was ignored, and why the first."""
         if not self.ignored:
             return ()
         line, rule = self._first_ignored

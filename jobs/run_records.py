@@ -122,11 +122,11 @@ class Withdrawal(models.Model):
 
 class TrackingOutboxQuerySet(models.QuerySet["TrackingOutbox"]):
     def waiting(self) -> "TrackingOutboxQuerySet":
-        """What goes to MLflow as soon as it answers."""
+        """Rows that go to MLflow as soon as it answers."""
         return self.filter(refusals__lt=max(1, settings.TRACKING_TRIES))
 
     def refused(self) -> "TrackingOutboxQuerySet":
-        """What failed too often at something of its own; it is tried daily and shown to operators."""
+        """Rows that failed too often at something of their own; they are tried daily and shown to operators."""
         return self.filter(refusals__gte=max(1, settings.TRACKING_TRIES), refusals__gt=0)
 
 

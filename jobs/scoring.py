@@ -26,7 +26,7 @@ from jobs.execution.told import Told as _
 from jobs.execution.told import first_ones, together
 from jobs.models import Job
 from jobs.ranges import within_ranges
-from jobs.verdict import lacking_metrics, unranked_note
+from jobs.verdict import unranked_note
 from jobs.workspace import Workspace
 from leaderboards.metric_defaults import unknown_metric
 from leaderboards.models import Leaderboard, ScoreVersion
@@ -83,12 +83,12 @@ class Scoring:
     labels: Path
     # Of a scorer that the platform brings.
     version: int | None = None
-    # How the files of both lay when they were found to be those of the score version.
+    # The state of both folders' files when they were found to be those of the score version.
     signatures: list[str] = field(default_factory=list)
 
     @property
     def folders(self) -> list[tuple[Path, tuple[str, ...]]]:
-        """What a score version holds by digest, and which names in it do not count: the labels, and an own scorer."""
+        """The folders that a score version holds by digest, each with the names that do not count: the labels, and an own scorer."""
         own = [] if self.scorer in BUILT_IN else [(self.program, NOT_OF_A_SCORER)]
         return [(self.labels, ()), *own]
 
@@ -120,8 +120,10 @@ def scoring_of(board: Leaderboard) -> Scoring | None:
 
 
 def verified(board: Leaderboard, digests: FolderDigests) -> Scoring | None:
-    """How the leaderboard's runs are scored here, once the labels and the scorer are seen to be those of its score version as
-    the job was claimed with it. Raises ScoringUnavailable."""
+    """Return the scoring of `scoring_of`, checked: the labels and the scorer are those of the score version of the claim.
+
+    Raises ScoringUnavailable.
+    """
     scoring, version = scoring_of(board), board.score_version
     if scoring is None:
         return None
@@ -205,7 +207,7 @@ def _copy_program(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a scorer measured: the board's metrics, what else it gave, and notes for the job's owner."""
+    """The board's metrics as a scorer measured them, its other numbers, and notes for the job's owner."""
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
@@ -235,7 +237,7 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measu
         logger.warning("the scorer %s left: %s", board.scorer, together([fault.sentence for fault in parsed.faults]))
     categories = read_categories(parsed)
     metrics, broken = within_ranges(board, {**categories.flat, **parsed.metrics}, rounded=rounded)
-    lacking = lacking_metrics(board, metrics)
+    lacking = [metric.name for metric in board.lacking_metrics(metrics)]
     if unmeasured := [name for name in lacking if name not in broken and board.requires_score]:
         refusal = unknown_metric(board.scorer, parsed.metrics, unmeasured[0])
         raise ScorerBroke(f"the leaderboard requires {', '.join(unmeasured)}, but {refusal.sentence}")

@@ -20,6 +20,7 @@ from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
+from leaderboards.ranking_state import kept_off
 from leaderboards.services import refuse_closed
 from submissions.models import Submission
 
@@ -201,7 +202,6 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
     if is_own := by is not None and by.pk == job.user_id:
         lock_person(job.user)
         _check_quotas(job.user)
-    does_not_rank = job.trial or job.withdrawn_at is not None or hasattr(job, "disqualification")
     again = Job.objects.create(
         submission_id=job.submission_id,
         user_id=job.user_id,
@@ -209,7 +209,7 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
         config=job.config,
         resource_class=job.resource_class,
         rerun_of=job,
-        trial=does_not_rank,
+        trial=kept_off(job) is not None,
         is_by_operator=not is_own,
         operator_reason="" if is_own else reason.strip(),
         request_id=log_context.request_id(),

@@ -38,7 +38,7 @@ class Stuck:
 
     @property
     def reason(self) -> str:
-        """What MLflow or its client said, where that is the trouble."""
+        """The answer of MLflow or its client, where that is the trouble."""
         return self.job.tracking.last_error if self.kind.code in ("behind", "refused") else ""
 
 

@@ -24,7 +24,7 @@ from django.utils import timezone
 from accounts import log_context
 from jobs import mlflow_credentials
 from jobs.mlflow_errors import is_away, is_refused
-from jobs.mlflow_run import JOB_TAG, LeftOut, RunFiller, failures, milliseconds, with_notes
+from jobs.mlflow_run import JOB_TAG, RunFiller, Untaken, failures, milliseconds, with_notes
 from jobs.models import Job, TrackingOutbox
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _publish(row: TrackingOutbox) -> None:
         TrackingOutbox.objects.filter(pk=job.pk).delete()
 
 
-def _fill(client: "MlflowClient", run: "Run", row: TrackingOutbox) -> list[LeftOut]:
+def _fill(client: "MlflowClient", run: "Run", row: TrackingOutbox) -> list[Untaken]:
     """Fill the job's run and end it; return what it lacks, which is nothing before TRACKING_TRIES."""
     is_old = row.created_at + timedelta(seconds=DAILY_SECONDS) < timezone.now()
     filler = RunFiller(client, run, row.job, gives_up_files=is_old)

@@ -10,7 +10,7 @@ from jobs.board_needs import boards_with_needs, in_words, missing
 from jobs.waiting import first_lack, live_workers
 from leaderboards.models import Leaderboard
 
-# How many pending jobs are looked at, and how many leaderboards are named.
+# The most pending jobs that are looked at, and the most leaderboards that are named.
 CAP = 10_000
 SHOWN = 50
 

@@ -1,6 +1,5 @@
 """What a run's end means for its job: completed with which result, or failed with which code and sentence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ class Success:
     score: float | None = None
     # What its owner should know, though it did not fail the run.
     notes: tuple[str, ...] = ()
-    # What a scorer measured beyond the board's metrics (jobs/detail_metrics.py).
+    # Numbers that a scorer measured beyond the board's metrics (jobs/detail_metrics.py).
     detail_metrics: dict[str, Any] = field(default_factory=dict)
 
 
@@ -78,7 +77,7 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
 
 
 def _self_reported(result: Result, metrics_file: Path) -> Success:
-    """What a run says of itself beside a scorer's numbers: it ranks nothing, so nothing in it fails the run."""
+    """Read what a run says of itself where a scorer measures: it ranks nothing, so nothing in it fails the run."""
     if result.metrics_error == "missing":
         return Success()
     try:
@@ -111,7 +110,7 @@ def _ranked(parsed: Parsed, leaderboard: Leaderboard) -> Success | Failure:
     valid, broken = within_ranges(leaderboard, parsed.metrics, prefix="metrics.")
     metrics = {name: valid.get(name, value) for name, value in parsed.metrics.items() if name not in broken}
     problems = [*broken.values(), *(fault.sentence for fault in parsed.faults)]
-    lacking = lacking_metrics(leaderboard, metrics)
+    lacking = [metric.name for metric in leaderboard.lacking_metrics(metrics)]
     # JSON has no NaN and no Infinity: a program that writes one, for whichever metric, has gone wrong.
     is_wrong = any(fault.field == "metrics" and fault.code == "not_finite" for fault in parsed.faults)
     if not metrics or is_wrong or (lacking and leaderboard.requires_score):
@@ -129,11 +128,6 @@ def _ranked(parsed: Parsed, leaderboard: Leaderboard) -> Success | Failure:
     ranking = leaderboard.ranking_metric
     score = metrics.get(ranking.name) if ranking else None
     return Success(parsed.params, metrics, score, notes=(*unranked_note(lacking), *_left_out(problems)))
-
-
-def lacking_metrics(leaderboard: Leaderboard, metrics: Mapping[str, float]) -> list[str]:
-    """Return the required metrics that are not among these."""
-    return [metric.name for metric in leaderboard.required_metrics if metric.name not in metrics]
 
 
 def unranked_note(lacking: list[str]) -> tuple[str, ...]:

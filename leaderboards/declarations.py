@@ -1,4 +1,4 @@
-"""Metrics that scorers declare: those of the platform's scorers in code, those of an organizer's in a file beside it.
+"""Metrics that scorers declare: those of the platform's scorers in code, those of an organizer's in a file in its folder.
 
 A scorer below SCORER_ROOT may have a file metrics.yaml or metrics.json:
 

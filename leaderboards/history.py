@@ -52,7 +52,7 @@ SELECT job.leaderboard_id, job.user_id, job.id, job.score_version_id, %(score)s,
 FROM jobs_job job WHERE job.id = %(job)s
 """  # noqa: S608 - a constant
 
-# Who was best so far, job by job in the order in which they completed; of pruned jobs their own periods are all there is:
+# Each person's best so far, job by job in the order in which they completed; of pruned jobs their own periods are all there is:
 # those of other score versions stay as they are, unseen, for when their version is the current one again.
 _REBUILD = """
 WITH deleted AS (

@@ -1,4 +1,4 @@
-"""What a leaderboard's metrics are by default, and which names and directions fit the scorer.
+"""Defaults of a leaderboard's metrics, and the names and directions that fit the scorer.
 
 The command, the console and YAML files take the defaults from here, and refuse in the same words.
 """

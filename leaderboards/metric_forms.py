@@ -89,7 +89,7 @@ class MetricForm(forms.ModelForm):
 class MetricFormSet(LabelledFormSet):
     @cached_property
     def declared(self) -> DeclaredMetrics | None:
-        """What the scorer that the form names declares. Raises BadDeclaration."""
+        """The declaration of the scorer that the form names. Raises BadDeclaration."""
         scorer = self.instance.scorer
         return declared_metrics(
             scorer if isinstance(scorer, str) else ""
@@ -105,7 +105,7 @@ class MetricFormSet(LabelledFormSet):
 
     @cached_property
     def is_scorer_new(self) -> bool:
-        """Whether the form changes the scorer."""
+        """Return whether the form changes the scorer."""
         before = Leaderboard.objects.filter(pk=self.instance.pk).values_list("scorer", flat=True).first()
         return before != self.instance.scorer
 

@@ -1,5 +1,7 @@
 """Leaderboards: what is measured and how, each person's best job, and what was best before."""
 
+from collections.abc import Container
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import ValidationError
@@ -222,6 +224,10 @@ class Leaderboard(models.Model):
         """The metrics without which no run ranks: the ranking one first, and those that are marked."""
         return [metric for index, metric in enumerate(self.metric_list) if index == 0 or metric.is_required]
 
+    def lacking_metrics(self, names: Container[str]) -> "list[Metric]":
+        """Return the required metrics that are not among these names."""
+        return [metric for metric in self.required_metrics if metric.name not in names]
+
 
 class Metric(models.Model):
     """One column of a leaderboard: a number that runs leave in metrics.json under this name."""
@@ -359,7 +365,7 @@ class Standing(models.Model):
             models.Index("leaderboard", F("began_at").desc(), name="standing_latest"),
             # A person's steps.
             models.Index("leaderboard", "user", "began_at", name="standing_by_person"),
-            # What refers to a score version, before it is deleted.
+            # The rows that refer to a score version, before it is deleted.
             models.Index("score_version", condition=Q(score_version__isnull=False), name="standing_by_version"),
         ]
 

@@ -8,8 +8,9 @@ from django.shortcuts import render
 from django.utils.translation import gettext, ngettext
 
 from accounts.admin_base import OperatedAdmin
+from leaderboards.score_contents import fit
 from leaderboards.version_operations import panel
-from leaderboards.versioning import Preview, RankingChange, fit
+from leaderboards.versioning import Preview, RankingChange
 
 CONFIRMED = "_confirmed"
 

@@ -1,4 +1,4 @@
-"""Why a completed job counts on its board or not, in words: the rule of history.COUNTS, told to people.
+"""Reasons in words why a completed job counts on its board or not: the rule of history.COUNTS, for people.
 
 leaderboards/tests/test_ranking_state.py compares both over every combination of what they look at.
 """
@@ -20,7 +20,7 @@ Viewer = AbstractUser | AnonymousUser | None
 
 
 class RankedJob(Protocol):
-    """What is looked at of a completed job."""
+    """The part of a completed job that decides."""
 
     @property
     def pk(self) -> UUID: ...
@@ -44,7 +44,7 @@ class RankedJob(Protocol):
 
 @dataclass(frozen=True)
 class RankingState:
-    """Whether a job counts, where it stands, and one sentence that says why.
+    """A job's place on its board, or that it does not count, with one sentence that says why.
 
     A job that counts stands on the board only if it is its owner's best: `entry_job_id` is the one that stands.
     """
@@ -65,11 +65,11 @@ def ranking_state(job: RankedJob, viewer: Viewer) -> RankingState:
 
     A handful of queries, however many jobs there are.
     """
-    refusal = _decision(job) or _scoring(job) or _metrics(job)
+    refusal = kept_off(job) or _scoring(job) or _metrics(job)
     return RankingState(*refusal) if refusal else _place(job, viewer)
 
 
-def _decision(job: RankedJob) -> tuple[str, str] | None:
+def kept_off(job: RankedJob) -> tuple[str, str] | None:
     """Return why the operators, the owner or the request keep the job off the board."""
     void = getattr(job, "disqualification", None)
     if void is not None:
@@ -111,8 +111,7 @@ def _metrics(job: RankedJob) -> tuple[str, str] | None:
     if job.metrics.get(ranking.name) is None:
         sentence = _("Not on the board: the board ranks by %(metric)s, which this run does not have.")
         return "missing_ranking_metric", sentence % {"metric": ranking}
-    missing = [str(each) for each in job.leaderboard.metric_list if each.is_required and each.name not in job.metrics]
-    if missing:
+    if missing := job.leaderboard.lacking_metrics(job.metrics):
         sentence = _("Not on the board: it lacks the required metric %(metric)s.")
         return "missing_required_metric", sentence % {"metric": missing[0]}
     return None

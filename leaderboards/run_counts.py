@@ -1,4 +1,4 @@
-"""How many runs people have on a board: counted for the people of a page, each up to a bound."""
+"""Counts of the runs that people have on a board: for the people of a page, each up to a bound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

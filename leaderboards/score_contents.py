@@ -1,4 +1,4 @@
-"""What a score version holds, and which one a leaderboard's fields ask for: the present one, an earlier one, or the next.
+"""Contents of score versions, and the version that a leaderboard's fields ask for: the present one, an earlier one, or the next.
 
 Only the digests come from elsewhere: live workers announce those of the folders that they have (`Worker.inventory`).
 """
@@ -22,7 +22,7 @@ Limits = dict[str, list[float | None]]
 
 @dataclass(frozen=True)
 class Contents:
-    """What decides which scores can be compared. An empty digest is one that is not known."""
+    """The contents that decide which scores can be compared. An empty digest is one that is not known."""
 
     scorer: str
     scorer_version: int | None
@@ -46,13 +46,13 @@ class Contents:
 
     @property
     def is_known(self) -> bool:
-        """Whether every digest that serves to tell it apart is known."""
+        """Every digest that serves to tell it apart is known."""
         return bool(self.ground_truth_digest and (self.scorer_digest or not self.scorer.startswith(OWN)))
 
 
 @dataclass(frozen=True)
 class WorkerDigests:
-    """What one live worker announces of a leaderboard's scorer and ground truth; empty where it has no such folder."""
+    """The announcement of one live worker about a leaderboard's scorer and ground truth; empty where it has no such folder."""
 
     worker: str
     hostname: str
@@ -79,7 +79,7 @@ def limits_of(board: Leaderboard) -> Limits:
 
 
 def announced(scorer: str, ground_truth: str) -> list[WorkerDigests]:
-    """What each live worker that has announced anything has of the scorer and the ground truth."""
+    """Return what each live worker that has announced anything has of the scorer and the ground truth."""
     # The model is a later app's: only its name is known here, as in SQL.
     workers = apps.get_model("jobs.Worker").objects.live().exclude(inventory={}).order_by("name")
     return [
@@ -121,7 +121,7 @@ def fresh_contents(board: Leaderboard) -> Contents:
 
 
 def _wanted(board: Leaderboard, current: ScoreVersion | None) -> Contents:
-    """What the board's fields ask for. Parts that they do not change stay as the current version has them."""
+    """Return what the board's fields ask for. Parts that they do not change stay as the current version has them."""
     wanted = fresh_contents(board)
     latest = current or board.score_versions.order_by("-number").first()
     if latest is not None:

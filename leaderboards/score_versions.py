@@ -1,4 +1,4 @@
-"""What produced a board's scores: as long as it stays the same, they can be compared."""
+"""Versions of what produces a board's scores: scores of one version can be compared."""
 
 from django.conf import settings
 from django.db import models
@@ -73,7 +73,7 @@ class ScoreVersion(models.Model):
 
     @property
     def digits(self) -> int:
-        """How many significant digits its scores keep."""
+        """The number of significant digits that its scores keep."""
         return int(self.parameters.get("digits", settings.SCORING_DIGITS))
 
     @property

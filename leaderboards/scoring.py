@@ -32,7 +32,7 @@ class BuiltIn:
     metrics: tuple[MetricDeclaration, ...]
     # What it imports beyond the standard library, which is looked for where it will run.
     modules: tuple[str, ...] = ()
-    # Whether it also gives CATEGORY_METRIC for each category.
+    # It also gives CATEGORY_METRIC for each category.
     per_category: bool = False
     # Those that this release brings (scorers/registry.py), the newest last: one is added when a score can change, and a
     # board stays on its own until its organizer changes it.

@@ -1,4 +1,4 @@
-"""What operators do to a board's score version: adopt what workers have, begin a new one, go back; and the panel that shows it."""
+"""Operators' actions on a board's score version: adopt what workers have, begin a new one, go back; and the panel that shows it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from accounts.operations import Action, ReasonForm, register
 from accounts.refusals import Conflict, InvalidInput, RequestRefused
 from accounts.services import record_action
 from leaderboards.models import Leaderboard, ScoreVersion
-from leaderboards.score_contents import WorkerDigests, announced
+from leaderboards.score_contents import WorkerDigests, announced, choose
 from leaderboards.scoring import BUILT_IN
-from leaderboards.versioning import adopted, begin, change, choose, preview
+from leaderboards.versioning import adopted, begin, change, preview
 
 MOST_PREVIEWS = 5
 MOST_VERSIONS = 20
@@ -24,7 +24,7 @@ SHORT = 12  # characters of a digest, for operators' eyes
 
 @dataclass(frozen=True)
 class WorkerState:
-    """Whether a live worker has what the board's version names."""
+    """A live worker compared with the board's version: same, other, missing or open."""
 
     worker: WorkerDigests
     state: str
@@ -32,7 +32,7 @@ class WorkerState:
 
 
 def panel(board: Leaderboard) -> dict[str, Any]:
-    """What the board's page in the console shows of its score version."""
+    """Return what the board's page in the console shows of its score version."""
     current = board.score_version
     versions = board.score_versions.select_related("by").order_by("-number")
     return {
@@ -63,7 +63,7 @@ def _boards(ids: Sequence[Any]) -> list[Leaderboard]:
 
 
 def _told(board: Leaderboard, write: Any, title: str) -> list[str]:
-    """What the write would do to the rows of the board, or why it is refused."""
+    """Say what the write would do to the rows of the board, or why it is refused."""
     try:
         return [f"{title}: {sentence}" for sentence in preview(board, write).sentences()]
     except RequestRefused as refusal:
@@ -72,7 +72,7 @@ def _told(board: Leaderboard, write: Any, title: str) -> list[str]:
 
 # --- Adopt what the workers announce ---------------------------------------------------------------------------------
 def _options(board: Leaderboard) -> dict[str, str]:
-    """What live workers announce that the board's version does not have: a key for the form, and the workers' names."""
+    """Return what live workers announce that the board's version does not have: a key for the form, and the workers' names."""
     found: dict[str, list[str]] = {}
     version = board.score_version
     for worker in announced(board.scorer, board.ground_truth):
@@ -181,8 +181,8 @@ class UseScoreVersion(Action):
         found = [_("The leaderboard takes the scorer, the ground truth and the limits of this version.")]
         for version in ScoreVersion.objects.select_related("leaderboard").filter(pk__in=list(ids)[:MOST_PREVIEWS]):
             board = version.leaderboard
-            write = lambda b=board, v=version: choose(b, v, by=None, reason="")  # noqa: E731
-            found += _told(board, write, _("Version %(number)d") % {"number": version.number})
+            title = _("Version %(number)d") % {"number": version.number}
+            found += _told(board, lambda b=board, v=version: choose(b, v, by=None, reason=""), title)
         return found
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:

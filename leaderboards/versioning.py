@@ -51,7 +51,7 @@ SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM new), count(*), count(*
 
 @dataclass(frozen=True)
 class Rule:
-    """What decides which jobs count on a board, and how they rank."""
+    """The facts that decide which jobs count on a board, and how they rank."""
 
     metric: str = ""
     direction: str = ""
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a change would do to the rows of a board. `is_counted` is false where counting took too long."""
+    """The effect of a change on the rows of a board. `is_counted` is false where counting took too long."""
 
     before: Rule
     after: Rule
@@ -84,7 +84,7 @@ class Preview:
 
     @property
     def is_needed(self) -> bool:
-        """Whether the change must be looked at first: rows would leave, or their order would change."""
+        """The change must be looked at first: rows would leave, or their order would change."""
         if not self.is_counted:
             return self.before != self.after
         is_reordered = (self.before.metric, self.before.direction) != (self.after.metric, self.after.direction)
@@ -92,7 +92,7 @@ class Preview:
 
     @property
     def key(self) -> str:
-        """What was looked at, so that a confirmation holds for this change alone."""
+        """The change that was looked at, in text, so that a confirmation holds for this change alone."""
         after = self.after
         required = ",".join(sorted(after.required))
         return "|".join([after.metric, after.direction, required, after.scorer, after.ground_truth, str(after.version)])
@@ -252,7 +252,7 @@ def adopted(board: Leaderboard, *, scorer_digest: str = "", ground_truth_digest:
 
 
 def begin(board: Leaderboard, contents: Contents | None = None, *, by: User | None, reason: str) -> ScoreVersion:
-    """Write: make the version with these contents current, found or made; the latest ones if none are given."""
+    """Make the version with these contents current, found or made; the latest ones if none are given."""
     current = _current(board)
     version = find_or_make(board, contents or fresh_contents(board), by=by, reason=reason, is_anew=contents is None)
     if version.pk == current.pk:
@@ -271,19 +271,3 @@ def _current(board: Leaderboard) -> ScoreVersion:
     if current is None:
         raise Conflict("not_scored", gettext_lazy("Runs report their own metrics here; there is no score version."))
     return current
-
-
-__all__ = [
-    "Preview",
-    "RankingChange",
-    "Rule",
-    "adopted",
-    "begin",
-    "change",
-    "choose",
-    "find_or_make",
-    "fit",
-    "preview",
-    "rule_of",
-    "settle",
-]

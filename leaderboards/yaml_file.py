@@ -29,8 +29,9 @@ from core.untrusted import BoundedLoader, Bounds, TextRefused, load_yaml
 from leaderboards.declarations import BadDeclaration, DeclaredMetrics
 from leaderboards.metric_defaults import MetricRefused, complete_metric, known_declaration
 from leaderboards.models import Leaderboard, Metric
+from leaderboards.score_contents import fit
 from leaderboards.scoring import declared_metrics
-from leaderboards.versioning import Preview, RankingChange, fit
+from leaderboards.versioning import Preview, RankingChange
 
 VERSION = 1
 VERSION_KEY = "leadersboard"
@@ -41,7 +42,7 @@ MOST_PROBLEMS = 50
 _BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}
-# Beside a metric's fields: its direction is against the one that the scorer declares, on purpose.
+# Among a metric's fields in the file: its direction is against the one that the scorer declares, on purpose.
 FORCE_KEY = "force_direction"
 _KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
     (models.BooleanField, (bool,), gettext_lazy("true or false")),

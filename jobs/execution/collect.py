@@ -1,7 +1,7 @@
 """Taking over what a run left: read as written by an enemy, copied by descriptor, kept under canonical names.
 
 Called only after everything of the run is dead, so nothing changes under our hands; links and special files are still
-there, and every number in the folder is a lie until counted. Whatever is left out is told.
+there, and every number in the folder is a lie until counted. What is left out is told.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 class LeftOut:
-    """What was not taken over: all of it counted, the first few in sentences."""
+    """The files that were not taken over: all counted, the first few in sentences."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -55,7 +55,7 @@ class LeftOut:
 
 
 class Links:
-    """How many names each file has within the output folder.
+    """The number of names that each file has within the output folder.
 
     A file with several is taken over only if all of them lie there: a further one would be the name of something that the
     run was not given to write. In a sandbox the folder is a file system of its own, and none can lead out of it.

@@ -52,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What passed of a metrics.json. Metrics are finite floats; params keep their JSON types."""
+    """The part of a metrics.json that passed. Metrics are finite floats; params keep their JSON types."""
 
     params: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)

@@ -83,5 +83,5 @@ def _report(line: bytes) -> bytes:
     cut = cut.strip(b" \t")
     if not _LIKE_REPORT.search(cut):
         return b""
-    # What was cut stays too long, so that its reader refuses it.
+    # A line that was cut stays too long, so that its reader refuses it.
     return (cut.ljust(LONGEST_REPORT + 1) if len(line) > LONGEST_REPORT else cut) + b"\n"

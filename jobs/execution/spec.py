@@ -187,7 +187,7 @@ class Result:
     left_out: list[str] = field(default_factory=list)
     # None: run_dir/metrics.json is there; else "missing", "not a regular file", "too large", ...
     metrics_error: str | None = None
-    # Where they were asked for: None: run_dir/predictions/ is there; else "missing", or why there is nothing in it.
+    # If predictions were asked for: None if run_dir/predictions/ is there, else "missing", or why there is nothing in it.
     predictions_error: str | None = None
     # Something of the run could not be killed: the worker must take no further job on this machine.
     leftovers: bool = False

@@ -48,7 +48,7 @@ def status_chip(status: str) -> SafeString:
 
 @register.simple_tag
 def run_marks(job: Job) -> SafeString:
-    """What sets a run apart in lists: that it is a trial, or withdrawn."""
+    """Mark a run in lists as a trial or as withdrawn."""
     words = [_("trial")] if job.trial else [_("withdrawn")] if job.withdrawn_at else []
     return format_html_join(" ", '<span class="chip aside">{}</span>', [(word,) for word in words])
 

@@ -23,10 +23,10 @@ from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import scoring as doctor
 from leaderboards.checks import hidden_labels_lie_apart
 from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
+from leaderboards.score_contents import fit
 from leaderboards.scoring import BUILT_IN
 from leaderboards.services import copy_leaderboard, rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory, ScoreVersionFactory
-from leaderboards.versioning import fit
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 
 pytestmark = pytest.mark.django_db

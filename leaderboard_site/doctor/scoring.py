@@ -72,7 +72,7 @@ def _board(found: Found, board: Leaderboard) -> None:
 
 
 def _version(found: Found, board: Leaderboard) -> None:
-    """Whether this machine has what the score version says, and some live worker all that the leaderboard needs."""
+    """Check that this machine has what the score version says, and some live worker all that the leaderboard needs."""
     try:
         verified(board, FolderDigests(settings.WORK_ROOT))
     except ScoringUnavailable as error:

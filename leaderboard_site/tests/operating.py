@@ -9,8 +9,8 @@ from accounts.models import Operation, OperatorAction
 from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.tests.factories import JobFactory, WorkerFactory
 from leaderboards.models import Disqualification, Entry, Pause, ScoreVersion
+from leaderboards.score_contents import fit
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
-from leaderboards.versioning import fit
 
 
 def signed_in(*permissions, **fields):

@@ -14,9 +14,9 @@ from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence, Scored
 from leaderboards.models import Entry, Leaderboard, Metric, ScoreVersion, Standing
 from leaderboards.ranking_state import ranking_state
-from leaderboards.score_contents import contents_of
+from leaderboards.score_contents import choose, contents_of
 from leaderboards.services import copy_leaderboard, create_leaderboard
-from leaderboards.versioning import adopted, begin, change, choose, preview, rule_of, settle
+from leaderboards.versioning import adopted, begin, change, preview, rule_of, settle
 
 pytestmark = pytest.mark.django_db
 OLD, NEW = "a" * 64, "b" * 64

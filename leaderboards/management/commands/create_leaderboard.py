@@ -23,7 +23,7 @@ from leaderboards.yaml_file import import_leaderboard
 FROM_THE_FILE = (
     "title", "description", "dataset", "scorer", "ground_truth", "metric", "required_metric", "force_direction", "visibility",
 )  # fmt: skip
-# What the scorers give, for --help.
+# The metrics of the scorers, for --help.
 GIVEN = "; ".join(
     f"{scorer.name} gives {', '.join(one.name for one in scorer.metrics)}" for scorer in BUILT_IN.values()
 )
