@@ -14,6 +14,7 @@ from jobs.curves import MOST_TABLES, CurveChart, draw, run_points
 from jobs.models import Job
 from jobs.queries import progress_of
 from leaderboards.models import Metric
+from leaderboards.ranking_state import kept_off
 
 # Rows of metrics, of params that differ and of params that are the same. Each row has a cell for each job.
 MOST_ROWS = 200
@@ -45,7 +46,7 @@ class Side:
 
     @property
     def may_be_best(self) -> bool:
-        return not self.job.trial and self.job.withdrawn_at is None
+        return not self.is_open or kept_off(self.job) is None
 
     def shows(self, metric: str) -> bool:
         return self.is_open or any(metric == shown.name for shown in self.job.leaderboard.metric_list)

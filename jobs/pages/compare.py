@@ -29,7 +29,7 @@ def _wanted(request: HttpRequest) -> list[UUID]:
 def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
     """One's own jobs whole; of others' those on a board that one may see, as the board shows them. 404 for any else."""
     related = ("leaderboard", "user")
-    own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission")
+    own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission", "disqualification")
     own = own.defer("submission__manifest", "submission__metadata")
     found = own.prefetch_related("leaderboard__metrics").in_bulk(wanted)
     sides = {job_id: Side(job, is_open=True) for job_id, job in found.items()}

@@ -13,6 +13,7 @@ from accounts.tests.factories import UserFactory
 from jobs.code_diff import MAX_FILE_LINES, MAX_STORED_BYTES, SHOWN_LINES, code_diff
 from jobs.models import JobProgress
 from jobs.tests.factories import JobFactory
+from leaderboards.models import Disqualification
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
@@ -224,6 +225,15 @@ def test_trials_and_withdrawn_runs_are_labelled_and_never_best(client, owner, fi
     response = client.get(address(*jobs))
     assert [best for _difference, _better, best in marks(response)[0]] == [False, True, False]
     assert f'<span class="chip">{word}</span>' in response.content.decode()
+
+
+def test_a_disqualified_run_is_never_best(client, owner):
+    board = LeaderboardFactory()
+    jobs = [
+        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": auc}) for auc in (0.5, 0.75, 1)
+    ]
+    Disqualification.objects.create(job=jobs[2], reason="labels in the code")
+    assert [best for _difference, _better, best in marks(client.get(address(*jobs)))[0]] == [False, True, False]
 
 
 def test_true_is_not_one_and_null_is_not_missing(client, owner):
