@@ -184,7 +184,8 @@ def complete(
     with connection.cursor() as cursor:
         cursor.execute(statement, {**adapted, "job": job.pk, "attempt": attempt})
         won = cursor.fetchone() is not None
-    if won and score is not None:
+    # `score` is by the metric that ranked when the job was claimed; another one may rank by now.
+    if won and metrics:
         record_score(job.pk)
     return won
 

@@ -159,6 +159,16 @@ def test_complete_without_a_score_makes_no_entry():
     assert TrackingOutbox.objects.count() == 1
 
 
+def test_complete_ranks_by_the_metric_that_ranks_at_the_end():
+    job = make("running")
+    job.leaderboard.metrics.filter(name="image_auc").update(position=9)
+    metrics = {"seconds": 3.0}
+    assert transitions.complete(
+        job, attempt=1, params={}, metrics=metrics, score=None, artifacts=[], evidence=Evidence()
+    )
+    assert list(Entry.objects.values_list("job_id", "score")) == [(job.pk, 3.0)]
+
+
 def test_complete_refuses_once_cancel_was_asked():
     job = make("running")
     assert cancel(job) == "running"
