@@ -244,6 +244,14 @@ def test_give_back_is_no_loss_and_fails_at_the_sixth(settings):
     assert list(job.attempts.values_list("outcome", flat=True)) == ["released", "failed"]
 
 
+def test_give_back_of_what_many_workers_may_find_at_once_is_not_counted(settings):
+    job = make("running", releases=settings.MAX_RELEASES - 1)
+    told = {"code": ErrorCode.SCORING_UNAVAILABLE, "reason": "other labels"}
+    assert transitions.give_back(job, attempt=1, is_counted=False, **told)
+    job.refresh_from_db()
+    assert (job.status, job.releases) == ("pending", settings.MAX_RELEASES - 1)
+
+
 def test_give_back_of_a_cancelled_job_cancels_it():
     job = make("running")
     cancel(job)
