@@ -10,7 +10,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.files.storage import Storage, storages
 from django.db import IntegrityError, transaction
-from django.db.models import ProtectedError, Q, QuerySet
+from django.db.models import F, ProtectedError, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -40,6 +40,12 @@ def old(days: int) -> tuple[QuerySet[Job], QuerySet[Submission]]:
     jobs = Job.objects.filter(status__in=FINAL, finished_at__lt=before, entry=None, tracking=None)
     # Its owner may count a withdrawn run again: it stays as long after the withdrawal.
     jobs = jobs.filter(Q(withdrawn_at=None) | Q(withdrawn_at__lt=before))
+    # Its leaderboard may go back to its score version: it stays as long after the change.
+    jobs = jobs.exclude(
+        ~Q(score_version=F("leaderboard__score_version")),
+        score_version__isnull=False,
+        leaderboard__score_version__chosen_at__gte=before,
+    )
     submissions = Submission.objects.filter(created_at__lt=before, jobs=None)
     return jobs.order_by("finished_at"), submissions.order_by("created_at", "id")
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -116,7 +117,7 @@ class Runner:
             if self._inventory is not None:
                 self._inventory.forget(job.leaderboard)
             delay = 0 if error.was_noticed else STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, error.told, delay)
+            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, error.told, delay, is_counted=not error.cost_nothing)
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
@@ -370,10 +371,9 @@ def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = N
     )
 
 
-def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float) -> None:
-    persist(
-        lambda: transitions.give_back(job, attempt=job.attempt, code=code, reason=reason, delay_seconds=delay_seconds)
-    )
+def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float, *, is_counted: bool = True) -> None:
+    give_back = partial(transitions.give_back, job, attempt=job.attempt, code=code, reason=reason)
+    persist(lambda: give_back(delay_seconds=delay_seconds, is_counted=is_counted))
 
 
 def _read_metrics_of(leaderboard: Leaderboard) -> None:

@@ -50,6 +50,8 @@ class ScoringUnavailable(Exception):
     told = _("The leaderboard's scorer is not ready on this worker.")
     # The worker claims no more jobs of the leaderboard, so the job need not rest before another worker takes it.
     was_noticed = False
+    # Nothing was run, so that giving the job back is not counted.
+    cost_nothing = False
 
 
 class ScoreVersionDiffers(ScoringUnavailable):
@@ -57,6 +59,11 @@ class ScoreVersionDiffers(ScoringUnavailable):
 
     told = _("The labels or the scorer on this worker are not those of the leaderboard's score version.")
     was_noticed = True
+    cost_nothing = True
+
+
+class ChangedDuringRun(ScoreVersionDiffers):
+    cost_nothing = False
 
 
 class ScorerBroke(Exception):
@@ -93,13 +100,13 @@ class Scoring:
         return [(self.labels, ()), *own]
 
     def check_unchanged(self, digests: FolderDigests) -> None:
-        """Raise ScoreVersionDiffers when anything was written to the labels or the scorer since `verified`."""
+        """Raise ChangedDuringRun when anything was written to the labels or the scorer since `verified`."""
         try:
             now = [digests.signature(folder, ignored) for folder, ignored in self.folders]
         except FolderRefused as error:
-            raise ScoreVersionDiffers(str(error)) from error
+            raise ChangedDuringRun(str(error)) from error
         if now != self.signatures:
-            raise ScoreVersionDiffers(f"The labels {self.labels} or the scorer {self.scorer} changed during the run.")
+            raise ChangedDuringRun(f"The labels {self.labels} or the scorer {self.scorer} changed during the run.")
 
 
 def scoring_of(board: Leaderboard) -> Scoring | None:

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet, Value
+from django.db.models import F, Q, QuerySet, Value
 from django.db.models.functions import Now
 from psycopg.types.json import Jsonb
 
@@ -184,7 +184,8 @@ def complete(
     with connection.cursor() as cursor:
         cursor.execute(statement, {**adapted, "job": job.pk, "attempt": attempt})
         won = cursor.fetchone() is not None
-    if won and score is not None:
+    # `score` is by the metric that ranked when the job was claimed; another one may rank by now.
+    if won and metrics:
         record_score(job.pk)
     return won
 
@@ -218,17 +219,23 @@ def finish_cancelled(job_id: UUID, *, attempt: int, evidence: Evidence | None = 
 
 
 @transaction.atomic
-def give_back(job: Job, *, attempt: int, code: ErrorCode, reason: str, delay_seconds: float = 0) -> bool:
-    """running -> pending by its holder (drain, storage down); the sixth time it fails with `code`, the platform's fault."""
+def give_back(
+    job: Job, *, attempt: int, code: ErrorCode, reason: str, delay_seconds: float = 0, is_counted: bool = True
+) -> bool:
+    """running -> pending by its holder (drain, storage down); the sixth time it fails with `code`, the platform's fault.
+
+    It is not counted where the worker claims no such job again and nothing was run: many workers may find the same at once.
+    """
+    most = settings.MAX_RELEASES - 1
     back = (
         _held(job.pk, attempt)
-        .filter(cancel_requested_at=None, releases__lt=settings.MAX_RELEASES - 1)
+        .filter(Q(releases__lt=most) if is_counted else Q(), cancel_requested_at=None)
         .update(
             status=Status.PENDING,
             lease_until=None,
             worker=None,
             pushed_at=None,
-            releases=F("releases") + 1,
+            releases=F("releases") + int(is_counted),
             available_at=Now() + timedelta(seconds=delay_seconds),
             updated_at=Now(),
         )

@@ -168,6 +168,10 @@ class RankingChange:
     before: Rule = field(init=False)
 
     def __post_init__(self) -> None:
+        # Of two changes at once the second compares with what the first left. Not the key: entries need not wait.
+        list(
+            Leaderboard.objects.select_for_update(no_key=True, of=("self",)).filter(pk=self.board.pk).values_list("pk")
+        )
         self.before = rule_of(self.board)
 
     def preview(self) -> Preview:

@@ -10,7 +10,7 @@ from jobs import claiming, sandbox, waiting
 from jobs.board_needs import REASONS, boards_with_needs, missing
 from jobs.inventory import Inventory
 from jobs.models import Job, Worker
-from jobs.scoring import ScoreVersionDiffers, verified
+from jobs.scoring import ChangedDuringRun, ScoreVersionDiffers, verified
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.unrunnable import unrunnable_jobs
 from leaderboards.models import Leaderboard, ScoreVersion
@@ -251,7 +251,7 @@ def test_run_begins_and_ends_on_the_labels_of_its_score_version(roots):
     labels = roots / "truth" / "pets" / "labels.csv"
     content = labels.read_text()
     labels.write_text(content)  # the same again: nothing tells what the scorer read meanwhile
-    with pytest.raises(ScoreVersionDiffers, match="changed during the run"):
+    with pytest.raises(ChangedDuringRun, match="changed during the run"):
         scoring.check_unchanged(inventory.digests)
     assert verified(board, inventory.digests).signatures != scoring.signatures
     (roots / "scorers" / "ours" / "main.py").write_text("print()\n")

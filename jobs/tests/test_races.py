@@ -16,9 +16,10 @@ from jobs import claiming, reconciler, services, steering, transitions
 from jobs.models import FINAL, ErrorCode, Job, JobAttempt, Status, TrackingOutbox
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
-from leaderboards.models import Entry
+from leaderboards.models import Entry, Metric
 from leaderboards.services import rebuild_entries
 from leaderboards.tests.factories import EntryFactory
+from leaderboards.versioning import change
 from leaderboards.yaml_file import export_leaderboard, import_leaderboard
 from submissions.tests.factories import SubmissionFactory
 
@@ -322,3 +323,24 @@ def test_everybody_at_once_on_few_jobs_ends_each_once():
     for job in Job.objects.prefetch_related("attempts"):
         assert [attempt.number for attempt in job.attempts.all()] == list(range(1, job.attempt + 1))
         assert job.losses <= 3
+
+
+def test_a_change_that_takes_another_back_at_once_computes_the_entries_again():
+    board, user = JobFactory().leaderboard, UserFactory()
+    best, worst = (running(leaderboard=board, user=user) for _ in range(2))
+    assert complete(best, 0.9) and complete(worst, 0.1)
+
+    def rank_by(direction):
+        try:
+            write = Metric.objects.filter(leaderboard=board, name="image_auc").update
+            return change(board, lambda: write(direction=direction), by=None)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        with transaction.atomic():
+            change(board, lambda: board.metrics.filter(name="image_auc").update(direction="lower"), by=None)
+            second = thread.submit(rank_by, "higher")
+            wait_until(lambda: waiting_for_rows() > 0)
+        assert second.result(10) == 1
+    assert Entry.objects.get().job_id == best.pk

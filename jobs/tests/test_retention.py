@@ -17,7 +17,8 @@ from jobs import reconciler
 from jobs.models import Job, TrackingOutbox
 from jobs.retention import Pruned, prune_jobs, sweep_orphans
 from jobs.tests.factories import JobFactory
-from leaderboards.tests.factories import EntryFactory
+from leaderboards.models import ScoreVersion
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory, ScoreVersionFactory
 from submissions.models import Submission
 
 pytestmark = pytest.mark.django_db
@@ -133,3 +134,16 @@ def test_a_withdrawn_run_stays_as_long_after_its_withdrawal():
         JobFactory(status="completed", created_at=OLD - timedelta(days=9), withdrawn_at=withdrawn_at)
     assert prune_jobs().jobs == 1
     assert Job.objects.get().withdrawn_at == OLD + timedelta(days=2)
+
+
+def test_scores_of_another_version_stay_as_long_after_the_change_of_version():
+    board = LeaderboardFactory(scorer="regression", ground_truth="labels")
+    earlier = ScoreVersionFactory(leaderboard=board)
+    current = ScoreVersionFactory(leaderboard=board, number=2)
+    job = JobFactory(leaderboard=board, status="completed", created_at=OLD, score_version=earlier)
+    JobFactory(leaderboard=board, status="completed", created_at=OLD, score_version=current)
+    JobFactory(leaderboard=board, status="failed", created_at=OLD)
+    assert prune_jobs().jobs == 2
+    assert Job.objects.get() == job
+    ScoreVersion.objects.filter(pk=current.pk).update(chosen_at=OLD)
+    assert prune_jobs().jobs == 1

@@ -18,6 +18,7 @@ from jobs import claiming, running, storing, transitions
 from jobs.models import ErrorCode, Job
 from jobs.pulse import Held, Pulse
 from jobs.running import STORAGE_DELAYS, Runner
+from jobs.scoring import ScoreVersionDiffers
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.tidying import Tidying
 from jobs.worker import make_worker
@@ -129,6 +130,18 @@ def test_job_waits_while_the_environment_is_changed(runner, settings, tmp_path):
 
 
 @pytest.mark.django_db
+def test_job_outlasts_many_workers_that_find_other_labels_at_once(runner, monkeypatch, settings):
+    def differs(*_arguments):
+        raise ScoreVersionDiffers("labels")
+
+    monkeypatch.setattr(running, "workspace", differs)
+    job, worker = JobFactory(), WorkerFactory()
+    for _worker in range(settings.MAX_RELEASES + 1):
+        runner.run(claiming.claim(job.pk, worker_id=worker.pk, worker_name="w"))
+    job.refresh_from_db()
+    assert (job.status, job.releases) == ("pending", 0)
+
+
 def test_run_that_the_platform_breaks_fails_as_the_platforms_fault(runner, monkeypatch):
     def broken(job, folder, remove):
         raise ZeroDivisionError

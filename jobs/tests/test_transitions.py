@@ -159,6 +159,16 @@ def test_complete_without_a_score_makes_no_entry():
     assert TrackingOutbox.objects.count() == 1
 
 
+def test_complete_ranks_by_the_metric_that_ranks_at_the_end():
+    job = make("running")
+    job.leaderboard.metrics.filter(name="image_auc").update(position=9)
+    metrics = {"seconds": 3.0}
+    assert transitions.complete(
+        job, attempt=1, params={}, metrics=metrics, score=None, artifacts=[], evidence=Evidence()
+    )
+    assert list(Entry.objects.values_list("job_id", "score")) == [(job.pk, 3.0)]
+
+
 def test_complete_refuses_once_cancel_was_asked():
     job = make("running")
     assert cancel(job) == "running"
@@ -232,6 +242,14 @@ def test_give_back_is_no_loss_and_fails_at_the_sixth(settings):
     job.refresh_from_db()
     assert (job.status, job.error_code) == ("failed", "internal")
     assert list(job.attempts.values_list("outcome", flat=True)) == ["released", "failed"]
+
+
+def test_give_back_of_what_many_workers_may_find_at_once_is_not_counted(settings):
+    job = make("running", releases=settings.MAX_RELEASES - 1)
+    told = {"code": ErrorCode.SCORING_UNAVAILABLE, "reason": "other labels"}
+    assert transitions.give_back(job, attempt=1, is_counted=False, **told)
+    job.refresh_from_db()
+    assert (job.status, job.releases) == ("pending", settings.MAX_RELEASES - 1)
 
 
 def test_give_back_of_a_cancelled_job_cancels_it():
