@@ -224,7 +224,7 @@ def test_trials_and_withdrawn_runs_are_labelled_and_never_best(client, owner, fi
     ]
     response = client.get(address(*jobs))
     assert [best for _difference, _better, best in marks(response)[0]] == [False, True, False]
-    assert f'<span class="chip">{word}</span>' in response.content.decode()
+    assert f'<span class="chip aside">{word}</span>' in response.content.decode()
 
 
 def test_a_disqualified_run_is_never_best(client, owner):
