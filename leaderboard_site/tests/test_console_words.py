@@ -16,7 +16,7 @@ from jobs.models import TrackingOutbox, Worker
 from jobs.tests.factories import JobAttemptFactory, WorkerFactory
 from leaderboard_site.tests.labels import english
 from leaderboards.models import Baseline, Disqualification, Leaderboard, Pause
-from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
+from leaderboards.tests.factories import EntryFactory, LeaderboardFactory, ScoreVersionFactory
 
 pytestmark = pytest.mark.django_db
 # Proper names and signs that a Japanese page writes as they are.
@@ -37,6 +37,7 @@ def operator(client):
     Baseline.objects.create(leaderboard=board, user=entry.user)
     Disqualification.objects.create(job=entry.job, reason="誤り", by=user)
     Pause.objects.create(leaderboard=board, reason="点検", by=user)
+    ScoreVersionFactory(leaderboard=board, scorer="own/1", ground_truth="1", reason="訂正", by=user)
     JobAttemptFactory(job=entry.job, worker_name="機械一")
     report = [{"what": what, "contained": True, "how": "1"} for what in ATTEMPTS.values()]
     WorkerFactory(name="機械一", hostname="機械", sandbox_report=report)

@@ -14,6 +14,8 @@ import pytest
 from django.core.files.storage import storages
 from django.core.management import call_command
 
+from jobs.inventory import Inventory
+from jobs.tests.factories import WorkerFactory
 from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import _digest, scoring
 from leaderboard_site.management.commands import quickstart
@@ -203,6 +205,8 @@ def old_board(settings: Any, tmp_path: Path, source: Path) -> tuple[Path, Path]:
 
 
 def doctors_word() -> list[tuple[str, str, str]]:
+    """Return what `doctor` finds once a worker has announced its labels."""
+    Inventory(WorkerFactory().pk).refresh()
     report = Found("scoring")
     scoring(report)
     return [(finding.state, finding.what, finding.mend) for finding in report.findings]

@@ -230,7 +230,8 @@ def test_trials_and_withdrawn_runs_are_labelled_and_never_best(client, owner, fi
 def test_a_disqualified_run_is_never_best(client, owner):
     board = LeaderboardFactory()
     jobs = [
-        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": auc}) for auc in (0.5, 0.75, 1)
+        JobFactory(user=owner, leaderboard=board, status="completed", metrics={"image_auc": auc})
+        for auc in (0.5, 0.75, 1)
     ]
     Disqualification.objects.create(job=jobs[2], reason="labels in the code")
     assert [best for _difference, _better, best in marks(client.get(address(*jobs)))[0]] == [False, True, False]

@@ -148,10 +148,10 @@ def test_too_large_an_upload_is_refused_with_413(send, settings):
     assert Submission.objects.count() == 0
 
 
-def test_reruns_do_not_count_against_the_limit_of_concurrent_jobs(owner):
+def test_operators_reruns_do_not_count_against_the_limit_of_concurrent_jobs(owner):
     owner.concurrent_jobs = 1
     owner.save()
-    JobFactory(user=owner, rerun_of=JobFactory(user=owner, status="completed"))
+    JobFactory(user=owner, rerun_of=JobFactory(user=owner, status="completed"), is_by_operator=True)
     assert quota_used(owner).active == 0
     JobFactory(user=owner)
     assert quota_used(owner).active == 1

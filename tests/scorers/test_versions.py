@@ -83,7 +83,7 @@ GOLDEN = {
 
 
 def score(folder, name, version, scorers=SCORERS):
-    """The metrics that the scorer's program leaves."""
+    """Return the numbers that the scorer's program leaves, a category's own as CATEGORY_METRIC."""
     for path, content in FILES[name].items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -95,7 +95,11 @@ def score(folder, name, version, scorers=SCORERS):
         env={**os.environ, "PREDICTIONS_DIR": str(folder / "predictions"), "GROUND_TRUTH_DIR": str(folder / "truth")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return json.loads((folder / "metrics.json").read_text())["metrics"]
+    left = json.loads((folder / "metrics.json").read_text())
+    categories = left.get("categories", {})
+    return left["metrics"] | {
+        f"{category}_{name}": value for category in categories for name, value in categories[category].items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -123,10 +127,12 @@ def with_a_second_version(monkeypatch, tmp_path):
     shutil.copytree(SCORERS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "regression.py").rename(folder / "regression_1.py")
     (folder / "regression.py").write_text(
+        "from base import Scores\n"
         "from regression_1 import Regression as Earlier\n"
         "class Regression(Earlier):\n"
         "    def score(self, predictions, truth):\n"
-        "        return {name: 2 * value for name, value in super().score(predictions, truth).items()}\n"
+        "        earlier = super().score(predictions, truth).metrics\n"
+        "        return Scores({name: 2 * value for name, value in earlier.items()})\n"
     )
     registry = (folder / "registry.py").read_text()
     one = '{1: ("regression", "Regression")}'
