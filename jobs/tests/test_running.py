@@ -142,6 +142,7 @@ def test_job_outlasts_many_workers_that_find_other_labels_at_once(runner, monkey
     assert (job.status, job.releases) == ("pending", 0)
 
 
+@pytest.mark.django_db
 def test_run_that_the_platform_breaks_fails_as_the_platforms_fault(runner, monkeypatch):
     def broken(job, folder, remove):
         raise ZeroDivisionError
