@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from leaderboards.models import Leaderboard, ScoreVersion
-from leaderboards.scoring import BUILT_IN
+from leaderboards.score_contents import has_scorer, is_settled
 
 DATASET, IMAGE, GROUND_TRUTH, SCORER = "dataset", "image", "ground_truth", "scorer"
 OTHER_GROUND_TRUTH, OTHER_SCORER, UNSETTLED = "other_ground_truth", "other_scorer", "unsettled"
@@ -62,21 +62,19 @@ def _missing_for_scoring(board: Leaderboard, ground_truths: Mapping[str, str], s
     if board.ground_truth not in ground_truths:
         lacks.append(GROUND_TRUTH)
     version = board.score_version
-    if lacks or version is None or not is_settled(board, version):
+    if lacks or version is None or not is_ready(board, version):
         return lacks or [UNSETTLED]
     if ground_truths[board.ground_truth] != version.ground_truth_digest:
         lacks.append(OTHER_GROUND_TRUTH)
-    has = scorers[board.scorer]
-    if (version.scorer_version not in has) if board.scorer in BUILT_IN else (has != version.scorer_digest):
+    if not has_scorer(version, scorers[board.scorer]):
         lacks.append(OTHER_SCORER)
     return lacks
 
 
-def is_settled(board: Leaderboard, version: ScoreVersion) -> bool:
-    """Return whether the version says by content what the leaderboard's scorer and labels are."""
-    has_scorer = version.scorer_version is not None if board.scorer in BUILT_IN else bool(version.scorer_digest)
+def is_ready(board: Leaderboard, version: ScoreVersion) -> bool:
+    """Return whether the version says by content what the leaderboard's present scorer and labels are."""
     is_of_board = (version.scorer, version.ground_truth) == (board.scorer, board.ground_truth)
-    return is_of_board and has_scorer and bool(version.ground_truth_digest)
+    return is_of_board and is_settled(version)
 
 
 def runnable(boards: Iterable[Leaderboard], inventory: Mapping[str, Any]) -> dict[int, int]:

@@ -17,7 +17,7 @@ from django.conf import settings
 
 from core.folder_digest import FolderDigests, FolderRefused
 from core.untrusted import Bounds, load_json
-from jobs.board_needs import is_settled
+from jobs.board_needs import is_ready
 from jobs.detail_metrics import MOST_NUMBERS, read_categories
 from jobs.execution.bubblewrap import let_read
 from jobs.execution.metrics import MAX_BYTES, BadMetrics, parse_metrics
@@ -134,7 +134,7 @@ def verified(board: Leaderboard, digests: FolderDigests) -> Scoring | None:
     scoring, version = scoring_of(board), board.score_version
     if scoring is None:
         return None
-    if version is None or not is_settled(board, version):
+    if version is None or not is_ready(board, version):
         raise ScoreVersionDiffers(f"{board.slug} has no score version that says what its labels and scorer are.")
     try:
         states = [digests.state(folder, ignored) for folder, ignored in scoring.folders]

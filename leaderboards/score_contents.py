@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from accounts.models import User
 from leaderboards.models import Leaderboard, Metric, ScoreVersion
-from leaderboards.scoring import BUILT_IN, OWN
+from leaderboards.scoring import BUILT_IN
 
 Limits = dict[str, list[float | None]]
 
@@ -44,11 +44,6 @@ class Contents:
             and all(version.limits.get(name, pair) == pair for name, pair in self.limits.items())
         )
 
-    @property
-    def is_known(self) -> bool:
-        """Every digest that serves to tell it apart is known."""
-        return bool(self.ground_truth_digest and (self.scorer_digest or not self.scorer.startswith(OWN)))
-
 
 @dataclass(frozen=True)
 class WorkerDigests:
@@ -59,6 +54,17 @@ class WorkerDigests:
     scorer_digest: str
     scorer_versions: tuple[int, ...]
     ground_truth_digest: str
+
+
+def is_settled(version: ScoreVersion | Contents) -> bool:
+    """Return whether it says by content what its scorer and ground truth are."""
+    has_scorer = version.scorer_version is not None if version.scorer in BUILT_IN else bool(version.scorer_digest)
+    return has_scorer and bool(version.ground_truth_digest)
+
+
+def has_scorer(version: ScoreVersion, announced: Any) -> bool:
+    """Return whether a worker has the version's scorer: it announces versions of a built-in one, the digest of another."""
+    return version.scorer_version in announced if version.scorer in BUILT_IN else announced == version.scorer_digest
 
 
 def contents_of(version: ScoreVersion) -> Contents:
@@ -167,7 +173,7 @@ def find_or_make(
 
     `is_anew`: what is not known of the contents counts as different, so only a known version is found.
     """
-    if contents.is_known or not is_anew:
+    if is_settled(contents) or not is_anew:
         for version in board.score_versions.order_by("-number"):
             if contents.matches(version):
                 return version

@@ -69,7 +69,7 @@ class ScoreVersion(models.Model):
         constraints = [models.UniqueConstraint(fields=["leaderboard", "number"], name="score_version_once")]
 
     def __str__(self) -> str:
-        return str(self.number)
+        return str(_("Score version %(number)d")) % {"number": self.number}
 
     @property
     def digits(self) -> int:

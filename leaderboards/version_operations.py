@@ -13,7 +13,7 @@ from accounts.operations import Action, ReasonForm, register
 from accounts.refusals import Conflict, InvalidInput, RequestRefused
 from accounts.services import record_action
 from leaderboards.models import Leaderboard, ScoreVersion
-from leaderboards.score_contents import WorkerDigests, announced, choose
+from leaderboards.score_contents import WorkerDigests, announced, choose, has_scorer, is_settled
 from leaderboards.scoring import BUILT_IN
 from leaderboards.versioning import adopted, begin, change, preview
 
@@ -46,15 +46,15 @@ def _state(worker: WorkerDigests, version: ScoreVersion | None) -> WorkerState:
     truth, scorer = worker.ground_truth_digest, worker.scorer_digest
     if version is None or not truth:
         return WorkerState(worker, "missing", gettext_lazy("missing: it has no such ground truth"))
-    has_scorer = version.scorer_version in worker.scorer_versions if version.scorer in BUILT_IN else bool(scorer)
-    if not has_scorer:
+    announced_scorer = worker.scorer_versions if version.scorer in BUILT_IN else scorer
+    if not announced_scorer:
         return WorkerState(worker, "missing", gettext_lazy("missing: it has no such scorer"))
-    if version.ground_truth_digest and truth != version.ground_truth_digest:
-        return WorkerState(worker, "other", gettext_lazy("other: its ground truth differs"))
-    if version.scorer_digest and scorer != version.scorer_digest:
-        return WorkerState(worker, "other", gettext_lazy("other: its scorer differs"))
-    if not version.ground_truth_digest:
+    if not is_settled(version):
         return WorkerState(worker, "open", gettext_lazy("workers differ: adopt one"))
+    if truth != version.ground_truth_digest:
+        return WorkerState(worker, "other", gettext_lazy("other: its ground truth differs"))
+    if not has_scorer(version, announced_scorer):
+        return WorkerState(worker, "other", gettext_lazy("other: its scorer differs"))
     return WorkerState(worker, "same", gettext_lazy("same"))
 
 

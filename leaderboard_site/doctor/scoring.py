@@ -77,12 +77,12 @@ def _version(found: Found, board: Leaderboard) -> None:
         verified(board, FolderDigests(settings.WORK_ROOT))
     except ScoringUnavailable as error:
         found.warning(
-            f"{board.slug}: {error} A worker here does not take its jobs", "docs/scoring.md#which-worker-takes-a-job"
+            f"{board.slug}: {error} A worker here does not take its jobs", "docs/scoring.md#labels-of-the-same-version"
         )
     if (workers := live_workers()) and (lack := first_lack(board, workers)) is not None:
         found.wrong(
             f"{board.slug}: no live worker can run its jobs; one lacks {in_words(lack, board)}",
-            "the admin's pages of workers say which host has what; docs/scoring.md#which-worker-takes-a-job",
+            "the admin's pages of workers say which host has what; docs/scoring.md#labels-of-the-same-version",
         )
 
 

@@ -42,6 +42,18 @@ def same(content: bytes, path: str) -> bool:
     return content.decode() == path
 
 
+def check_stored(job: Job, told: str) -> None:
+    """The artifacts and the log in the storage are what the run left."""
+    for item in job.artifacts:
+        with storages["artifacts"].open(item["name"]) as stored:
+            content = stored.read()
+        assert same(content, item["path"]) and hashlib.sha256(content).hexdigest() == item["sha256"]
+    with storages["artifacts"].open(job.log_name) as stored:
+        log = stored.read()
+    assert log.decode() == f"no newline\nLeadersBoard: {told}\n"
+    assert job.log_bytes == len(log)
+
+
 def test_awkward_names_reach_everyone(play: Play, mlflow_url: str) -> None:
     Leaderboard.objects.filter(pk=play.board.pk).update(scorer="", ground_truth="")
     play.board.refresh_from_db()
@@ -52,15 +64,7 @@ def test_awkward_names_reach_everyone(play: Play, mlflow_url: str) -> None:
     told = "\\u202egnp.exe was left out: a control, invisible or private-use character in its name (U+202E)."
     assert job.notes_in_words == [told]
 
-    for item in job.artifacts:  # stored
-        with storages["artifacts"].open(item["name"]) as stored:
-            content = stored.read()
-        assert same(content, item["path"]) and hashlib.sha256(content).hexdigest() == item["sha256"]
-    with storages["artifacts"].open(job.log_name) as stored:
-        log = stored.read()
-    assert log.decode() == f"no newline\nLeadersBoard: {told}\n"
-    assert job.log_bytes == len(log)
-
+    check_stored(job, told)
     api = Client(headers={"Authorization": f"Bearer {create_token(job.user, name='t')[1]}"})
     assert api.get(f"/api/jobs/{job.pk}").json()["notes"] == [told]
     pages = Client()
