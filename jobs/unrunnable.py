@@ -56,7 +56,9 @@ def unrunnable_jobs() -> list[Unrunnable]:
     boards = {board.pk: board for board in boards_with_needs().filter(pk__in={row[0] for row in waiting})}
     found = []
     for board_id, name, jobs, since in waiting:
-        board = boards[board_id]
+        board = boards.get(board_id)
+        if board is None:  # deleted with its jobs since they were counted
+            continue
         serving = [worker for worker in workers if name in worker.resource_classes]
         if first_lack(board, serving) is not None:
             hosts = {
