@@ -125,6 +125,18 @@ class Leaderboard(models.Model):
     opens_at = models.DateTimeField(_("opens at"), null=True, blank=True)
     closes_at = models.DateTimeField(_("closes at"), null=True, blank=True)
     visibility = models.CharField(_("visibility"), max_length=16, choices=Visibility, default=Visibility.PUBLIC)
+    is_draft = models.BooleanField(
+        _("draft"),
+        default=False,
+        db_default=False,
+        help_text=_("Only operators see a draft, and it takes no submissions."),
+    )
+    has_writable_code = models.BooleanField(
+        _("writable code folder"),
+        default=False,
+        db_default=False,
+        help_text=_("Every run gets its own copy of the code folder, which it may write to."),
+    )
     takes_submissions = models.BooleanField(_("takes submissions"), default=True)
     requires_score = models.BooleanField(
         _("requires its metrics"),

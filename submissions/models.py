@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 
 from leaderboards.models import Leaderboard
 
+NAME_MAX_LENGTH = 100
+
 
 class SubmissionQuerySet(models.QuerySet["Submission"]):
     def visible_to(self, user: AbstractUser | AnonymousUser) -> "SubmissionQuerySet":
@@ -39,6 +41,8 @@ class Submission(models.Model):
     leaderboard = models.ForeignKey(
         Leaderboard, verbose_name=_("leaderboard"), on_delete=models.PROTECT, related_name="submissions", db_index=False
     )
+    # Empty: shown as its entrypoint and the beginning of its id (`label`).
+    name = models.CharField(_("name"), max_length=NAME_MAX_LENGTH, blank=True, default="", db_default="")
     entrypoint = models.CharField(_("entrypoint"), max_length=100, default="main.py")
     config_file = models.CharField(_("config file"), max_length=100, default="config.yaml")
     metadata = models.JSONField(_("metadata"), default=dict, blank=True)
@@ -50,6 +54,21 @@ class Submission(models.Model):
         _("root folder"), max_length=240, blank=True, help_text=_("The folder that wraps everything in the archive.")
     )
     manifest = models.JSONField(_("files"), default=list)
+    has_writable_code = models.BooleanField(
+        _("writable code folder"),
+        default=False,
+        db_default=False,
+        help_text=_("The run gets its own copy of the code folder, which it may write to."),
+    )
+    # The key of the page's form that it came from: a second click on Submit finds it. Empty: not from a form.
+    form_key = models.CharField(_("form key"), max_length=64, blank=True, default="", db_default="", editable=False)
+    deleted_at = models.DateTimeField(
+        _("deleted at"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Its owner deleted the files and the results of its jobs."),
+    )
     created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
 
     objects = SubmissionQuerySet.as_manager()
@@ -59,6 +78,7 @@ class Submission(models.Model):
         verbose_name_plural = _("submissions")
         constraints = [
             models.CheckConstraint(condition=Q(kind__in=["zip", "tar.gz", "tar"]), name="submission_kind_known"),
+            models.UniqueConstraint("user", "form_key", condition=~Q(form_key=""), name="submission_form_key_once"),
         ]
         indexes = [
             # A person's submissions, newest first, and how many they made in the last hour.
@@ -72,6 +92,11 @@ class Submission(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+    @property
+    def label(self) -> str:
+        """What people see wherever the submission appears: its name, or its entrypoint with the beginning of its id."""
+        return self.name or f"{self.entrypoint} {str(self.pk)[:8]}"
 
     def get_absolute_url(self) -> str:
         return reverse("submission", args=[self.id])
