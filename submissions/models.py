@@ -93,10 +93,10 @@ class Submission(models.Model):
     def __str__(self) -> str:
         return str(self.id)
 
+    def get_absolute_url(self) -> str:
+        return reverse("submission", args=[self.id])
+
     @property
     def label(self) -> str:
         """What people see wherever the submission appears: its name, or its entrypoint with the beginning of its id."""
         return self.name or f"{self.entrypoint} {str(self.pk)[:8]}"
-
-    def get_absolute_url(self) -> str:
-        return reverse("submission", args=[self.id])
