@@ -5,6 +5,7 @@ A plugin and not a conftest.py, because pytest-django reads the settings before 
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,9 @@ def _own_folders() -> None:
     )
 
 
+# A suite that a shell started in the background ignores SIGINT, and so would every program whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="lb-test-")
     os.environ.update(start_for_tests(os.environ[FOLDER]))
