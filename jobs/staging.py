@@ -104,7 +104,8 @@ def limits_of(resource_class: str) -> Limits:
 
 
 def _placed(spec: RunSpec, folder: Path) -> RunSpec:
-    """The spec with the folders of the next run, and the usual entrypoint: other ones are not expected to come twice."""
+    """The spec with the folders of the next run, the usual entrypoint (other ones are not expected to come twice) and
+    read-only code: a copy is made of files that are there."""
     return replace(
         spec,
         run_id=folder.name,
@@ -113,4 +114,5 @@ def _placed(spec: RunSpec, folder: Path) -> RunSpec:
         config_path=str(folder / "config.yaml"),
         run_dir=str(folder / "run"),
         fence_seconds=None,
+        has_writable_code=False,
     )

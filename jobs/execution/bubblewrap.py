@@ -17,7 +17,7 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from . import cgroup, etc, linux, procfs, seccomp
+from . import cgroup, code_copy, etc, linux, procfs, seccomp
 from .interpreter import Interpreter, interpreter_of, system_library_paths
 from .launch import Prepared, SandboxError
 from .spec import MIB, Limits, RunSpec
@@ -67,6 +67,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         if is_root:
             let_read(spec.code_dir)
             let_read(spec.config_path)
+        code = code_copy.open_source(spec.code_dir) if spec.has_writable_code else None
         stage = Stage(_STAGE)
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
@@ -76,6 +77,8 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         stage.build()
         binds += _aliases(python, stage)
         volumes = _volumes(stage, spec, uid, gid)
+        if code is not None:
+            volumes[code_copy.NAME] = code_volume(stage, code, spec.limits, uid, gid)
     except OSError as error:
         raise SandboxError(f"the sandbox's file system could not be made: {error}") from error
     status, status_writer = os.pipe()
@@ -96,6 +99,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
             "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
+            **({"code": "tmpfs"} if spec.has_writable_code else {}),
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
         open_gate=lambda: _open_gate(gate, gate_writer),
@@ -164,6 +168,14 @@ def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
     }
 
 
+def code_volume(stage: Stage, code: code_copy.Source, limits: Limits, uid: int, gid: int) -> int:
+    """Make the sized file system of the run's own code folder, filled; return a descriptor of it."""
+    size, inodes = code.volume_size(limits)
+    volume = stage.volume(code_copy.NAME, size, inodes, "755", uid, gid)
+    code_copy.copy(code, volume, uid, gid)
+    return volume
+
+
 def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:
     """Return bwrap's arguments that show the system libraries and the interpreter."""
     paths, links = system_library_paths()
@@ -193,7 +205,8 @@ def _binds(spec: RunSpec, stage: Stage) -> list[str]:
         binds += ["--ro-bind", stage.add(etc.TIME_ZONES), etc.TIME_ZONES]
     for path in sorted(spec.read_only_paths):
         binds += ["--ro-bind", stage.add(path), path]
-    binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), "/sandbox/code"]
+    if not spec.has_writable_code:
+        binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), code_copy.PLACE]
     binds += ["--ro-bind", stage.add(spec.config_path, follow=False), "/sandbox/config.yaml"]
     if spec.dataset_dir:
         binds += ["--ro-bind", stage.add(spec.dataset_dir), "/sandbox/dataset"]
@@ -231,7 +244,8 @@ def _arguments(
     proc = [*knobs, *masks, *([] if spec.gpus else ["--remount-ro", "/proc"])]
     arguments += ["--proc", "/proc", *proc, "--dev", "/dev", *_gpu_binds(spec)]
     arguments += ["--bind", f"{_STAGE}/shm", "/dev/shm", "--bind", f"{_STAGE}/tmp", "/tmp"]
-    arguments += [*binds, "--bind", f"{_STAGE}/output", "/sandbox/output", "--chdir", "/sandbox/code"]
+    own_code = ["--bind", f"{_STAGE}/{code_copy.NAME}", code_copy.PLACE] if spec.has_writable_code else []
+    arguments += [*binds, *own_code, "--bind", f"{_STAGE}/output", "/sandbox/output", "--chdir", code_copy.PLACE]
     # Both are unsized file systems that bwrap makes: nothing more may be written to them.
     arguments += [*([] if spec.gpus else ["--remount-ro", "/dev"]), "--remount-ro", "/"]
     return [*arguments, "--", python.program, "-u", spec.entrypoint, *program_arguments()]

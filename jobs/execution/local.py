@@ -6,7 +6,7 @@ The site lets it be chosen only with DEBUG and an explicit setting, and every re
 import os
 from pathlib import Path
 
-from . import bubblewrap, cgroup
+from . import bubblewrap, cgroup, code_copy, linux
 from .launch import Prepared, SandboxError
 from .spec import RunSpec
 
@@ -17,8 +17,9 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     try:
         output.mkdir(mode=0o700)
         scratch.mkdir(mode=0o700)
+        code = _own_code(spec) if spec.has_writable_code else spec.code_dir
     except OSError as error:
-        raise SandboxError(f"the output folder could not be made: {error}") from error
+        raise SandboxError(f"the run's folders could not be made: {error}") from error
     environment = bubblewrap.environment(spec) | {
         "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin",
         "HOME": str(scratch),
@@ -32,15 +33,25 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         isolation="unsafe-local",
         argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(output)],
         environment=environment,
-        working_directory=spec.code_dir,
+        working_directory=code,
         output=os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
         applied={
             "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none",
             # RLIMIT_NPROC would count every process of the developer.
             "processes": group.held("pids") or "",
+            **({"code": "none"} if spec.has_writable_code else {}),
         },
         exit_code=_exit_code,
     )  # fmt: skip
+
+
+def _own_code(spec: RunSpec) -> str:
+    """Copy the code folder below the run's; return the copy's path."""
+    folder = Path(spec.run_dir, "code")
+    folder.mkdir(mode=0o700)
+    with linux.opened(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as target:
+        code_copy.copy(code_copy.open_source(spec.code_dir), target, os.geteuid(), os.getegid())
+    return str(folder)
 
 
 def _exit_code(wait_status: int) -> int:

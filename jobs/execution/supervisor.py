@@ -21,7 +21,7 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
+from jobs.execution import bubblewrap, cgroup, code_copy, collect, container, launch, linux, local, seccomp, watchdog
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
@@ -91,7 +91,7 @@ class Run:
         self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
         self.first_output: float | None = None
         self.peak_seen = 0
-        self.output_was_full = False
+        self.output_was_full = self.code_was_full = False
         self.reason = ""
         self.detail = ""
         self.statuses: dict[int, int] = {}
@@ -223,6 +223,7 @@ class Run:
         self.log.show_unfinished()
         # Files that were unlinked but held open fill the disk too, and are gone at the end.
         self.output_was_full |= _is_full(prepared.volumes.get("output"))
+        self.code_was_full |= _is_full(prepared.volumes.get("code"))
         if self.group.held("memory"):
             if self.group.oom_kills():
                 self.end("out_of_memory")
@@ -297,6 +298,16 @@ class Run:
             self.end(
                 "disk_limit",
                 _("the output folder was full: its limit is %(size)s or %(files)d files", size=size, files=files),
+            )
+        elif code != 0 and (self.code_was_full or _is_full(prepared.volumes.get("code"))):
+            size, files = human_bytes(limits.tmp_bytes), code_copy.INODES
+            self.end(
+                "disk_limit",
+                _(
+                    "the code folder was full: a run may add %(size)s or %(files)d files to it",
+                    size=size,
+                    files=files,
+                ),
             )
         else:
             self.end("exited", _exit_sentence(code, result.signal))
