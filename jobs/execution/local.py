@@ -4,22 +4,25 @@ The site lets it be chosen only with DEBUG and an explicit setting, and every re
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from . import bubblewrap, cgroup, code_copy, linux
+from . import bubblewrap, cgroup, code_copy
 from .launch import Prepared, SandboxError
 from .spec import RunSpec
+from .volumes import Volumes
 
 
 def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
-    output = Path(spec.run_dir, "output")
-    scratch = Path(spec.run_dir, "tmp")
+    code = code_copy.open_source(spec.code_dir) if spec.has_writable_code else None
     try:
-        output.mkdir(mode=0o700)
-        scratch.mkdir(mode=0o700)
-        code = _own_code(spec) if spec.has_writable_code else spec.code_dir
+        limits = replace(spec.limits, in_memory_bytes=-1)
+        writable = Volumes(spec.run_dir, limits, os.geteuid(), os.getegid(), code)
+        writable.use_unmounted()
     except OSError as error:
         raise SandboxError(f"the run's folders could not be made: {error}") from error
+    folder = Path(spec.run_dir, "disk")
+    scratch = folder / "tmp"
     environment = bubblewrap.environment(spec) | {
         "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin",
         "HOME": str(scratch),
@@ -31,27 +34,18 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     environment |= {f"{name.upper()}_DIR": folder for name, folder in spec.folders.items()}
     return Prepared(
         isolation="unsafe-local",
-        argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(output)],
+        argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(folder / "output")],
         environment=environment,
-        working_directory=code,
-        output=os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        working_directory=str(folder / code_copy.NAME) if code else spec.code_dir,
+        output=writable.descriptors["output"],
+        volumes=writable,
         applied={
-            "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none",
+            "network": "none", "filesystem": "none", "system_calls": "none", **writable.applied,
             # RLIMIT_NPROC would count every process of the developer.
             "processes": group.held("pids") or "",
-            **({"code": "none"} if spec.has_writable_code else {}),
         },
         exit_code=_exit_code,
     )  # fmt: skip
-
-
-def _own_code(spec: RunSpec) -> str:
-    """Copy the code folder below the run's; return the copy's path."""
-    folder = Path(spec.run_dir, "code")
-    folder.mkdir(mode=0o700)
-    with linux.opened(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as target:
-        code_copy.copy(code_copy.open_source(spec.code_dir), target, os.geteuid(), os.getegid())
-    return str(folder)
 
 
 def _exit_code(wait_status: int) -> int:

@@ -36,6 +36,8 @@ class Limits:
     output_bytes: int = 256 * MIB
     output_inodes: int = 5000
     tmp_bytes: int = 256 * MIB
+    # A larger folder is on disk, below the run's; files of a smaller one are in memory and count against its limit.
+    in_memory_bytes: int = 256 * MIB
     log_kept_bytes: int = 64 * KIB
     log_kill_bytes: int = 16 * MIB
 

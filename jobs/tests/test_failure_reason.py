@@ -203,7 +203,16 @@ def test_reason_of_this_interpreters_own_tracebacks(program):
     assert last_words(b"", ended.stderr, ended.returncode) == LastWords(last)
 
 
-@pytest.mark.parametrize("piece", ["Traceback (most recent call last):\n", "A" * 70_000, "a.a" * 3000, "  File \"", "╭ Traceback (most recent call last)\n"])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "Traceback (most recent call last):\n",
+        "A" * 70_000,
+        "a.a" * 3000,
+        '  File "',
+        "╭ Traceback (most recent call last)\n",
+    ],
+)
 def test_hostile_output_costs_little(piece):
     start = time.monotonic()
     last_words(piece.encode() * 3000, piece.encode() * 3000, 1)

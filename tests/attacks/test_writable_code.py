@@ -42,7 +42,7 @@ def test_program_writes_into_its_own_copy_of_the_code(sandbox: None, executor: s
     # The unpacked submission is as it was, and what lies outside the output folder is no artifact.
     assert {path: path.read_bytes() for path in Path(spec.code_dir).rglob("*") if path.is_file()} == before
     assert artifact_names(outcome) == []
-    assert outcome.result.limits_applied["code"] == ("none" if executor == "unsafe-local" else "tmpfs")
+    assert outcome.result.limits_applied["code"] == ("watchdog" if executor == "unsafe-local" else "tmpfs")
 
 
 def test_code_folder_is_read_only_without_the_option(submit: Submit) -> None:
