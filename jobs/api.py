@@ -26,7 +26,7 @@ from submissions.api import NewestFirst
 _KEY = OpenApiParameter(
     "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, description="The same key again: the same job."
 )
-DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_version")
+DETAIL = ("leaderboard__score_version", "submission", "user", "disqualification", "score_version")
 
 
 def _own(request: Request, job_id: UUID, *related: str) -> Job:

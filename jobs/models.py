@@ -325,6 +325,17 @@ class Job(models.Model):
         return self.error_code in PLATFORM_FAULTS
 
     @property
+    def has_writable_code(self) -> bool:
+        """Whether its run had, or will have, a copy of the code folder to write to.
+
+        The submission or the leaderboard asks for one; an operator's rerun has what its original had.
+        """
+        if self.is_final:
+            return "code" in self.limits_applied
+        is_asked = self.submission.has_writable_code or self.leaderboard.has_writable_code
+        return is_asked or (self.rerun_of is not None and self.rerun_of.has_writable_code)
+
+    @property
     def score_version_number(self) -> int | None:
         """The running number of its score version: all that participants learn of it."""
         return self.score_version.number if self.score_version else None

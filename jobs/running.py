@@ -139,7 +139,8 @@ class Runner:
             self._images.use(settings.SCORING_IMAGE or job.leaderboard.image)  # found out before the run, not after it
         shipper = LogShipper(place.run / "log", place.folder / "log.txt", job_id=job.pk, attempt=job.attempt)
         progress = ProgressShipper(place.run / "reports", job_id=job.pk, attempt=job.attempt)
-        spec = self._spec(place, job)
+        # It may read the job that this one repeats.
+        spec = persist(lambda: self._spec(place, job))
         result = self._supervise(spec, held, shipper, progress, when_ending=lambda: _read_metrics_of(job.leaderboard))
         shipper.collect(is_last=True)
         if _was_ended_by_us(job, held, result):
@@ -185,6 +186,7 @@ class Runner:
             entrypoint=job.submission.entrypoint,
             dataset_dir=_dataset(job.leaderboard.dataset),
             takes_predictions=job.leaderboard.is_scored,
+            has_writable_code=job.has_writable_code,
             limits=limits_of(job.resource_class),
             gpus=self._gpus.minors,
             environment=self._gpus.environment(),

@@ -70,6 +70,9 @@ class JobShown(JobReceipt):
 
 class JobDetail(JobShown):
     config = serializers.DictField()
+    writable_code = serializers.BooleanField(
+        source="has_writable_code", help_text="Its run has its own copy of the code folder, which it may write to."
+    )
     attempts = AttemptShown(many=True)
     scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
     score_version = serializers.IntegerField(
@@ -99,6 +102,7 @@ class JobDetail(JobShown):
         fields = [
             *JobShown.Meta.fields,
             "config",
+            "writable_code",
             "attempts",
             "scorer",
             "score_version",

@@ -7,13 +7,12 @@ limit, another entrypoint, gets a sandbox of its own as if nothing had been stag
 
 import logging
 import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from django.conf import settings
 
-from jobs.execution import bubblewrap
+from jobs.execution import bubblewrap, disk
 from jobs.execution.client import Nursery, Supervisor
 from jobs.execution.spec import Limits, RunSpec
 from jobs.gpus import HeldGpus
@@ -77,7 +76,7 @@ class Staging:
             self._supervisor.close()
             self._supervisor = None
         if folder := self.take_folder():
-            shutil.rmtree(folder, ignore_errors=True)
+            disk.remove(folder)
         self._nursery.close()
 
 
@@ -104,7 +103,8 @@ def limits_of(resource_class: str) -> Limits:
 
 
 def _placed(spec: RunSpec, folder: Path) -> RunSpec:
-    """The spec with the folders of the next run, and the usual entrypoint: other ones are not expected to come twice."""
+    """The spec with the folders of the next run, the usual entrypoint (other ones are not expected to come twice) and
+    read-only code: a copy is made of files that are there."""
     return replace(
         spec,
         run_id=folder.name,
@@ -113,4 +113,5 @@ def _placed(spec: RunSpec, folder: Path) -> RunSpec:
         config_path=str(folder / "config.yaml"),
         run_dir=str(folder / "run"),
         fence_seconds=None,
+        has_writable_code=False,
     )

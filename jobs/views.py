@@ -132,6 +132,7 @@ def submit(request: HttpRequest) -> HttpResponse:
                 config_file=form.cleaned_data["config_file"],
                 leaderboard=form.cleaned_data["leaderboard"].slug,
                 paths=form.cleaned_data["paths"],
+                writable_code=form.cleaned_data["writable_code"],
             )
         except RequestRefused as refusal:
             form.add_refusal(refusal)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from django.utils.translation import override
 
 from core.config_merge import ConfigRefused, check_replacements, merge
 from core.untrusted import Bounds, TextRefused, load_json, load_yaml
-from jobs.execution import janitor
+from jobs.execution import disk, janitor
 from jobs.execution.told import Told as _
 from jobs.models import Job
 from submissions.archive import ArchiveKind, ArchiveRefused, extract_archive
@@ -68,7 +67,7 @@ def make_folder(name: str) -> Path:
 
 
 def remove_folder(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    disk.remove(folder)
 
 
 @contextmanager

@@ -59,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class", dest="resource_class", default="small", help="Resource class (%(default)s).")
     parser.add_argument("--config", metavar="JSON", help="A JSON object laid over the config file; @FILE reads one.")
     parser.add_argument("--trial", action="store_true", help="A trial run: it never ranks.")
+    parser.add_argument(
+        "--writable-code", action="store_true", help="Its run may write to its own copy of the code folder."
+    )
     parser.add_argument("--no-follow", dest="follow", action="store_false", help="Enqueue it and end.")
     parser.add_argument("--follow", dest="follow", action="store_true", default=True, help="Show the log (default).")
     parser.add_argument("--json", action="store_true", help="One JSON object at the end; all else on standard error.")
@@ -152,6 +155,8 @@ class Session:
         }  # fmt: skip
         if options.name:
             fields["metadata"] = json.dumps({"name": options.name})
+        if options.writable_code:
+            fields["writable_code"] = "true"
         with packed(options.paths) as files:
             total = sum(path.stat().st_size for path in files)
             self.tell(f"Uploading {', '.join(path.name for path in files)[:200]} ({_size(total)})")

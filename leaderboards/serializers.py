@@ -23,6 +23,10 @@ class LeaderboardShown(serializers.ModelSerializer):
         help_text="Only scores of this version rank; null where runs report their own numbers.",
     )
 
+    writable_code = serializers.BooleanField(
+        source="has_writable_code", help_text="Every run has its own copy of the code folder, which it may write to."
+    )
+
     class Meta:
         model = Leaderboard
         fields = [
@@ -36,6 +40,7 @@ class LeaderboardShown(serializers.ModelSerializer):
             "opens_at",
             "closes_at",
             "takes_submissions",
+            "writable_code",
             "metrics",
         ]
 

@@ -68,6 +68,18 @@ function showLeavings(slug) {
   for (const block of blocks) block.hidden = block !== own;
 }
 
+// Where the leaderboard gives every run a writable code folder, there is nothing to choose; the choice comes back elsewhere.
+function showWritable(form, slug) {
+  const box = form.querySelector("[name=writable_code]");
+  const field = form.querySelector("[data-writable]");
+  const isGiven = field.dataset.writable.split(" ").includes(slug);
+  if (isGiven && !box.disabled) box.dataset.chosen = box.checked ? "yes" : "";
+  if (isGiven) box.checked = true;
+  else if (box.disabled) box.checked = Boolean(box.dataset.chosen);
+  box.disabled = isGiven;
+  field.querySelector("[data-writable-given]").hidden = !isGiven;
+}
+
 function prepare(form, state) {
   const find = (name) => form.querySelector(`[data-${name}]`);
   const input = form.querySelector("[name=files]");
@@ -159,8 +171,12 @@ function prepare(form, state) {
     (buttons[Math.min(index, buttons.length - 1)] ?? input).focus();
   };
 
-  leaderboard.addEventListener("change", () => showLeavings(leaderboard.value));
-  showLeavings(leaderboard.value);
+  const showBoard = () => {
+    showLeavings(leaderboard.value);
+    showWritable(form, leaderboard.value);
+  };
+  leaderboard.addEventListener("change", showBoard);
+  showBoard();
   input.addEventListener("change", () => choose([...input.files].map((file) => ({ file, path: file.name }))));
   folderInput.addEventListener("change", () => {
     choose([...folderInput.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));

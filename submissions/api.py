@@ -60,6 +60,7 @@ class SubmissionsView(APIView):
             metadata=data.get("metadata"),
             leaderboard=data.get("leaderboard") or "",
             paths=data.get("paths"),
+            writable_code=data.get("writable_code"),
         )
         return Response(SubmissionReceipt(submission).data, status=201)
 

@@ -185,6 +185,13 @@ class SubmitForm(RunForm):
         max_length=100,
         help_text=gettext_lazy("Passed to it as --config."),
     )
+    writable_code = forms.BooleanField(
+        label=gettext_lazy("Writable code folder"),
+        required=False,
+        help_text=gettext_lazy(
+            "For code that writes next to itself, such as results/. Only the output folder is kept."
+        ),
+    )
     # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
     paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)
     field_order = [
@@ -195,6 +202,7 @@ class SubmitForm(RunForm):
         "resource_class",
         "config",
         "trial",
+        "writable_code",
         "key",
         "paths",
     ]
@@ -212,7 +220,7 @@ class SubmitForm(RunForm):
         )
 
 
-def earlier_values(user: Any, submission_id: str | None) -> dict[str, str]:
+def earlier_values(user: Any, submission_id: str | None) -> dict[str, Any]:
     """What the form begins with when it goes on from one of the user's submissions; its config file as the overrides."""
     try:
         earlier = Submission.objects.filter(user=user, pk=UUID(submission_id or "")).first()
@@ -221,4 +229,9 @@ def earlier_values(user: Any, submission_id: str | None) -> dict[str, str]:
     if earlier is None:
         return {}
     text = read_config_file(earlier) or ""
-    return {"entrypoint": earlier.entrypoint, "config_file": earlier.config_file, "config": text}
+    return {
+        "entrypoint": earlier.entrypoint,
+        "config_file": earlier.config_file,
+        "config": text,
+        "writable_code": earlier.has_writable_code,
+    }

@@ -18,6 +18,9 @@ class SubmissionUpload(serializers.Serializer):
         default="",
         help_text='A JSON list: the path of each file, in the order of the files: "src/a.py".',
     )
+    writable_code = serializers.BooleanField(
+        required=False, default=False, help_text="The run gets its own copy of the code folder, which it may write to."
+    )
 
 
 class SubmissionReceipt(serializers.ModelSerializer):
@@ -37,6 +40,9 @@ class FileEntry(serializers.Serializer):
 class SubmissionDetail(SubmissionReceipt):
     files = FileEntry(source="manifest", many=True)
     metadata = serializers.DictField()
+    writable_code = serializers.BooleanField(
+        source="has_writable_code", help_text="Its runs get their own copy of the code folder, which they may write to."
+    )
 
     class Meta(SubmissionReceipt.Meta):
-        fields = [*SubmissionReceipt.Meta.fields, "metadata", "size_bytes", "files"]
+        fields = [*SubmissionReceipt.Meta.fields, "metadata", "writable_code", "size_bytes", "files"]

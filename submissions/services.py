@@ -57,6 +57,7 @@ def create_submission(
     metadata: dict[str, Any] | str | None = None,
     leaderboard: str = "",
     paths: Sequence[str] | str | None = None,
+    writable_code: bool | str | None = None,
 ) -> Submission:
     """Check the files (several, or one archive), store them as one object and record the submission.
 
@@ -69,12 +70,19 @@ def create_submission(
     """
     refuse_over_quota(user)  # before any work; decided again under the lock below
     board = _open_leaderboard(user, leaderboard)
-    form = check_form(files, entrypoint=entrypoint, config_file=config_file, metadata=metadata, paths=paths)
+    form = check_form(
+        files,
+        entrypoint=entrypoint,
+        config_file=config_file,
+        metadata=metadata,
+        paths=paths,
+        writable_code=writable_code,
+    )
     with _as_one_file(files, form.names, form.kind) as (content, manifest):
         root = check_contents(manifest, form)
         submission = Submission(
             id=uuid4(), user=user, leaderboard=board, entrypoint=form.entrypoint, config_file=form.config_file,
-            metadata=form.metadata, kind=form.kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            metadata=form.metadata, has_writable_code=form.has_writable_code, kind=form.kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
             manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
         )  # fmt: skip
         _store(submission, content)
@@ -91,6 +99,7 @@ class Form:
     metadata: dict[str, Any]
     names: list[str]
     kind: Submission.Kind
+    has_writable_code: bool = False
 
 
 def check_form(
@@ -100,12 +109,26 @@ def check_form(
     config_file: str,
     metadata: dict[str, Any] | str | None,
     paths: Sequence[str] | str | None,
+    writable_code: bool | str | None = None,
 ) -> Form:
     """Raises InvalidInput and TooLarge for what can be told from names, sizes and fields."""
     entrypoint, config_file = check_names(entrypoint, config_file)
     parsed = _metadata(metadata)
     names = _names(files, paths)
-    return Form(entrypoint, config_file, parsed, names, _kind_of(files, names))
+    return Form(entrypoint, config_file, parsed, names, _kind_of(files, names), _is_writable(writable_code))
+
+
+def _is_writable(given: bool | str | None) -> bool:
+    """Read a flag of the form, which is text there."""
+    if isinstance(given, bool):
+        return given
+    known = {"": False, "false": False, "0": False, "off": False, "true": True, "1": True, "on": True}
+    text = (given or "").lower()
+    if text not in known:
+        raise InvalidInput(
+            "invalid", _("must be true or false, not %(value)r."), field="writable_code", value=text[:60]
+        )
+    return known[text]
 
 
 def _store(submission: Submission, content: StoredContent) -> None:

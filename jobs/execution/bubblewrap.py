@@ -17,17 +17,16 @@ import subprocess
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from . import cgroup, etc, linux, procfs, seccomp
+from . import cgroup, code_copy, etc, linux, procfs, seccomp, volumes
 from .interpreter import Interpreter, interpreter_of, system_library_paths
 from .launch import Prepared, SandboxError
-from .spec import MIB, Limits, RunSpec
+from .spec import RunSpec
 from .stage import Stage
 
 OLDEST_BWRAP = (0, 8)
 # bwrap itself needs /tmp to be a folder; nothing below the real one is needed once the sources are opened.
 _STAGE = "/tmp"
 _INSIDE_ID = "65534"
-_TMP_INODES = 50_000
 
 
 @functools.cache
@@ -67,6 +66,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         if is_root:
             let_read(spec.code_dir)
             let_read(spec.config_path)
+        writable = volumes.of(spec, uid, gid)
         stage = Stage(_STAGE)
         program = stage.add(bwrap)
         libraries = _bundled_libraries(bwrap, stage)
@@ -75,7 +75,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         masks = _proc_binds(spec, stage)
         stage.build()
         binds += _aliases(python, stage)
-        volumes = _volumes(stage, spec, uid, gid)
+        writable.mount(stage)
     except OSError as error:
         raise SandboxError(f"the sandbox's file system could not be made: {error}") from error
     status, status_writer = os.pipe()
@@ -89,13 +89,13 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         isolation="bubblewrap",
         argv=[program, *gated, *_arguments(spec, python, binds, masks, filter_descriptor, status_writer)],
         environment={"LD_LIBRARY_PATH": libraries} if libraries else {},
-        output=volumes["output"],
-        volumes=volumes,
+        output=writable.descriptors["output"],
+        volumes=writable,
         descriptors=descriptors,
         uid=uid if is_root else None,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
+            "processes": group.held("pids") or "rlimit", **writable.applied,
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),
         open_gate=lambda: _open_gate(gate, gate_writer),
@@ -147,23 +147,6 @@ def _bundled_libraries(bwrap: str, stage: Stage) -> str:
     return stage.add(str(folder)) if folder and folder.is_dir() else ""
 
 
-def _volumes(stage: Stage, spec: RunSpec, uid: int, gid: int) -> dict[str, int]:
-    sizes = volume_sizes(spec.limits)
-    return {
-        name: stage.volume(name, size, inodes, mode, uid, gid, flags)
-        for name, (size, inodes, mode, flags) in sizes.items()
-    }
-
-
-def volume_sizes(limits: Limits) -> dict[str, tuple[int, int, str, int]]:
-    """(bytes, inodes, mode, mount flags) of each file system that a run may write to."""
-    return {
-        "output": (limits.output_bytes, limits.output_inodes, "700", linux.MS_NOEXEC),
-        "tmp": (limits.tmp_bytes, _TMP_INODES, "1777", 0),
-        "shm": (max(64 * MIB, limits.tmp_bytes), 1000, "1777", linux.MS_NOEXEC),
-    }
-
-
 def _interpreter_binds(python: Interpreter, stage: Stage) -> list[str]:
     """Return bwrap's arguments that show the system libraries and the interpreter."""
     paths, links = system_library_paths()
@@ -193,7 +176,8 @@ def _binds(spec: RunSpec, stage: Stage) -> list[str]:
         binds += ["--ro-bind", stage.add(etc.TIME_ZONES), etc.TIME_ZONES]
     for path in sorted(spec.read_only_paths):
         binds += ["--ro-bind", stage.add(path), path]
-    binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), "/sandbox/code"]
+    if not spec.has_writable_code:
+        binds += ["--ro-bind", stage.add(spec.code_dir, follow=False), code_copy.PLACE]
     binds += ["--ro-bind", stage.add(spec.config_path, follow=False), "/sandbox/config.yaml"]
     if spec.dataset_dir:
         binds += ["--ro-bind", stage.add(spec.dataset_dir), "/sandbox/dataset"]
@@ -231,7 +215,8 @@ def _arguments(
     proc = [*knobs, *masks, *([] if spec.gpus else ["--remount-ro", "/proc"])]
     arguments += ["--proc", "/proc", *proc, "--dev", "/dev", *_gpu_binds(spec)]
     arguments += ["--bind", f"{_STAGE}/shm", "/dev/shm", "--bind", f"{_STAGE}/tmp", "/tmp"]
-    arguments += [*binds, "--bind", f"{_STAGE}/output", "/sandbox/output", "--chdir", "/sandbox/code"]
+    own_code = ["--bind", f"{_STAGE}/{code_copy.NAME}", code_copy.PLACE] if spec.has_writable_code else []
+    arguments += [*binds, *own_code, "--bind", f"{_STAGE}/output", "/sandbox/output", "--chdir", code_copy.PLACE]
     # Both are unsized file systems that bwrap makes: nothing more may be written to them.
     arguments += [*([] if spec.gpus else ["--remount-ro", "/dev"]), "--remount-ro", "/"]
     return [*arguments, "--", python.program, "-u", spec.entrypoint, *program_arguments()]

@@ -11,11 +11,11 @@ It takes a supervisor that is root: it mounts file systems where a daemon can se
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from . import bubblewrap, cgroup, engine, etc, launch, linux, procfs, seccomp
+from . import bubblewrap, cgroup, code_copy, engine, etc, launch, linux, procfs, seccomp, volumes
 from .launch import Prepared, SandboxError
 from .spec import Container, RunSpec
 from .stage import Stage
@@ -24,6 +24,9 @@ from .stage import Stage
 _LAST_RESORT_SECONDS = 120
 _GUARD_SECONDS = 60.0
 _USERS_PROCESSES = 32768
+
+# Of each volume, in the container.
+_PLACES = {"output": "/sandbox/output", "tmp": "/tmp", "shm": "/dev/shm", code_copy.NAME: code_copy.PLACE}
 
 # The program that the container starts with: the filter, then the submission in its place.
 _ENTRY = """
@@ -52,17 +55,18 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         profile = Path(spec.run_dir, "seccomp.json")
         profile.write_text(seccomp.engine_profile())
         run.guard()
+        writable = volumes.of(spec, spec.sandbox_uid, spec.sandbox_uid)
         root = Path(spec.run_dir, "volumes")
         root.mkdir(mode=0o700)
         stage = Stage(str(root))
         sources = _sources(spec, stage)
         stage.build()
-        volumes = _volumes(spec, stage)
+        writable.mount(stage)
         argv = [
             *engine.command(container),
             "run",
             *_options(spec, container, run.name, profile),
-            *_binds(sources, stage.root),
+            *_binds(sources, stage.root, writable.descriptors),
             *_environment(spec),
             *gpu_options(spec, container),
             *_program(spec, container),
@@ -74,11 +78,11 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         isolation="container",
         argv=argv,
         environment=dict(os.environ),
-        output=volumes["output"],
-        volumes=volumes,
+        output=writable.descriptors["output"],
+        volumes=writable,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "",
+            "processes": group.held("pids") or "", **writable.applied,
         },
         exit_code=run.exit_code,
         is_client=True,
@@ -168,15 +172,6 @@ def _check_machine(group: cgroup.Group) -> None:
         raise SandboxError(f"no control group for {' and '.join(missing)} can be made for a container: {told}")
 
 
-def _volumes(spec: RunSpec, stage: Stage) -> dict[str, int]:
-    """Sized file systems below the run folder, where an engine's daemon finds them too; gone after the run."""
-    sizes = bubblewrap.volume_sizes(spec.limits)
-    return {
-        name: stage.volume(name, size, inodes, mode, spec.sandbox_uid, spec.sandbox_uid, flags)
-        for name, (size, inodes, mode, flags) in sizes.items()
-    }
-
-
 def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> list[str]:
     limits = spec.limits
     options = [
@@ -185,7 +180,7 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
         "--network", "none", "--ipc", "private", "--cgroupns", "private", "--hostname", "sandbox",
         "--user", f"{spec.sandbox_uid}:{spec.sandbox_uid}",
         "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges",
-        "--security-opt", f"seccomp={profile}", "--workdir", "/sandbox/code", "--entrypoint", container.python,
+        "--security-opt", f"seccomp={profile}", "--workdir", code_copy.PLACE, "--entrypoint", container.python,
     ]  # fmt: skip
     seconds = max(1, int(limits.cpu_seconds))
     # Lowered from our own at most, as nobody here may raise them. The group counts a run's processes; this limit counts all
@@ -212,10 +207,9 @@ def _options(spec: RunSpec, container: Container, name: str, profile: Path) -> l
 
 def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
     """Return the read-only sources: place in the container -> path on the stage."""
-    sources = {
-        "/sandbox/code": stage.add(spec.code_dir, follow=False),
-        "/sandbox/config.yaml": stage.add(spec.config_path, follow=False),
-    }
+    sources = {"/sandbox/config.yaml": stage.add(spec.config_path, follow=False)}
+    if not spec.has_writable_code:
+        sources[code_copy.PLACE] = stage.add(spec.code_dir, follow=False)
     if spec.dataset_dir:
         sources["/sandbox/dataset"] = stage.add(spec.dataset_dir)
     sources |= {f"/sandbox/{name}": stage.add(folder, follow=False) for name, folder in spec.folders.items()}
@@ -227,13 +221,9 @@ def _sources(spec: RunSpec, stage: Stage) -> dict[str, str]:
     return sources | {path: stage.add_text(text) for path, text in texts.items()}
 
 
-def _binds(sources: dict[str, str], root: str) -> list[str]:
+def _binds(sources: dict[str, str], root: str, names: Iterable[str]) -> list[str]:
     binds = [(source, target, ",readonly") for target, source in sources.items()]
-    binds += [
-        (f"{root}/output", "/sandbox/output", ""),
-        (f"{root}/tmp", "/tmp", ""),
-        (f"{root}/shm", "/dev/shm", ""),
-    ]
+    binds += [(f"{root}/{name}", _PLACES[name], "") for name in names]
     arguments = []
     for source, target, suffix in binds:
         if any(sign in source + target for sign in ',"\n'):

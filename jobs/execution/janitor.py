@@ -3,11 +3,10 @@
 import functools
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 
-from . import cgroup, engine, linux
+from . import cgroup, disk, engine, linux
 from .spec import Container
 
 _OWNER = ".owner"
@@ -35,7 +34,7 @@ def clear_stale(runs_root: Path | None = None, container: Container | None = Non
         for folder in sorted(runs_root.iterdir()):
             if folder.is_dir() and not folder.is_symlink() and _is_stale(folder):
                 linux.unmount_below(str(folder))
-                shutil.rmtree(folder, ignore_errors=True)
+                disk.remove(folder)
                 removed.append(folder.name)
     return removed
 

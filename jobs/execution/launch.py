@@ -7,9 +7,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from . import cgroup, linux
 from .spec import Limits
+
+if TYPE_CHECKING:
+    from .volumes import Volumes
 
 KILL_SECONDS = 10.0
 
@@ -31,8 +35,8 @@ class Prepared:
     working_directory: str = "/"
     # Further descriptors that the started program needs by number.
     descriptors: list[int] = field(default_factory=list)
-    # Sized file systems by name (output, tmp, shm), to be asked how full they are.
-    volumes: dict[str, int] = field(default_factory=dict)
+    # What the program may write to, to be asked how full it is.
+    volumes: "Volumes | None" = None
     # User to step down to, for a supervisor that is root.
     uid: int | None = None
     # Exit code of the program, from the wait status of what we started; raises SandboxError when it never ran.

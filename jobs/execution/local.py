@@ -4,21 +4,25 @@ The site lets it be chosen only with DEBUG and an explicit setting, and every re
 """
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from . import bubblewrap, cgroup
+from . import bubblewrap, cgroup, code_copy
 from .launch import Prepared, SandboxError
 from .spec import RunSpec
+from .volumes import Volumes
 
 
 def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
-    output = Path(spec.run_dir, "output")
-    scratch = Path(spec.run_dir, "tmp")
+    code = code_copy.open_source(spec.code_dir) if spec.has_writable_code else None
     try:
-        output.mkdir(mode=0o700)
-        scratch.mkdir(mode=0o700)
+        limits = replace(spec.limits, in_memory_bytes=-1)
+        writable = Volumes(spec.run_dir, limits, os.geteuid(), os.getegid(), code)
+        writable.use_unmounted()
     except OSError as error:
-        raise SandboxError(f"the output folder could not be made: {error}") from error
+        raise SandboxError(f"the run's folders could not be made: {error}") from error
+    folder = Path(spec.run_dir, "disk")
+    scratch = folder / "tmp"
     environment = bubblewrap.environment(spec) | {
         "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin",
         "HOME": str(scratch),
@@ -30,12 +34,13 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
     environment |= {f"{name.upper()}_DIR": folder for name, folder in spec.folders.items()}
     return Prepared(
         isolation="unsafe-local",
-        argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(output)],
+        argv=[spec.python, "-u", spec.entrypoint, "--config", spec.config_path, "--output", str(folder / "output")],
         environment=environment,
-        working_directory=spec.code_dir,
-        output=os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
+        working_directory=str(folder / code_copy.NAME) if code else spec.code_dir,
+        output=writable.descriptors["output"],
+        volumes=writable,
         applied={
-            "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none",
+            "network": "none", "filesystem": "none", "system_calls": "none", **writable.applied,
             # RLIMIT_NPROC would count every process of the developer.
             "processes": group.held("pids") or "",
         },

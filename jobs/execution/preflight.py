@@ -5,7 +5,6 @@ A worker runs this before it takes work and takes none while something is open. 
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import engine, probes, procfs
+from . import disk, engine, probes, procfs
 from .client import Supervisor
 from .spec import MIB, Container, Limits, Result, RunSpec
 
@@ -152,7 +151,7 @@ def _run(spec: RunSpec, folder: Path, start: Callable[[], Supervisor]) -> tuple[
         for line in (folder / "log").read_text(errors="replace").splitlines():
             if line.startswith("{"):
                 said = json.loads(line)
-    shutil.rmtree(folder, ignore_errors=True)
+    disk.remove(folder)
     return result, said
 
 

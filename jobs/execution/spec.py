@@ -36,6 +36,8 @@ class Limits:
     output_bytes: int = 256 * MIB
     output_inodes: int = 5000
     tmp_bytes: int = 256 * MIB
+    # A larger folder is on disk, below the run's; files of a smaller one are in memory and count against its limit.
+    in_memory_bytes: int = 256 * MIB
     log_kept_bytes: int = 64 * KIB
     log_kill_bytes: int = 16 * MIB
 
@@ -78,6 +80,8 @@ class RunSpec:
     # Further folders to show read-only, by the name that the program finds them under: {"ground_truth": "/data/x"} is
     # /sandbox/ground_truth, and $GROUND_TRUTH_DIR says so.
     folders: Mapping[str, str] = field(default_factory=dict)
+    # The program finds a copy of the code folder, which it may write to, in place of the read-only one.
+    has_writable_code: bool = False
     # The output's predictions/ is taken over by itself, for a scorer, instead of among the artifacts.
     takes_predictions: bool = False
     limits: Limits = field(default_factory=Limits)
@@ -114,14 +118,17 @@ class RunSpec:
         return spec
 
     def fits_stage_of(self, staged: "RunSpec") -> bool:
-        """Whether a sandbox made for `staged` is this run's to the letter: only what its making does not read may differ."""
+        """Whether a sandbox made for `staged` is this run's to the letter: only what its making does not read may differ.
+
+        A copy of the code is made of files that are there already, so a run with one fits no staged sandbox.
+        """
         alike = replace(
             self,
             run_id=staged.run_id,
             fence_seconds=staged.fence_seconds,
             takes_predictions=staged.takes_predictions,
         )
-        return alike == staged
+        return alike == staged and not self.has_writable_code
 
     def check(self) -> None:
         """Refuse values that would change the meaning of a command line or a path."""

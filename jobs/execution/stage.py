@@ -10,6 +10,7 @@ import stat
 from dataclasses import dataclass
 
 from . import linux
+from .disk import Folder
 from .interpreter import Patch
 from .launch import SandboxError
 
@@ -126,6 +127,30 @@ class Stage:
         os.mkdir(place)
         options = f"size={size},nr_inodes={inodes},mode={mode},uid={uid},gid={gid}"
         linux.mount(name, place, "tmpfs", flags | _FLAGS, options)
+        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def disk_volume(self, folder: Folder, flags: int = 0) -> int:
+        """Show a folder on disk at root/name, through an overlay that hides its path; return a descriptor of it.
+
+        A bind mount takes the overlay's place where the file system refuses to carry one.
+        """
+        place = f"{self.root}/{folder.name}"
+        os.mkdir(place)
+        lower = os.open(self.nothing, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        layers = [f"/proc/self/fd/{number}" for number in (lower, folder.descriptor, folder.work)]
+        options = "lowerdir={},upperdir={},workdir={}".format(*layers)
+        with linux.opened(lower):
+            # In a user namespace only `userxattr` lets folders be renamed.
+            for more in (",userxattr", ""):
+                try:
+                    linux.mount(folder.name, place, "overlay", flags | _FLAGS, options + more)
+                    break
+                except OSError:
+                    continue
+            else:
+                self.exposed.add(folder.name)
+                linux.mount(layers[1], place, None, linux.MS_BIND)
+                linux.mount(place, place, None, linux.MS_BIND | linux.MS_REMOUNT | flags | _FLAGS)
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 

@@ -91,7 +91,6 @@ class Run:
         self.fence = self.started + spec.fence_seconds if spec.fence_seconds else None
         self.first_output: float | None = None
         self.peak_seen = 0
-        self.output_was_full = False
         self.reason = ""
         self.detail = ""
         self.statuses: dict[int, int] = {}
@@ -221,13 +220,14 @@ class Run:
         """What no descriptor tells: memory, CPU and disk."""
         limits = self.spec.limits
         self.log.show_unfinished()
-        # Files that were unlinked but held open fill the disk too, and are gone at the end.
-        self.output_was_full |= _is_full(prepared.volumes.get("output"))
+        # Files that were unlinked but held open fill a folder too, and are gone at the end.
+        if prepared.volumes:
+            prepared.volumes.look(self.end)
         if self.group.held("memory"):
             if self.group.oom_kills():
                 self.end("out_of_memory")
         else:
-            used = watchdog.memory_in_use(prepared.volumes, limits.memory_bytes)
+            used = watchdog.memory_in_use(prepared.volumes.in_memory if prepared.volumes else {}, limits.memory_bytes)
             self.peak_seen = max(self.peak_seen, used)
             if used > limits.memory_bytes:
                 self.end("out_of_memory")
@@ -267,7 +267,7 @@ class Run:
             cpu_seconds=cpu if counted is None else counted,
             peak_memory_bytes=self.group.peak_memory() or max(self.peak_seen, largest),
             oom_kills=self.group.oom_kills(),
-            output_full=self.output_was_full or _is_full(prepared.volumes.get("output")),
+            output_full="output" in self._full(prepared),
             log_bytes=self.log.total,
             log_truncated=self.log.left_out > 0,
             first_output_seconds=self.first_output,
@@ -292,14 +292,18 @@ class Run:
         used = result.cpu_seconds
         if result.signal in (signal.SIGXCPU, signal.SIGKILL) and used >= int(limits.cpu_seconds):
             self.end("cpu_limit", _cpu_sentence(used, limits))
-        elif code != 0 and result.output_full:
-            size, files = human_bytes(limits.output_bytes), limits.output_inodes
-            self.end(
-                "disk_limit",
-                _("the output folder was full: its limit is %(size)s or %(files)d files", size=size, files=files),
-            )
+        elif code != 0 and prepared.volumes and (full := self._full(prepared)):
+            # The output first: what is missing there is the result.
+            self.end("disk_limit", prepared.volumes.sentence(min(full, key=["output", "code", "tmp", "shm"].index)))
         else:
             self.end("exited", _exit_sentence(code, result.signal))
+
+    def _full(self, prepared: launch.Prepared) -> set[str]:
+        """Return the folders that were full at some time, looking once more at those that the kernel bounds."""
+        if prepared.volumes is None:
+            return set()
+        prepared.volumes.note_full()
+        return prepared.volumes.full
 
     def _collect(self, prepared: launch.Prepared, result: Result) -> None:
         found = collect.collect(
@@ -330,13 +334,6 @@ def _memory_sentence(used: float, limits: Limits, *, is_counted: bool) -> str:
     if is_counted:
         return _("%(used)s of %(limit)s", **numbers)
     return _("%(used)s of %(limit)s, added up over its processes", **numbers)
-
-
-def _is_full(volume: int | None) -> bool:
-    if volume is None:
-        return False
-    state = os.fstatvfs(volume)
-    return state.f_bavail == 0 or state.f_favail == 0
 
 
 def _applied(limits: Limits, group: cgroup.Group) -> dict[str, str]:

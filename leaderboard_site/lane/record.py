@@ -49,7 +49,7 @@ WHERE person.is_active AND ({RECENT}) + asked.before < coalesce(person.submissio
 _GIVEN = {
     "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "entrypoint": "text", "config_file": "text",
     "metadata": "jsonb", "kind": "text", "object_name": "text", "size_bytes": "bigint", "sha256": "text",
-    "root_folder": "text", "manifest": "jsonb",
+    "root_folder": "text", "manifest": "jsonb", "has_writable_code": "boolean",
 }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def _insert(stored: list[Stored]) -> dict[UUID, datetime]:
         form = one.form
         rows.append(
             (one.id, one.user_id, one.board_id, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
-             one.name, one.size, one.sha256, one.root, json.dumps(manifest), nth)
+             one.name, one.size, one.sha256, one.root, json.dumps(manifest), form.has_writable_code, nth)
         )  # fmt: skip
     values = [list(column) for column in zip(*rows, strict=True)]
     quota = settings.SUBMISSIONS_PER_HOUR

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2 * 1024 * 1024
 ALLOW = "GET, POST, HEAD, OPTIONS"
-FIELDS = frozenset(["entrypoint", "config_file", "metadata", "leaderboard", "paths"])
+FIELDS = frozenset(["entrypoint", "config_file", "metadata", "leaderboard", "paths", "writable_code"])
 
 _WHOSE = """
 SELECT person.id FROM accounts_apitoken token JOIN accounts_user person ON person.id = token.user_id AND person.is_active
@@ -182,6 +182,7 @@ def _checked(sent: SmallForm) -> Form:
         config_file=sent.fields.get("config_file") or "config.yaml",
         metadata=sent.fields.get("metadata"),
         paths=sent.fields.get("paths"),
+        writable_code=sent.fields.get("writable_code"),
     )
 
 

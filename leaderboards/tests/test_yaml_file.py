@@ -46,6 +46,7 @@ def full_board():
         visibility="members",
         takes_submissions=False,
         requires_score=False,
+        has_writable_code=True,
         metrics=[
             {"name": "seconds", "label": "yes", "unit": "s", "direction": "lower", "minimum": 0.0},
             {"name": "image_auc", "label": "1.0", "maximum": 1e300},

@@ -36,7 +36,13 @@ TAKEN = {
     "two files": ([MAIN, CONFIG], {}),
     "all fields": (
         [("run.py", b"1"), ("c.yaml", b"a: 1")],
-        {"entrypoint": "run.py", "config_file": "c.yaml", "metadata": '{"名": [1]}', "leaderboard": "default"},
+        {
+            "entrypoint": "run.py",
+            "config_file": "c.yaml",
+            "metadata": '{"名": [1]}',
+            "leaderboard": "default",
+            "writable_code": "true",
+        },
     ),
     "folders": ([MAIN, ("a.py", b"")], {"paths": '["main.py", "src/a.py"]'}),
     "a zip": ([("code.zip", zipped(main_py="print()"))], {}),
@@ -72,6 +78,7 @@ REFUSED = {
     "a bad archive": ([("code.zip", b"PK\3\4")], {}),
     "an archive and a file": ([MAIN, ("code.zip", zipped(main_py=""))], {}),
     "bad metadata": ([MAIN], {"metadata": "{"}),
+    "a flag that is none": ([MAIN], {"writable_code": "maybe"}),
     "no such leaderboard": ([MAIN], {"leaderboard": "nowhere"}),
     "a hidden leaderboard": ([MAIN], {"leaderboard": "hidden"}),
     "a closed leaderboard": ([MAIN], {"leaderboard": "closed"}),

@@ -43,7 +43,7 @@ def test_one_board_with_its_metrics_in_order(nobody, board):
         200,
         {
             "slug": "textures", "title": "Textures", "description": "", "rules": "", "dataset": "", "scorer": "", "score_version": None, "opens_at": None,
-            "closes_at": None, "takes_submissions": True,
+            "closes_at": None, "takes_submissions": True, "writable_code": False,
             "metrics": [
                 {**empty, "name": "image_auc", "label": "Image AUROC"},
                 {**empty, "name": "seconds", "unit": "s", "direction": "lower"},

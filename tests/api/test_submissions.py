@@ -46,6 +46,16 @@ def tarred(**files):
 # --- Taken ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_writable_code_folder_is_taken_and_shown(api):
+    made = api.submit(MAIN, writable_code="true").json()["submission_id"]
+    assert api.get(f"/api/submissions/{made}").json()["writable_code"] is True
+    answer = api.post("/api/jobs", {"submission_id": made})
+    assert api.get(f"/api/jobs/{answer.json()['job_id']}").json()["writable_code"] is True
+    refused = api.submit(MAIN, writable_code="maybe")
+    assert refusal(refused) == (400, "invalid")
+    assert "writable_code: must be true or false, not 'maybe'" in refused.json()["message"]
+
+
 def test_single_files_are_taken(api, user):
     answer = api.submit()
     made = Submission.objects.get()

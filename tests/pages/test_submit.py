@@ -54,6 +54,17 @@ def send(client, owner):
     return post
 
 
+def test_the_checkbox_asks_for_a_writable_code_folder(client, owner, send):
+    send()
+    assert not Submission.objects.get().has_writable_code
+    assert "writable copy" not in client.get(Job.objects.get().get_absolute_url()).content.decode()
+    send(writable_code="on", key="twice")
+    job = Job.objects.exclude(idempotency_key="once").get()
+    assert job.submission.has_writable_code
+    for page in (job, job.submission):
+        assert "writable copy" in client.get(page.get_absolute_url()).content.decode()
+
+
 def test_files_become_a_submission_and_its_job(client, owner, send):
     response = send(config="epochs: 5\nname: x")
     job = Job.objects.get()

@@ -22,6 +22,7 @@ from leaderboards.yaml_file import import_leaderboard
 # With --from-yaml these stand in the file: given beside it they would be passed over in silence.
 FROM_THE_FILE = (
     "title", "description", "dataset", "scorer", "ground_truth", "metric", "required_metric", "force_direction", "visibility",
+    "writable_code",
 )  # fmt: skip
 # The metrics of the scorers, for --help.
 GIVEN = "; ".join(
@@ -72,6 +73,9 @@ class Command(TaughtCommand):
             help="Accept a direction against the one that the scorer declares.",
         )
         parser.add_argument("--visibility", choices=Leaderboard.Visibility.values, help="public if left out.")
+        parser.add_argument(
+            "--writable-code", action="store_true", help="Give every run its own copy of the code folder to write to."
+        )
         parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
         parser.add_argument("--replace", action="store_true", help="With --from-yaml: change the one that exists.")
         parser.add_argument(
@@ -147,6 +151,7 @@ class Command(TaughtCommand):
             scorer=options["scorer"],
             ground_truth=options["ground_truth"],
             visibility=options["visibility"] or Leaderboard.Visibility.PUBLIC,
+            has_writable_code=options["writable_code"],
             metrics=_metrics(options["metric"], options["required_metric"]),
             force_direction=options["force_direction"],
         )
