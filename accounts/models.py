@@ -14,7 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from accounts.names import TAKEN, USERNAME_SHAPE, name_shape
+from accounts.names import TAKEN, USERNAME_SHAPE, display_name, name_shape
 
 # The prefixes let programs recognise a secret in a log or a repository (accounts/masking.py).
 TOKEN_PREFIX = "lb_"  # noqa: S105
@@ -73,6 +73,11 @@ class User(AbstractUser):
             return
         if User.objects.resembling(self.username).exclude(pk=self.pk).exists():
             raise ValidationError({"username": TAKEN[:1].upper() + TAKEN[1:]}, code="taken_username")
+
+    @property
+    def display_name(self) -> str:
+        """What people see: the name that the user chose, else the username."""
+        return display_name(self.username, self.first_name, self.last_name)
 
     @property
     def submission_quota(self) -> int:

@@ -8,6 +8,7 @@ from django.db.models.functions import Lower, Replace
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import InvalidInput
+from core.names import invisible_character
 
 SHORTEST, LONGEST = 3, 30
 # ASCII alone: letters of other scripts look like these. A display name may have any.
@@ -21,8 +22,6 @@ _RESERVED = {
     "visitor", "participant", "guest", "user", "users", "test", "api", "www", "login", "logout", "account", "submit", "me",
 }  # fmt: skip
 TAKEN = _("this name, or one that looks like it, is taken.")
-# Display names: no control, bidi, zero-width, private or unassigned characters.
-_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 class NameShape(Func):
@@ -67,15 +66,18 @@ def check_username(name: str) -> str:
     return name
 
 
+def display_name(username: str, first_name: str, last_name: str) -> str:
+    """Return what people see of a person. New names are kept whole as the first name; accounts from before may have both."""
+    return f"{first_name} {last_name}".strip() or username
+
+
 def check_display_name(name: str) -> str:
     """The name in NFC with single spaces; raises InvalidInput when something in it cannot be seen."""
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
-    for character in cleaned:
-        if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
-            raise InvalidInput(
-                "bad_name", _("the character %(character)s cannot be seen."), field="name",
-                character=f"U+{ord(character):04X}",
-            )  # fmt: skip
+    if character := invisible_character(cleaned):
+        raise InvalidInput(
+            "bad_name", _("the character %(character)s cannot be seen."), field="name", character=character
+        )
     return cleaned
 
 

@@ -26,11 +26,14 @@ from submissions.api import NewestFirst
 _KEY = OpenApiParameter(
     "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, description="The same key again: the same job."
 )
-DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_version")
+DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_version", "submission")
+# Of a job's submission; no answer has them.
+LARGE = ("submission__manifest", "submission__metadata")
 
 
 def _own(request: Request, job_id: UUID, *related: str) -> Job:
-    return get_object_or_404(Job.objects.visible_to(request.user).select_related(*related), pk=job_id)
+    found = Job.objects.visible_to(request.user).select_related(*related)
+    return get_object_or_404(found.defer(*LARGE) if "submission" in related else found, pk=job_id)
 
 
 def _detail(request: Request, job_id: UUID) -> Any:
@@ -68,7 +71,8 @@ class JobsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your jobs, newest first."""
-        own = Job.objects.filter(user=request.user).select_related("leaderboard", "user")
+        own = Job.objects.filter(user=request.user).select_related("leaderboard", "user", "submission")
+        own = own.defer(*LARGE)
         status = request.query_params.get("status", "")
         if status and status not in Status.values:
             raise InvalidInput(

@@ -39,6 +39,7 @@ class AttemptShown(serializers.ModelSerializer):
 
 class JobShown(JobReceipt):
     submission_id = serializers.UUIDField()
+    submission_name = serializers.CharField(source="submission.name", help_text="Empty: it has none.")
     user_id = serializers.CharField(source="user.username")
     leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
@@ -49,7 +50,17 @@ class JobShown(JobReceipt):
 
     class Meta(JobReceipt.Meta):
         fields = [
-            *["job_id", "submission_id", "user_id", "leaderboard", "status", "resource_class", "attempt", "created_at"],
+            *[
+                "job_id",
+                "submission_id",
+                "submission_name",
+                "user_id",
+                "leaderboard",
+                "status",
+                "resource_class",
+                "attempt",
+                "created_at",
+            ],
             *[
                 "updated_at",
                 "started_at",

@@ -128,6 +128,7 @@ def submit(request: HttpRequest) -> HttpResponse:
             submission = create_submission(
                 user,
                 files=form.cleaned_data["files"],
+                name=form.cleaned_data["name"],
                 entrypoint=form.cleaned_data["entrypoint"],
                 config_file=form.cleaned_data["config_file"],
                 leaderboard=form.cleaned_data["leaderboard"].slug,

@@ -55,6 +55,7 @@ class SubmissionsView(APIView):
         submission = create_submission(
             request.user,
             files=request.FILES.getlist("files"),
+            name=data.get("name") or "",
             entrypoint=data.get("entrypoint") or "main.py",
             config_file=data.get("config_file") or "config.yaml",
             metadata=data.get("metadata"),

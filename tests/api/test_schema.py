@@ -85,7 +85,7 @@ def test_every_call_of_the_api_is_in_the_schema():
     paths = {(verb.upper(), path) for path, verbs in DOCUMENT["paths"].items() for verb in verbs}
     assert paths == {
         ("POST", "/api/auth/login"), ("POST", "/api/auth/logout"), ("GET", "/api/submissions"), ("POST", "/api/submissions"),
-        ("GET", "/api/submissions/{submission_id}"), ("GET", "/api/jobs"), ("POST", "/api/jobs"),
+        ("GET", "/api/submissions/{submission_id}"), ("PATCH", "/api/submissions/{submission_id}"), ("GET", "/api/jobs"), ("POST", "/api/jobs"),
         ("GET", "/api/jobs/{job_id}"), ("GET", "/api/jobs/{job_id}/status"), ("GET", "/api/jobs/{job_id}/logs"),
         ("GET", "/api/jobs/{job_id}/progress"), ("GET", "/api/jobs/{job_id}/results"),
             ("GET", "/api/jobs/{job_id}/artifacts/{path}"),

@@ -27,7 +27,7 @@ FORM, PART, FILE = "takes a form and sends one on", "a part of a page", "a file 
 NO_PAGES = {
     **dict.fromkeys(
         ["set_language", "set_time_zone", "logout", "revoke_token", "run_submission", "cancel_job", "run_again", "check_config",
-         "withdraw_job"],
+         "withdraw_job", "rename_submission"],
         FORM,
     ),
     "create_token": "the answer to a form; test_quality walks it",
