@@ -5,6 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.refusals import Forbidden
+from submissions.contents import refuse_deleted
 from submissions.models import Submission
 from submissions.services import check_name
 
@@ -18,11 +19,16 @@ ON CONFLICT (job_id) DO NOTHING
 
 @transaction.atomic
 def rename_submission(submission: Submission, *, by: User, name: str) -> Submission:
-    """Give the submission a name, or none; the reconciler renames its runs. Raises InvalidInput and Forbidden."""
+    """Give the submission a name, or none; the reconciler renames its runs. Raises InvalidInput, Forbidden and Gone."""
     if by.pk != submission.user_id:
         raise Forbidden("forbidden", _("Only its owner can rename a submission."))
+    refuse_deleted(submission)
     submission.name = check_name(name)
-    if Submission.objects.filter(pk=submission.pk).exclude(name=submission.name).update(name=submission.name):
+    if (
+        Submission.objects.filter(pk=submission.pk, deleted_at=None)
+        .exclude(name=submission.name)
+        .update(name=submission.name)
+    ):
         with connection.cursor() as cursor:
             cursor.execute(_RENAME_RUNS, [submission.pk])
     return submission

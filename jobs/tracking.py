@@ -136,6 +136,9 @@ def _publish(row: TrackingOutbox) -> None:
     job = row.job
     try:
         client = _client()
+        if job.submission.deleted_at is not None:
+            _remove_runs(client, row)
+            return
         experiment_id = _experiment(client, f"{settings.MLFLOW_EXPERIMENT_PREFIX}{job.leaderboard.slug}")
         run = _find(client, experiment_id, job)
         if run is not None and row.only_name:
@@ -156,15 +159,15 @@ def _settle(
 ) -> None:
     """Record the run that was sent (None: nothing but its name was), and take the row away.
 
-    The row stays for the next pass if the submission was renamed meanwhile.
+    The row stays for the next pass if the submission was renamed or deleted meanwhile.
     """
     # The submission first, as who renames it does.
-    submission = Submission.objects.select_for_update().only("name").get(pk=row.job.submission_id)
-    if run is not None:
+    submission = Submission.objects.select_for_update().only("name", "deleted_at").get(pk=row.job.submission_id)
+    if run is not None and submission.deleted_at is None:
         stored = Job.objects.select_for_update().only("notes").get(pk=row.job_id)
         notes = with_notes(stored.notes, left_out)
         Job.objects.filter(pk=row.job_id).update(run_id=run.info.run_id, experiment_id=experiment_id, notes=notes)
-    if submission.name == row.job.submission.name:
+    if (submission.name, submission.deleted_at) == (row.job.submission.name, None):
         TrackingOutbox.objects.filter(pk=row.job_id).delete()
 
 
@@ -207,10 +210,29 @@ def _find(client: "MlflowClient", experiment_id: str, job: Job) -> "Run | None":
     return ordered[0] if ordered else None
 
 
-def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> "Run":
+def _remove_runs(client: "MlflowClient", row: TrackingOutbox) -> None:
+    """Delete the run of a job whose submission was deleted: its files for good, the rest when MLflow collects its garbage."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    _refuse_early(row)
     job = row.job
+    experiment = client.get_experiment_by_name(f"{settings.MLFLOW_EXPERIMENT_PREFIX}{job.leaderboard.slug}")
+    while experiment is not None and (run := _find(client, experiment.experiment_id, job)) is not None:
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=settings.MLFLOW_TRACKING_URI).delete_artifacts()
+        client.update_run(run.info.run_id, name=str(job.pk))
+        client.delete_run(run.info.run_id)
+    TrackingOutbox.objects.filter(pk=job.pk).delete()
+
+
+def _refuse_early(row: TrackingOutbox) -> None:
+    """Raise TrackingError while a run whose creation was sent may still appear."""
     if row.create_sent_at and row.create_sent_at + timedelta(seconds=LATE_SECONDS) > timezone.now():
         raise TrackingError("an earlier creation was sent and may still appear")
+
+
+def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> "Run":
+    job = row.job
+    _refuse_early(row)
     TrackingOutbox.objects.filter(pk=row.pk).update(create_sent_at=Now())
     tags = {
         JOB_TAG: str(job.pk),

@@ -10,6 +10,7 @@ urlpatterns = [
     path("submit/", views.submit, name="submit"),
     path("submissions/", work.submissions, name="submissions"),
     path("submissions/<uuid:submission_id>/name/", submissions.rename, name="rename_submission"),
+    path("submissions/<uuid:submission_id>/delete/", submissions.delete, name="delete_submission"),
     path("submissions/<uuid:submission_id>/run/", views.run_submission, name="run_submission"),
     path("jobs/", work.jobs, name="jobs"),
     path("jobs/<uuid:job_id>/", job.job, name="job"),

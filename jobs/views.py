@@ -145,7 +145,7 @@ def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> H
     boards = context["boards"] = list(form.fields["leaderboard"].queryset)
     user = request.user
     context["can_make"] = not boards and user.is_staff and user.has_perm("leaderboards.add_leaderboard")
-    newest = Submission.objects.filter(user=request.user).order_by("-created_at")
+    newest = Submission.objects.filter(user=request.user, deleted_at=None).order_by("-created_at")
     context["latest"] = newest.only("pk").first()
     return render(request, "submissions/submit.html", context, status=status)
 

@@ -15,6 +15,16 @@ urlpatterns = [
     path("auth/logout", accounts.LogoutView.as_view(), name="api-logout"),
     path("submissions", submissions.SubmissionsView.as_view(), name="api-submissions"),
     path("submissions/<uuid:submission_id>", submission_api.SubmissionView.as_view(), name="api-submission"),
+    path(
+        "submissions/<uuid:submission_id>/archive",
+        submissions.SubmissionArchiveView.as_view(),
+        name="api-submission-archive",
+    ),
+    path(
+        "submissions/<uuid:submission_id>/files/<path:path>",
+        submissions.SubmissionFileView.as_view(),
+        name="api-submission-file",
+    ),
     path("jobs", jobs.JobsView.as_view(), name="api-jobs"),
     path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="api-job"),
     path("jobs/<uuid:job_id>/status", jobs.JobStatusView.as_view(), name="api-job-status"),

@@ -224,7 +224,7 @@ class SubmitForm(RunForm):
 def earlier_values(user: Any, submission_id: str | None) -> dict[str, str]:
     """What the form begins with when it goes on from one of the user's submissions; its config file as the overrides."""
     try:
-        earlier = Submission.objects.filter(user=user, pk=UUID(submission_id or "")).first()
+        earlier = Submission.objects.filter(user=user, deleted_at=None, pk=UUID(submission_id or "")).first()
     except ValueError:
         return {}
     if earlier is None:

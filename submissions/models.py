@@ -88,6 +88,14 @@ class Submission(models.Model):
             # The admin's list of one leaderboard, and its search by a file's hash.
             models.Index("leaderboard", F("created_at").desc(), F("id").desc(), name="submission_by_board"),
             models.Index("sha256", name="submission_by_hash"),
+            # A leaderboard's page: what its people deleted lately.
+            models.Index(
+                "leaderboard", F("deleted_at").desc(), condition=Q(deleted_at__isnull=False), name="submission_deleted"
+            ),
+            # The reconciler: deleted ones whose files are still to be removed.
+            models.Index(
+                "deleted_at", condition=Q(deleted_at__isnull=False) & ~Q(size_bytes=0), name="submission_to_remove"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -12,6 +12,7 @@ from jobs.code_diff import TooLargeToCompare, code_diff
 from jobs.comparison import Side, compared, oldest, told_apart
 from jobs.models import Job
 from jobs.pages.artifacts import PICTURES
+from submissions.contents import refuse_deleted
 from submissions.models import Submission
 
 MOST_COMPARED = 8
@@ -32,6 +33,8 @@ def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
     own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission", "disqualification")
     own = own.defer("submission__manifest", "submission__metadata")
     found = own.prefetch_related("leaderboard__metrics").in_bulk(wanted)
+    for job in found.values():
+        refuse_deleted(job.submission)
     sides = {job_id: Side(job, is_open=True) for job_id, job in found.items()}
     missing = [job_id for job_id in wanted if job_id not in sides]
     if missing:
@@ -71,7 +74,8 @@ def compare(request: HttpRequest) -> HttpResponse:
             "width": len(sides) + 1,
         }
     else:
-        mine = Job.objects.filter(user=request.user).select_related("leaderboard", "submission").newest_first()
+        mine = Job.objects.filter(user=request.user, submission__deleted_at=None)
+        mine = mine.select_related("leaderboard", "submission").newest_first()
         mine = mine.defer("submission__manifest", "submission__metadata")
         context |= {"recent": mine[:RECENT_JOBS], "chosen": [str(job_id) for job_id in wanted]}
     return render(request, "jobs/compare.html", context)

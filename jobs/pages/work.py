@@ -115,6 +115,7 @@ def submissions(request: HttpRequest) -> HttpResponse:
     """My submissions, each with its jobs; by status those of which a job has it."""
     filters = Filters.of(request)
     mine = Submission.objects.filter(user=request.user).select_related("leaderboard").defer("manifest", "metadata")
+    mine = mine.filter(deleted_at=None)
     if filters.status:
         mine = mine.filter(pk__in=Job.objects.filter(user=request.user, status=filters.status).values("submission"))
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
