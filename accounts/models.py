@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Collate, Now, Upper
 from django.utils.translation import gettext_lazy as _
 
 from accounts.names import TAKEN, USERNAME_SHAPE, display_name, name_shape
@@ -56,6 +56,8 @@ class User(AbstractUser):
         indexes = [
             # The admin's search by the beginning of an address.
             models.Index(fields=["email"], name="user_email", opclasses=["varchar_pattern_ops"]),
+            # The admin's search by the beginning of a display name. Collated as bytes, it serves LIKE.
+            models.Index(Collate(Upper("first_name"), "C"), name="user_display_name"),
             # The admin's filters: the few among the many.
             models.Index("username", condition=Q(is_staff=True), name="user_staff"),
             models.Index("username", condition=Q(is_active=False), name="user_banned"),
@@ -78,6 +80,11 @@ class User(AbstractUser):
     def display_name(self) -> str:
         """What people see: the name that the user chose, else the username."""
         return display_name(self.username, self.first_name, self.last_name)
+
+    @property
+    def full_label(self) -> str:
+        """What operators see: the chosen name with the username, which alone is certain to be this person's."""
+        return self.username if self.display_name == self.username else f"{self.display_name} ({self.username})"
 
     @property
     def submission_quota(self) -> int:

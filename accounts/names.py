@@ -4,7 +4,8 @@ import re
 import unicodedata
 
 from django.db.models import F, Func, Value
-from django.db.models.functions import Lower, Replace
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Concat, Lower, Replace
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import InvalidInput
@@ -69,6 +70,11 @@ def check_username(name: str) -> str:
 def display_name(username: str, first_name: str, last_name: str) -> str:
     """Return what people see of a person. New names are kept whole as the first name; accounts from before may have both."""
     return f"{first_name} {last_name}".strip() or username
+
+
+def display_name_in_sql(person: str = "") -> Combinable:
+    """Return the chosen name as an expression, empty where there is none; `person` is the path to the user, as `user__`."""
+    return Concat(F(f"{person}first_name"), Value(" "), F(f"{person}last_name"))
 
 
 def check_display_name(name: str) -> str:

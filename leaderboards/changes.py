@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import connection
 from django.db.models import F, Max, Min, Q, RowRange, Window
@@ -119,6 +120,13 @@ class Step:
     value: float
 
 
+_STEP = ("user_id", "user__username", "user__first_name", "user__last_name", "began_at", "score")
+
+
+def _step(row: tuple[Any, ...]) -> Step:
+    return Step(row[0], display_name(*row[1:4]), *row[4:])
+
+
 def records(board: Leaderboard) -> list[Step]:
     """Each score that was the board's best when it came (baselines aside), oldest first."""
     metric = board.ranking_metric
@@ -132,15 +140,15 @@ def records(board: Leaderboard) -> list[Step]:
         .annotate(before=Window(best, order_by=["began_at", "pk"], frame=frame))
         .filter(Q(before=None) | Q(**{"score__gt" if metric.higher_is_better else "score__lt": F("before")}))
         .order_by("-began_at", "-pk")
-        .values_list("user_id", "user__username", "began_at", "score")
+        .values_list(*_STEP)
     )
-    return [Step(*row) for row in reversed(list(rows[:MOST_RECORDS]))]
+    return [_step(row) for row in reversed(list(rows[:MOST_RECORDS]))]
 
 
 def steps_of(board: Leaderboard, people: list[int]) -> dict[int, list[Step]]:
     """The steps of some people, each oldest first."""
     steps: dict[int, list[Step]] = {user_id: [] for user_id in people}
     rows = board.current_standings.filter(user_id__in=people).order_by("-began_at", "-pk")
-    for row in reversed(list(rows.values_list("user_id", "user__username", "began_at", "score")[:MOST_STEPS])):
-        steps[row[0]].append(Step(*row))
+    for row in reversed(list(rows.values_list(*_STEP)[:MOST_STEPS])):
+        steps[row[0]].append(_step(row))
     return {user_id: found for user_id, found in steps.items() if found}
