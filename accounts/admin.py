@@ -7,10 +7,11 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts import admin_invitations as admin_invitations
-from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named
+from accounts.admin_base import MachineMadeAdmin, OperatedAdmin, people_named, person
 from accounts.models import ApiToken, Operation, OperatorAction, User
 from accounts.operations import ACTIONS, NAMES, in_words, kind_in_words
 from accounts.permissions import may_manage
+from core.names import plain_name
 
 VERBS = {"add": _("add"), "change": _("change"), "delete": _("delete"), "view": _("view")}
 
@@ -36,16 +37,21 @@ class UserAdmin(GivesRights, OperatedAdmin, DjangoUserAdmin):
     """People. Only superusers give rights away and change staff: a person who could set their password could act as them."""
 
     fieldsets = (*DjangoUserAdmin.fieldsets, (_("Quotas"), {"fields": ["submissions_per_hour", "concurrent_jobs"]}))  # type: ignore[misc]
-    list_display = ["username", "email", "is_staff", "is_active", "last_login"]
+    list_display = ["username", "shown_name", "email", "is_staff", "is_active", "last_login"]
     list_filter = ["is_staff", "is_active"]
     search_help_text = _("The beginning of a user's name or address, or a user's number.")
     search_fields = ["username"]
     ordering = ["username"]
     RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
+    @admin.display(description=_("Name"))
+    def shown_name(self, user: User) -> str:
+        return "" if user.display_name == user.username else user.display_name
+
     def find(self, text, by):
         by_number = [Q(pk=int(text))] if text.isascii() and text.isdigit() and len(text) < 19 else []
-        return [Q(username__startswith=text), Q(email__startswith=text), *by_number]
+        by_name = [Q(username__startswith=text), Q(first_name__istartswith=plain_name(text))]
+        return [*by_name, Q(email__startswith=text), *by_number]
 
     def get_readonly_fields(self, request, obj=None):
         # Quotas and bans have actions, which ask why; the rest is the machine's.
@@ -102,7 +108,7 @@ class GroupAdmin(GivesRights, OperatedAdmin, DjangoGroupAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(MachineMadeAdmin):
-    list_display = ["user", "name", "created_at", "expires_at", "revoked_at"]
+    list_display = [person, "name", "created_at", "expires_at", "revoked_at"]
     list_select_related = ["user"]
     search_fields = ["user"]
     search_help_text = _("The beginning of a user's name or address.")
@@ -161,7 +167,7 @@ class OperatorActionAdmin(MachineMadeAdmin):
 class OperationAdmin(MachineMadeAdmin):
     """Actions on many objects: planned, under way, done."""
 
-    list_display = ["created_at", "what", "user", "total", "done", "refused", "state", "finished_at"]
+    list_display = ["created_at", "what", person, "total", "done", "refused", "state", "finished_at"]
     list_select_related = ["user"]
     ordering = ["-created_at"]
 

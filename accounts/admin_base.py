@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import DataError, models
 from django.db.models import QuerySet
+from django.db.models.functions import Upper
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -25,6 +26,7 @@ from accounts.operations import MOST, Action, actions_for, plan
 from accounts.permissions import may_view_people
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
+from core.names import plain_name
 
 PEOPLE_FOUND = 100
 # Each word adds a condition on each searched field.
@@ -69,16 +71,25 @@ class CappedChangeList(ChangeList):
 
 
 def people_named(text: str, by: Any) -> list[int]:
-    """Return the first PEOPLE_FOUND users whose name or e-mail address begins with the text; an index serves both.
+    """Return the first PEOPLE_FOUND users whose username, display name or e-mail address begins with the text, by indexes.
 
     E-mail addresses are searched only for staff who may view users. Others could find one out letter by letter.
     """
     by_name = User.objects.filter(username__startswith=text).order_by("username").values_list("pk", flat=True)
     found = list(by_name[:PEOPLE_FOUND])
+    if text:
+        by_display_name = User.objects.filter(first_name__istartswith=plain_name(text)).order_by(Upper("first_name"))
+        found += by_display_name.values_list("pk", flat=True)[:PEOPLE_FOUND]
     if text and may_view_people(by):
         by_email = User.objects.filter(email__startswith=text).order_by("email").values_list("pk", flat=True)
         found += by_email[:PEOPLE_FOUND]
     return found
+
+
+@admin.display(description=_("user"))
+def person(row: Any) -> str:
+    """Return the row's user as the console shows people; select `user` with the rows."""
+    return str(row.user.full_label) if row.user else "–"
 
 
 def as_uuid(text: str) -> UUID | None:

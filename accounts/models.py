@@ -11,10 +11,10 @@ from django.contrib.auth.models import AbstractUser, UserManager
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Collate, Now, Upper
 from django.utils.translation import gettext_lazy as _
 
-from accounts.names import TAKEN, USERNAME_SHAPE, name_shape
+from accounts.names import TAKEN, USERNAME_SHAPE, display_name, name_shape
 
 # The prefixes let programs recognise a secret in a log or a repository (accounts/masking.py).
 TOKEN_PREFIX = "lb_"  # noqa: S105
@@ -56,6 +56,8 @@ class User(AbstractUser):
         indexes = [
             # The admin's search by the beginning of an address.
             models.Index(fields=["email"], name="user_email", opclasses=["varchar_pattern_ops"]),
+            # The admin's search by the beginning of a display name. Collated as bytes, it serves LIKE.
+            models.Index(Collate(Upper("first_name"), "C"), name="user_display_name"),
             # The admin's filters: the few among the many.
             models.Index("username", condition=Q(is_staff=True), name="user_staff"),
             models.Index("username", condition=Q(is_active=False), name="user_banned"),
@@ -73,6 +75,16 @@ class User(AbstractUser):
             return
         if User.objects.resembling(self.username).exclude(pk=self.pk).exists():
             raise ValidationError({"username": TAKEN[:1].upper() + TAKEN[1:]}, code="taken_username")
+
+    @property
+    def display_name(self) -> str:
+        """What people see: the name that the user chose, else the username."""
+        return display_name(self.username, self.first_name, self.last_name)
+
+    @property
+    def full_label(self) -> str:
+        """What operators see: the chosen name with the username, which alone is certain to be this person's."""
+        return self.username if self.display_name == self.username else f"{self.display_name} ({self.username})"
 
     @property
     def submission_quota(self) -> int:

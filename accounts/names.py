@@ -4,10 +4,12 @@ import re
 import unicodedata
 
 from django.db.models import F, Func, Value
-from django.db.models.functions import Lower, Replace
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Concat, Lower, Replace
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import InvalidInput
+from core.names import invisible_character
 
 SHORTEST, LONGEST = 3, 30
 # ASCII alone: letters of other scripts look like these. A display name may have any.
@@ -21,8 +23,6 @@ _RESERVED = {
     "visitor", "participant", "guest", "user", "users", "test", "api", "www", "login", "logout", "account", "submit", "me",
 }  # fmt: skip
 TAKEN = _("this name, or one that looks like it, is taken.")
-# Display names: no control, bidi, zero-width, private or unassigned characters.
-_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 class NameShape(Func):
@@ -67,15 +67,23 @@ def check_username(name: str) -> str:
     return name
 
 
+def display_name(username: str, first_name: str, last_name: str) -> str:
+    """Return what people see of a person. New names are kept whole as the first name; accounts from before may have both."""
+    return f"{first_name} {last_name}".strip() or username
+
+
+def display_name_in_sql(person: str = "") -> Combinable:
+    """Return the chosen name as an expression, empty where there is none; `person` is the path to the user, as `user__`."""
+    return Concat(F(f"{person}first_name"), Value(" "), F(f"{person}last_name"))
+
+
 def check_display_name(name: str) -> str:
     """The name in NFC with single spaces; raises InvalidInput when something in it cannot be seen."""
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
-    for character in cleaned:
-        if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
-            raise InvalidInput(
-                "bad_name", _("the character %(character)s cannot be seen."), field="name",
-                character=f"U+{ord(character):04X}",
-            )  # fmt: skip
+    if character := invisible_character(cleaned):
+        raise InvalidInput(
+            "bad_name", _("the character %(character)s cannot be seen."), field="name", character=character
+        )
     return cleaned
 
 

@@ -61,6 +61,12 @@ class Conflict(RequestRefused):
     status = 409
 
 
+class Gone(RequestRefused):
+    """The object was there, and its owner has deleted what it held."""
+
+    status = 410
+
+
 class TooLarge(RequestRefused):
     status = 413
 

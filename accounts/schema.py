@@ -19,6 +19,7 @@ _MEANINGS = {
     403: "You may see it, but not do this.",
     404: "No such object, or it is not yours.",
     409: "The object's state does not allow it.",
+    410: "Its owner has deleted it.",
     411: "The body's length must be announced.",
     413: "The body is too large: files 100 MiB, JSON 1 MiB.",
     415: "The body is of another media type than the call takes.",

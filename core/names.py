@@ -5,6 +5,8 @@ from typing import Any
 
 LONGEST_NAME = 100
 _LONGEST_SHOWN = 60
+# Control, bidi, zero-width, private and unassigned characters, and the separators of lines and paragraphs.
+_INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def plain_name(name: str) -> str:
@@ -18,6 +20,14 @@ def plain_name(name: str) -> str:
 def is_name(name: str) -> bool:
     """Return whether a name in NFC keeps the rule. Printable leaves out control, format, bidi and private characters."""
     return 0 < len(name) <= LONGEST_NAME and name.isprintable() and name == name.strip()
+
+
+def invisible_character(text: str) -> str:
+    """Return the first character that cannot be seen, as `U+200B`; empty if every one can."""
+    for character in text:
+        if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
+            return f"U+{ord(character):04X}"
+    return ""
 
 
 def shown(value: Any) -> str:

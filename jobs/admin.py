@@ -9,7 +9,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import jobs.operations  # noqa: F401 - registers its actions
-from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
+from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
 from accounts.refusals import Unavailable
 from jobs.board_needs import boards_with_needs
 from jobs.detail_metrics import category_table
@@ -20,6 +20,7 @@ from jobs.unrunnable import lacks_in_words
 from leaderboards.admin import LeaderboardFilter, job_id, score
 from leaderboards.metric_defaults import metric_problems
 from leaderboards.ranking_state import ranking_state
+from submissions.admin import submissions_named
 
 # Leaderboards that are looked at for what a worker lacks.
 BOARDS_SHOWN = 500
@@ -38,7 +39,8 @@ class JobAdmin(MachineMadeAdmin):
         "id",
         "status",
         "error_code",
-        "user",
+        "submission_label",
+        person,
         "leaderboard",
         "created_at",
         score,
@@ -48,9 +50,12 @@ class JobAdmin(MachineMadeAdmin):
         "is_by_operator",
     ]
     list_filter = ["status", "error_code", LeaderboardFilter, "created_at"]
-    list_select_related = ["user", "leaderboard"]
+    list_select_related = ["user", "leaderboard", "submission"]
     search_fields = ["id"]
-    search_help_text = _("A job's or submission's id, an error code, or the beginning of a user's name or address.")
+    search_help_text = _(
+        "A job's or submission's id, an error code, the beginning of a submission's name, or that of a user's name or "
+        "address."
+    )
     ordering = ["-created_at", "-id"]
     change_form_template = "admin/console/job.html"
 
@@ -59,7 +64,11 @@ class JobAdmin(MachineMadeAdmin):
             return [Q(pk=one), Q(submission=one), Q(rerun_of=one)]
         if text in ErrorCode.values:
             return [Q(error_code=text)]
-        return [Q(user__in=people_named(text, by))]
+        return [Q(user__in=people_named(text, by)), Q(submission__in=submissions_named(text))]
+
+    @admin.display(description=_("submission"))
+    def submission_label(self, job: Job) -> str:
+        return job.submission.label
 
     def get_queryset(self, request):
         # A page of rows must not carry each job's list of a thousand files.
@@ -68,7 +77,7 @@ class JobAdmin(MachineMadeAdmin):
         return (
             found.defer(
                 *["config", "params", "metrics", "detail_metrics", "notes", "artifacts", "limits_applied"],
-                *["error_message", "error_told"],
+                *["error_message", "error_told", "submission__manifest", "submission__metadata"],
             )
             if is_list
             else found

@@ -22,19 +22,31 @@ from jobs.services import cancel_job, enqueue_job
 from jobs.status import status_shown
 from jobs.withdrawing import restore_job, withdraw_job
 from submissions.api import NewestFirst
+from submissions.contents import refuse_deleted
 
 _KEY = OpenApiParameter(
     "Idempotency-Key", OpenApiTypes.STR, OpenApiParameter.HEADER, description="The same key again: the same job."
 )
-DETAIL = ("leaderboard__score_version", "submission", "user", "disqualification", "score_version")
+DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_version")
+# Of a job's submission; no answer has them.
+LARGE = ("submission__manifest", "submission__metadata")
+
+
+def _record(request: Request, job_id: UUID, *related: str) -> Job:
+    """Return the job's record, which stays when its submission is deleted."""
+    found = Job.objects.visible_to(request.user).select_related(*related, "submission").defer(*LARGE)
+    return get_object_or_404(found, pk=job_id)
 
 
 def _own(request: Request, job_id: UUID, *related: str) -> Job:
-    return get_object_or_404(Job.objects.visible_to(request.user).select_related(*related), pk=job_id)
+    """Return the job with what it left. Raises Gone if its submission is deleted."""
+    job = _record(request, job_id, *related)
+    refuse_deleted(job.submission)
+    return job
 
 
 def _detail(request: Request, job_id: UUID) -> Any:
-    job = _own(request, job_id, *DETAIL)
+    job = _record(request, job_id, *DETAIL)
     return JobDetail(job, context={"viewer": request.user}).data
 
 
@@ -44,7 +56,7 @@ class JobsView(APIView):
     @extend_schema(
         parameters=[_KEY],
         request=JobRequest,
-        responses={202: JobReceipt, **refusals(400, 401, 403, 404, 409, 413, 415, 429, 503)},
+        responses={202: JobReceipt, **refusals(400, 401, 403, 404, 409, 410, 413, 415, 429, 503)},
         operation_id="create_job",
     )
     def post(self, request: Request) -> Response:
@@ -68,7 +80,8 @@ class JobsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your jobs, newest first."""
-        own = Job.objects.filter(user=request.user).select_related("leaderboard", "user")
+        own = Job.objects.filter(user=request.user).select_related("leaderboard", "user", "submission")
+        own = own.defer(*LARGE)
         status = request.query_params.get("status", "")
         if status and status not in Status.values:
             raise InvalidInput(
@@ -91,7 +104,7 @@ class JobStatusView(APIView):
     @extend_schema(responses={200: JobStatus, **refusals(401, 404, 503)}, operation_id="get_job_status")
     def get(self, request: Request, job_id: UUID) -> Response:
         """Where the job stands; while it waits, why and until when."""
-        return Response(status_shown(_own(request, job_id)))
+        return Response(status_shown(_record(request, job_id)))
 
 
 class JobLogsView(APIView):
@@ -99,7 +112,7 @@ class JobLogsView(APIView):
         parameters=[
             OpenApiParameter("offset", OpenApiTypes.INT, description="Byte offset; X-Next-Offset says the next.")
         ],
-        responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404, 503)},
+        responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404, 410, 503)},
         operation_id="get_job_logs",
     )
     def get(self, request: Request, job_id: UUID) -> HttpResponse:
@@ -117,7 +130,7 @@ class JobLogsView(APIView):
 
 
 class JobProgressView(APIView):
-    @extend_schema(responses={200: ProgressShown, **refusals(401, 404, 503)}, operation_id="get_job_progress")
+    @extend_schema(responses={200: ProgressShown, **refusals(401, 404, 410, 503)}, operation_id="get_job_progress")
     def get(self, request: Request, job_id: UUID) -> Response:
         """How far the run says it is, and its curves so far; they stay after the end."""
         job = _own(request, job_id, "progress")
@@ -137,7 +150,7 @@ class JobProgressView(APIView):
 
 
 class JobResultsView(APIView):
-    @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 503)}, operation_id="get_job_results")
+    @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 410, 503)}, operation_id="get_job_results")
     def get(self, request: Request, job_id: UUID) -> Response:
         """What the run left. `run_id` and the links are null until MLflow has the run."""
         job = _own(request, job_id, "progress", "score_version")
@@ -169,7 +182,7 @@ class JobResultsView(APIView):
 
 class JobArtifactView(APIView):
     @extend_schema(
-        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 503)},
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 410, 503)},
         operation_id="get_job_artifact",
     )
     def get(self, request: Request, job_id: UUID, path: str) -> FileResponse:
@@ -185,7 +198,7 @@ class JobArtifactView(APIView):
 
 class JobCancelView(APIView):
     @extend_schema(
-        request=None, responses={202: JobReceipt, **refusals(401, 403, 404, 409, 503)}, operation_id="cancel_job"
+        request=None, responses={202: JobReceipt, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="cancel_job"
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Cancel: a waiting job at once, a running one within seconds."""
@@ -196,7 +209,7 @@ class JobCancelView(APIView):
 
 class JobWithdrawView(APIView):
     @extend_schema(
-        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 503)}, operation_id="withdraw_job"
+        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="withdraw_job"
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Take your completed run off the board; your next best one counts at once."""
@@ -206,7 +219,7 @@ class JobWithdrawView(APIView):
 
 class JobRestoreView(APIView):
     @extend_schema(
-        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 503)}, operation_id="restore_job"
+        request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="restore_job"
     )
     def post(self, request: Request, job_id: UUID) -> Response:
         """Count a run again that you withdrew."""

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from accounts.refusals import RequestRefused, Unavailable
 from submissions.archive import ArchiveKind, ArchiveLimits, ArchiveRefused, read_files
+from submissions.contents import as_text, refuse_deleted
 from submissions.models import Submission
 from submissions.storage import STORAGE_ERRORS
 
@@ -63,7 +64,9 @@ class CodeDiff:
 
 
 def code_diff(first: Submission, second: Submission) -> CodeDiff:
-    """What the second has changed of the first. Raises TooLargeToCompare, Unavailable."""
+    """What the second has changed of the first. Raises TooLargeToCompare, Gone, Unavailable."""
+    for submission in (first, second):
+        refuse_deleted(submission)
     sizes = [_sizes(submission) for submission in (first, second)]
     paths = sorted({*sizes[0], *sizes[1]})
     if first.sha256 == second.sha256 and first.root_folder == second.root_folder:
@@ -158,7 +161,7 @@ class BoundedMatcher(difflib.SequenceMatcher[str]):
 
 
 def _file_diff(path: str, state: str, old: bytes, new: bytes, room: int, budget: Budget) -> FileDiff:
-    texts = [_text(old), _text(new)]
+    texts = [as_text(old), as_text(new)]
     if texts[0] is None or texts[1] is None:
         return FileDiff(path, state, [], why=_("not text"))
     before, after = (text.splitlines() for text in texts if text is not None)
@@ -173,16 +176,6 @@ def _file_diff(path: str, state: str, old: bytes, new: bytes, room: int, budget:
     if not lines:
         return FileDiff(path, state, [], why=_("only line ends differ"))
     return FileDiff(path, state, lines[:room], added, removed)
-
-
-def _text(content: bytes) -> str | None:
-    """As text; None for what is none."""
-    if b"\0" in content:
-        return None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return None
 
 
 def _trimmed(before: list[str], after: list[str]) -> tuple[list[str], list[str], int]:

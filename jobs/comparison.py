@@ -7,7 +7,7 @@ may not be seen is said to be not public, and never counts as the same.
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.curves import MOST_TABLES, CurveChart, draw, run_points
@@ -32,6 +32,8 @@ class Side:
 
     job: Job
     is_open: bool
+    # What it is called where several stand side by side (`told_apart`).
+    name: str = ""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -96,7 +98,7 @@ class MetricRow:
 @dataclass
 class PictureRow:
     path: str
-    jobs: list[Job | None]
+    sides: list[Side | None]
 
 
 @dataclass
@@ -114,6 +116,16 @@ class Comparison:
     has_params: bool
     # All were measured in the same way on the same board.
     is_comparable: bool
+
+
+def told_apart(sides: Sequence[Side]) -> list[Side]:
+    """Give each side its name: its submission's, of another person's job the person's; with the job's id where two are alike."""
+    plain = [side.job.submission.label if side.is_open else side.job.user.display_name for side in sides]
+    names = [
+        name if plain.count(name) == 1 else f"{name} ({str(side.job.pk)[:8]})"
+        for name, side in zip(plain, sides, strict=True)
+    ]
+    return [replace(side, name=name) for side, name in zip(sides, names, strict=True)]
 
 
 def oldest(sides: Sequence[Side]) -> Side:
@@ -182,7 +194,7 @@ def _charts(sides: Sequence[Side], curves: dict[str, dict[int, Any]]) -> list[Cu
     return [
         draw(
             name,
-            {str(sides[number].job.pk)[:8]: run_points(curve) for number, curve in lines.items()},
+            {sides[number].name: run_points(curve) for number, curve in lines.items()},
             most=LINE_POINTS,
             numbers=list(lines),
             # Many charts, and each job's own page and file have the numbers.
@@ -200,7 +212,7 @@ def _picture_rows(sides: Sequence[Side], endings: tuple[str, ...]) -> list[Pictu
             if item["path"].lower().endswith(endings):
                 found.setdefault(item["path"], set()).add(number)
     return [
-        PictureRow(path, [side.job if number in numbers else None for number, side in enumerate(sides)])
+        PictureRow(path, [side if number in numbers else None for number, side in enumerate(sides)])
         for path, numbers in found.items()
         if len(numbers) > 1
     ]

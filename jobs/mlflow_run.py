@@ -103,10 +103,16 @@ class RunFiller:
         self._send_artifacts()
 
     def finish(self) -> None:
-        """Name what is missing or has another name, and end the run."""
+        """Name the run and what of it is missing or has another name, and end it."""
+        self.rename()
         self._tag(LEFT_OUT_TAG, [str(one) for one in self.left_out])
         self._tag(RENAMED_TAG, self._renamed)
         self.client.set_terminated(self._run_id, status="FINISHED", end_time=milliseconds(self.job.finished_at))
+
+    def rename(self) -> None:
+        """Give the run the name that its submission has now."""
+        if self.run.info.run_name != run_name(self.job):
+            self.client.update_run(self._run_id, name=run_name(self.job))
 
     @property
     def _run_id(self) -> str:
@@ -181,6 +187,11 @@ class RunFiller:
             self.client.set_tag(self._run_id, name, "; ".join([*lines[:NOTED], *more])[:MAX_TAG_LENGTH])
         elif name in self.run.data.tags:
             self.client.delete_tag(self._run_id, name)
+
+
+def run_name(job: Job) -> str:
+    """Return what the run is called: as its submission is, else by its person and the beginning of the job's id."""
+    return job.submission.name or f"{job.user.username} {str(job.pk)[:8]}"
 
 
 def is_up() -> bool:

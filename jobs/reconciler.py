@@ -20,6 +20,7 @@ from django.utils import timezone
 import jobs.operations  # noqa: F401 - the actions that operations.run_due carries out
 from accounts import operations
 from jobs import queue, tracking, transitions
+from jobs.deleting import remove_deleted_files
 from jobs.dependencies import CHECKS, check, count_ends, record_outage
 from jobs.models import FINAL, Job, JobLogChunk, Status, Worker
 from jobs.pulse import DATABASE_ERRORS
@@ -35,6 +36,7 @@ PRUNE_SECONDS = 3600.0
 PUBLISH_SECONDS = 1.0
 TALLY_SECONDS = 5.0
 COUNT_SECONDS = 15.0
+DELETE_SECONDS = 5.0
 VERSION_SECONDS = 10.0
 CHECK_SECONDS = 10.0
 OPERATE_SECONDS = 0.5
@@ -127,6 +129,7 @@ class Reconciler:
         self._threads = [
             threading.Thread(target=self._every, args=(PUBLISH_SECONDS, tracking.publish_due), daemon=True),
             threading.Thread(target=self._every, args=(PRUNE_SECONDS, _prune), daemon=True),
+            threading.Thread(target=self._every, args=(DELETE_SECONDS, remove_deleted_files), daemon=True),
             threading.Thread(target=self._every, args=(TALLY_SECONDS, tally_endings), daemon=True),
             threading.Thread(target=self._every, args=(COUNT_SECONDS, count_ends), daemon=True),
             threading.Thread(target=self._every, args=(VERSION_SECONDS, settle), daemon=True),

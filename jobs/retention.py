@@ -141,7 +141,8 @@ def _stored() -> Iterator[tuple[Storage, str, bool]]:
         names = []
     for start in range(0, len(names), BATCH):
         part = names[start : start + BATCH]
-        known = set(Submission.objects.filter(object_name__in=part).values_list("object_name", flat=True))
+        needed = Submission.objects.filter(object_name__in=part, deleted_at=None)
+        known = set(needed.values_list("object_name", flat=True))
         yield from ((submissions, name, name in known) for name in part)
     try:
         job_ids, _ = artifacts.listdir("results")
@@ -149,7 +150,7 @@ def _stored() -> Iterator[tuple[Storage, str, bool]]:
         return
     for job_id in job_ids:
         named = _named_files(job_id)
-        yield from ((artifacts, name, name in named) for name in _walk(artifacts, f"results/{job_id}"))
+        yield from ((artifacts, name, name in named) for name in stored_below(artifacts, f"results/{job_id}"))
 
 
 def _named_files(job_id: str) -> set[str]:
@@ -160,8 +161,12 @@ def _named_files(job_id: str) -> set[str]:
     return {job.log_name, job.scorer_log_name, *(item["name"] for item in job.artifacts)} if job else set()
 
 
-def _walk(storage: Storage, folder: str) -> Iterator[str]:
-    folders, files = storage.listdir(folder)
+def stored_below(storage: Storage, folder: str) -> Iterator[str]:
+    """Every file in the folder and those within it; none if there is no such folder."""
+    try:
+        folders, files = storage.listdir(folder)
+    except FileNotFoundError:
+        return
     yield from (f"{folder}/{name}" for name in files)
     for inner in folders:
-        yield from _walk(storage, f"{folder}/{inner}")
+        yield from stored_below(storage, f"{folder}/{inner}")

@@ -150,6 +150,9 @@ class TrackingOutbox(models.Model):
     # until a late creation would be visible to the search.
     create_sent_at = models.DateTimeField(_("create sent at"), null=True, blank=True)
 
+    # The run is there, and only its name has changed.
+    only_name = models.BooleanField(_("only the name"), default=False, db_default=False)
+
     objects = TrackingOutboxQuerySet.as_manager()
 
     class Meta:

@@ -39,6 +39,12 @@ class AttemptShown(serializers.ModelSerializer):
 
 class JobShown(JobReceipt):
     submission_id = serializers.UUIDField()
+    submission_name = serializers.CharField(source="submission.name", help_text="Empty: it has none.")
+    submission_deleted_at = serializers.DateTimeField(
+        source="submission.deleted_at",
+        allow_null=True,
+        help_text="When its owner deleted the submission, and with it what this job left.",
+    )
     user_id = serializers.CharField(source="user.username")
     leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
@@ -49,7 +55,17 @@ class JobShown(JobReceipt):
 
     class Meta(JobReceipt.Meta):
         fields = [
-            *["job_id", "submission_id", "user_id", "leaderboard", "status", "resource_class", "attempt", "created_at"],
+            *[
+                "job_id",
+                "submission_id",
+                "submission_name",
+                "user_id",
+                "leaderboard",
+                "status",
+                "resource_class",
+                "attempt",
+                "created_at",
+            ],
             *[
                 "updated_at",
                 "started_at",
@@ -61,7 +77,7 @@ class JobShown(JobReceipt):
                 "wall_seconds",
             ],
             *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id", "trial", "withdrawn_at"],
-            *["rerun_of", "started_by_operator", "operator_reason"],
+            *["rerun_of", "started_by_operator", "operator_reason", "submission_deleted_at"],
         ]
 
     def to_representation(self, instance: Job) -> dict[str, Any]:

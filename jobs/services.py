@@ -22,6 +22,7 @@ from jobs import queue, transitions
 from jobs.models import PLATFORM_FAULTS, Job, Status
 from leaderboards.ranking_state import kept_off
 from leaderboards.services import refuse_closed
+from submissions.contents import refuse_deleted
 from submissions.models import Submission
 
 WAIT_FOR_A_SLOT_SECONDS = 60
@@ -43,7 +44,7 @@ def enqueue_job(
     The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
     row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
 
-    Raises NotFound, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded, and Forbidden for
+    Raises NotFound, Gone, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded, and Forbidden for
     who was banned in this moment.
     """
     config = config or {}
@@ -60,6 +61,7 @@ def enqueue_job(
             raise NotFound(
                 "not_found", _("no submission %(id)s, or it is not yours."), field="submission_id", id=submission_id
             )
+        refuse_deleted(submission)
         refuse_closed(submission.leaderboard)
         _check_quotas(user)
         job = Job.objects.create(
@@ -202,6 +204,8 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
     if is_own := by is not None and by.pk == job.user_id:
         lock_person(job.user)
         _check_quotas(job.user)
+    # Locked against its deletion.
+    refuse_deleted(Submission.objects.select_for_update(no_key=True).only("pk", "deleted_at").get(pk=job.submission_id))
     again = Job.objects.create(
         submission_id=job.submission_id,
         user_id=job.user_id,

@@ -97,7 +97,10 @@ _WITHOUT_ENTRY = f"""
 AND NOT EXISTS (SELECT FROM leaderboards_entry entry
                 WHERE entry.leaderboard_id = job.leaderboard_id AND entry.user_id = job.user_id)
 """
-_WITHOUT_RUN = "job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)"
+_WITHOUT_RUN = """
+job.run_id = '' AND NOT EXISTS (SELECT FROM jobs_trackingoutbox waiting WHERE waiting.job_id = job.id)
+AND EXISTS (SELECT FROM submissions_submission WHERE id = job.submission_id AND deleted_at IS NULL)
+"""
 
 
 def _newest_completed(condition: str, ranking: str = "") -> QuerySet[Job]:

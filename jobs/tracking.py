@@ -10,7 +10,7 @@ is finished without the thing at fault (jobs/mlflow_run.py), and a job without a
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,8 +24,9 @@ from django.utils import timezone
 from accounts import log_context
 from jobs import mlflow_credentials
 from jobs.mlflow_errors import is_away, is_refused
-from jobs.mlflow_run import JOB_TAG, RunFiller, Untaken, failures, milliseconds, with_notes
+from jobs.mlflow_run import JOB_TAG, RunFiller, Untaken, failures, milliseconds, run_name, with_notes
 from jobs.models import Job, TrackingOutbox
+from submissions.models import Submission
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -135,17 +136,39 @@ def _publish(row: TrackingOutbox) -> None:
     job = row.job
     try:
         client = _client()
+        if job.submission.deleted_at is not None:
+            _remove_runs(client, row)
+            return
         experiment_id = _experiment(client, f"{settings.MLFLOW_EXPERIMENT_PREFIX}{job.leaderboard.slug}")
-        run = _find(client, experiment_id, job) or _create(client, experiment_id, row)
+        run = _find(client, experiment_id, job)
+        if run is not None and row.only_name:
+            RunFiller(client, run, job, gives_up_files=False).rename()
+            _settle(row, run=None)
+            return
+        run = run or _create(client, experiment_id, row)
         left_out = _fill(client, run, row)
     except failures() as error:
         kind = MlflowAway if is_away(error) else JobRefused if is_refused(error) else TrackingError
         raise kind(f"{type(error).__name__}: {error}") from error
-    with transaction.atomic():
-        stored = Job.objects.select_for_update().only("notes").get(pk=job.pk)
+    _settle(row, run=run, experiment_id=experiment_id, left_out=left_out)
+
+
+@transaction.atomic
+def _settle(
+    row: TrackingOutbox, *, run: "Run | None", experiment_id: str = "", left_out: Sequence[Untaken] = ()
+) -> None:
+    """Record the run that was sent (None: nothing but its name was), and take the row away.
+
+    The row stays for the next pass if the submission was renamed or deleted meanwhile.
+    """
+    # The submission first, as who renames it does.
+    submission = Submission.objects.select_for_update().only("name", "deleted_at").get(pk=row.job.submission_id)
+    if run is not None and submission.deleted_at is None:
+        stored = Job.objects.select_for_update().only("notes").get(pk=row.job_id)
         notes = with_notes(stored.notes, left_out)
-        Job.objects.filter(pk=job.pk).update(run_id=run.info.run_id, experiment_id=experiment_id, notes=notes)
-        TrackingOutbox.objects.filter(pk=job.pk).delete()
+        Job.objects.filter(pk=row.job_id).update(run_id=run.info.run_id, experiment_id=experiment_id, notes=notes)
+    if (submission.name, submission.deleted_at) == (row.job.submission.name, None):
+        TrackingOutbox.objects.filter(pk=row.job_id).delete()
 
 
 def _fill(client: "MlflowClient", run: "Run", row: TrackingOutbox) -> list[Untaken]:
@@ -187,10 +210,29 @@ def _find(client: "MlflowClient", experiment_id: str, job: Job) -> "Run | None":
     return ordered[0] if ordered else None
 
 
-def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> "Run":
+def _remove_runs(client: "MlflowClient", row: TrackingOutbox) -> None:
+    """Delete the run of a job whose submission was deleted: its files for good, the rest when MLflow collects its garbage."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    _refuse_early(row)
     job = row.job
+    experiment = client.get_experiment_by_name(f"{settings.MLFLOW_EXPERIMENT_PREFIX}{job.leaderboard.slug}")
+    while experiment is not None and (run := _find(client, experiment.experiment_id, job)) is not None:
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=settings.MLFLOW_TRACKING_URI).delete_artifacts()
+        client.update_run(run.info.run_id, name=str(job.pk))
+        client.delete_run(run.info.run_id)
+    TrackingOutbox.objects.filter(pk=job.pk).delete()
+
+
+def _refuse_early(row: TrackingOutbox) -> None:
+    """Raise TrackingError while a run whose creation was sent may still appear."""
     if row.create_sent_at and row.create_sent_at + timedelta(seconds=LATE_SECONDS) > timezone.now():
         raise TrackingError("an earlier creation was sent and may still appear")
+
+
+def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> "Run":
+    job = row.job
+    _refuse_early(row)
     TrackingOutbox.objects.filter(pk=row.pk).update(create_sent_at=Now())
     tags = {
         JOB_TAG: str(job.pk),
@@ -204,5 +246,5 @@ def _create(client: "MlflowClient", experiment_id: str, row: TrackingOutbox) -> 
         "mlflow.user": job.user.username,
         "mlflow.source.name": job.submission.entrypoint,
     }
-    run_name = f"{job.user.username} {str(job.pk)[:8]}"
-    return client.create_run(experiment_id, start_time=milliseconds(job.started_at), tags=tags, run_name=run_name)
+    started = milliseconds(job.started_at)
+    return client.create_run(experiment_id, start_time=started, tags=tags, run_name=run_name(job))

@@ -4,11 +4,13 @@ from django.urls import path
 
 from jobs import views
 from jobs.mlflow_proxy import mlflow
-from jobs.pages import artifacts, compare, job, log, work
+from jobs.pages import artifacts, compare, job, log, submissions, work
 
 urlpatterns = [
     path("submit/", views.submit, name="submit"),
     path("submissions/", work.submissions, name="submissions"),
+    path("submissions/<uuid:submission_id>/name/", submissions.rename, name="rename_submission"),
+    path("submissions/<uuid:submission_id>/delete/", submissions.delete, name="delete_submission"),
     path("submissions/<uuid:submission_id>/run/", views.run_submission, name="run_submission"),
     path("jobs/", work.jobs, name="jobs"),
     path("jobs/<uuid:job_id>/", job.job, name="job"),

@@ -128,6 +128,7 @@ def submit(request: HttpRequest) -> HttpResponse:
             submission = create_submission(
                 user,
                 files=form.cleaned_data["files"],
+                name=form.cleaned_data["name"],
                 entrypoint=form.cleaned_data["entrypoint"],
                 config_file=form.cleaned_data["config_file"],
                 leaderboard=form.cleaned_data["leaderboard"].slug,
@@ -145,7 +146,7 @@ def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> H
     boards = context["boards"] = list(form.fields["leaderboard"].queryset)
     user = request.user
     context["can_make"] = not boards and user.is_staff and user.has_perm("leaderboards.add_leaderboard")
-    newest = Submission.objects.filter(user=request.user).order_by("-created_at")
+    newest = Submission.objects.filter(user=request.user, deleted_at=None).order_by("-created_at")
     context["latest"] = newest.only("pk").first()
     return render(request, "submissions/submit.html", context, status=status)
 

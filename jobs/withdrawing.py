@@ -9,6 +9,7 @@ from accounts.refusals import Conflict, Forbidden
 from jobs.models import Job, Status, Withdrawal
 from leaderboards.models import Disqualification, Leaderboard
 from leaderboards.services import rebuild_entries
+from submissions.contents import refuse_deleted
 
 # Each one computes a person's entry again under the board's lock.
 MOST_WITHDRAWALS = 20
@@ -57,6 +58,7 @@ def _held(job: Job, by: User) -> Job:
         raise Forbidden("forbidden", _("Only its owner can withdraw a run or count it again."))
     # A key share, which an entry's row takes, does not wait for this lock.
     held = Job.objects.select_for_update(of=("self",), no_key=True).select_related("leaderboard").get(pk=job.pk)
+    refuse_deleted(held.submission)
     if held.status != Status.COMPLETED:
         raise Conflict("not_completed", _("Only a completed run can be withdrawn."))
     if Disqualification.objects.filter(pk=held.pk).exists():

@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from accounts import api as accounts
 from jobs import api as jobs
+from jobs import submission_api
 from leaderboard_site.errors import not_found
 from leaderboards import api as leaderboards
 from submissions import api as submissions
@@ -13,7 +14,17 @@ urlpatterns = [
     path("auth/login", accounts.LoginView.as_view(), name="api-login"),
     path("auth/logout", accounts.LogoutView.as_view(), name="api-logout"),
     path("submissions", submissions.SubmissionsView.as_view(), name="api-submissions"),
-    path("submissions/<uuid:submission_id>", submissions.SubmissionView.as_view(), name="api-submission"),
+    path("submissions/<uuid:submission_id>", submission_api.SubmissionView.as_view(), name="api-submission"),
+    path(
+        "submissions/<uuid:submission_id>/archive",
+        submissions.SubmissionArchiveView.as_view(),
+        name="api-submission-archive",
+    ),
+    path(
+        "submissions/<uuid:submission_id>/files/<path:path>",
+        submissions.SubmissionFileView.as_view(),
+        name="api-submission-file",
+    ),
     path("jobs", jobs.JobsView.as_view(), name="api-jobs"),
     path("jobs/<uuid:job_id>", jobs.JobView.as_view(), name="api-job"),
     path("jobs/<uuid:job_id>/status", jobs.JobStatusView.as_view(), name="api-job-status"),

@@ -7,7 +7,7 @@ from django.utils.translation import gettext_lazy as _
 
 import leaderboards.operations
 import leaderboards.version_operations  # noqa: F401 - the same
-from accounts.admin_base import FewFilter, MachineMadeAdmin, TableInline, as_uuid, people_named
+from accounts.admin_base import FewFilter, MachineMadeAdmin, TableInline, as_uuid, people_named, person
 from leaderboards.metric_defaults import metric_problems
 from leaderboards.metric_forms import LeaderboardForm, MetricForm, MetricFormSet, choices_for_page
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause, ScoreVersion
@@ -94,7 +94,7 @@ class ScoreVersionAdmin(MachineMadeAdmin):
 
 @admin.register(Entry)
 class EntryAdmin(MachineMadeAdmin):
-    list_display = ["leaderboard", "user", score, job_id, "submitted_at"]
+    list_display = ["leaderboard", person, score, job_id, "submitted_at"]
     list_filter = [LeaderboardFilter]
     list_select_related = ["leaderboard", "user"]
     search_fields = ["user"]

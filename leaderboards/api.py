@@ -38,7 +38,7 @@ class CsvRenderer(BaseRenderer):
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
         out = io.StringIO()
         writer = csv.writer(out)
-        last = ["wall_seconds", "isolation", "runs", "withdrawn"]
+        last = ["wall_seconds", "isolation", "runs", "withdrawn", "display_name", "submission_name"]
         writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", *last])
         for row in data["entries"]:
             values = [row["metrics"].get(name, "") for name in names]
@@ -78,7 +78,7 @@ class EntriesView(APIView):
     @extend_schema(
         parameters=[
             OpenApiParameter("metric", STR, description="Order by this metric; the ranking one if left out."),
-            OpenApiParameter("q", STR, description="Only people whose name has this in it."),
+            OpenApiParameter("q", STR, description="Only people whose username or display name has this in it."),
             OpenApiParameter("of", STR, description="The metric that `min` and `max` bound; `metric` if left out."),
             OpenApiParameter("min", OpenApiTypes.DOUBLE, description="The least value kept."),
             OpenApiParameter("max", OpenApiTypes.DOUBLE, description="The largest value kept."),
@@ -101,11 +101,12 @@ class EntriesView(APIView):
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
         ranking = Ranking(selection(board, request.query_params))
-        return Response(told(ranking, ranking.page(page_limit(request.query_params.get("limit", "")))))
+        page = ranking.page(page_limit(request.query_params.get("limit", "")))
+        return Response(told(ranking, page, viewer=request.user))
 
 
-def told(ranking: Ranking, page: Page) -> dict[str, Any]:
-    """The rows of a page as programs get them."""
+def told(ranking: Ranking, page: Page, *, viewer: Any = None) -> dict[str, Any]:
+    """The rows of a page as programs of this viewer get them; None is the command line."""
     selected, metric = ranking.selected, ranking.selected.metric
     counted = {} if ranking.is_past else run_counts(selected.board, [row.user_id for row in page.rows])
     return {
@@ -114,7 +115,7 @@ def told(ranking: Ranking, page: Page) -> dict[str, Any]:
         "direction": metric.direction if metric else Metric.Direction.HIGHER.value,
         "as_of": selected.as_of,
         "next": str(page.following) if page.following else None,
-        "entries": EntryShown(page.rows, many=True, context={"counted": counted}).data,
+        "entries": EntryShown(page.rows, many=True, context={"counted": counted, "viewer": viewer}).data,
     }
 
 

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
+from django.db import connection
 from django.db.models import F, Max, Min, Q, RowRange, Window
 from django.utils import timezone
 
+from accounts.names import display_name
 from leaderboards.models import Baseline, Leaderboard
 from leaderboards.queries import Ranking
 from leaderboards.selection import Selection
@@ -16,6 +19,14 @@ MOST_CHANGES = 10
 MOST_LATEST = 200
 MOST_RECORDS = 300
 MOST_STEPS = 1000
+# By the index submission_deleted. A run that counted was withdrawn with its submission (jobs/deleting.py).
+_DELETIONS = """
+SELECT person.id, person.username, person.first_name, person.last_name, max(submission.deleted_at)
+FROM submissions_submission submission JOIN accounts_user person ON person.id = submission.user_id
+WHERE submission.leaderboard_id = %(board)s AND submission.deleted_at >= %(since)s
+    AND EXISTS (SELECT FROM jobs_job WHERE submission_id = submission.id AND withdrawn_at >= submission.deleted_at)
+GROUP BY person.id ORDER BY max(submission.deleted_at) DESC LIMIT %(most)s
+"""
 
 
 @dataclass
@@ -43,18 +54,28 @@ class Change:
         return self.rank_before - self.rank if self.rank and self.rank_before else 0
 
 
+@dataclass(frozen=True)
+class Deletion:
+    """A person's latest deletion of a run that counted."""
+
+    user_id: int
+    name: str
+    at: datetime
+
+
 @dataclass
 class Changes:
     since: datetime
+    deletions: list[Deletion] = field(default_factory=list)
     people: list[Change] = field(default_factory=list)
     more: int = 0
     is_capped: bool = False
 
 
 def changes(board: Leaderboard, *, now: datetime | None = None) -> Changes:
-    """Who came, who improved and who rose in the last seven days, latest first."""
+    """Who came, improved, rose or deleted a run in the last seven days, latest first."""
     since = (now or timezone.now()) - WEEK
-    found = Changes(since)
+    found = Changes(since, _deletions(board, since))
     if board.ranking_metric is None:
         return found
     latest = board.current_standings.filter(began_at__gte=since).order_by("-began_at", "-pk")[: MOST_LATEST + 1]
@@ -83,6 +104,12 @@ def changes(board: Leaderboard, *, now: datetime | None = None) -> Changes:
     return found
 
 
+def _deletions(board: Leaderboard, since: datetime) -> list[Deletion]:
+    with connection.cursor() as cursor:
+        cursor.execute(_DELETIONS, {"board": board.pk, "since": since, "most": MOST_CHANGES})
+        return [Deletion(row[0], display_name(*row[1:4]), row[4]) for row in cursor.fetchall()]
+
+
 @dataclass
 class Step:
     """A score that somebody's entry rose to, and when."""
@@ -91,6 +118,13 @@ class Step:
     name: str
     at: datetime
     value: float
+
+
+_STEP = ("user_id", "user__username", "user__first_name", "user__last_name", "began_at", "score")
+
+
+def _step(row: tuple[Any, ...]) -> Step:
+    return Step(row[0], display_name(*row[1:4]), *row[4:])
 
 
 def records(board: Leaderboard) -> list[Step]:
@@ -106,15 +140,15 @@ def records(board: Leaderboard) -> list[Step]:
         .annotate(before=Window(best, order_by=["began_at", "pk"], frame=frame))
         .filter(Q(before=None) | Q(**{"score__gt" if metric.higher_is_better else "score__lt": F("before")}))
         .order_by("-began_at", "-pk")
-        .values_list("user_id", "user__username", "began_at", "score")
+        .values_list(*_STEP)
     )
-    return [Step(*row) for row in reversed(list(rows[:MOST_RECORDS]))]
+    return [_step(row) for row in reversed(list(rows[:MOST_RECORDS]))]
 
 
 def steps_of(board: Leaderboard, people: list[int]) -> dict[int, list[Step]]:
     """The steps of some people, each oldest first."""
     steps: dict[int, list[Step]] = {user_id: [] for user_id in people}
     rows = board.current_standings.filter(user_id__in=people).order_by("-began_at", "-pk")
-    for row in reversed(list(rows.values_list("user_id", "user__username", "began_at", "score")[:MOST_STEPS])):
-        steps[row[0]].append(Step(*row))
+    for row in reversed(list(rows.values_list(*_STEP)[:MOST_STEPS])):
+        steps[row[0]].append(_step(row))
     return {user_id: found for user_id, found in steps.items() if found}

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from leaderboards.queries import Ranking, Row
+from leaderboards.queries import Ranking, Row, sees_names
 from leaderboards.selection import Selection
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
@@ -36,7 +36,7 @@ def _head(selected: Selection) -> dict[str, Any]:
     }
 
 
-def _record(row: Row, names: list[str]) -> dict[str, Any]:
+def _record(row: Row, names: list[str], viewer: Any) -> dict[str, Any]:
     return {
         "rank": row.rank,
         "user_id": row.username,
@@ -47,19 +47,29 @@ def _record(row: Row, names: list[str]) -> dict[str, Any]:
         "submitted_at": row.submitted_at.isoformat().replace("+00:00", "Z"),
         "job_id": str(row.job_id) if row.job_id else None,
         "isolation": row.isolation,
+        "display_name": row.display_name,
+        "submission_name": row.submission_name if sees_names(viewer, row) else None,
     }
 
 
-def export(selected: Selection, kind: str) -> Iterator[str]:
-    """The file in pieces; `kind` is a key of FORMATS."""
+def export(selected: Selection, kind: str, *, viewer: Any) -> Iterator[str]:
+    """The file in pieces, as this viewer sees the board; `kind` is a key of FORMATS."""
     names = [metric.name for metric in selected.columns]
-    records = (_record(row, names) for row in Ranking(selected).stream())
+    records = (_record(row, names, viewer) for row in Ranking(selected).stream())
     return _csv(records, names) if kind == "csv" else _json(_head(selected), records)
 
 
 def _csv(records: Iterator[dict[str, Any]], names: list[str]) -> Iterator[str]:
     writer = csv.writer(_Line())
-    costs = ["wall_seconds", "peak_memory_bytes", "submitted_at", "job_id", "isolation"]
+    costs = [
+        "wall_seconds",
+        "peak_memory_bytes",
+        "submitted_at",
+        "job_id",
+        "isolation",
+        "display_name",
+        "submission_name",
+    ]
     yield writer.writerow(["rank", "user_id", "baseline", *map(inert_cell, names), *costs])
     for record in records:
         cells = [record["rank"], record["user_id"], record["baseline"], *record["metrics"].values()]

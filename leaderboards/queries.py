@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db.models import (
     BooleanField,
     Case,
@@ -27,7 +28,10 @@ from django.db.models import (
 )
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast
+from django.db.models.lookups import IContains
 
+from accounts.names import display_name, display_name_in_sql
+from accounts.permissions import sees_all_jobs
 from leaderboards.models import Entry, Leaderboard, Metric
 from leaderboards.selection import Place, Selection
 
@@ -46,6 +50,7 @@ class Row:
     place: Place
     user_id: int
     username: str
+    display_name: str
     score: float
     metrics: dict[str, float]
     wall_seconds: float | None
@@ -56,6 +61,8 @@ class Row:
     rank: int | None = None
     is_baseline: bool = False
     label: str = ""
+    # For the row's person and operators alone.
+    submission_name: str = ""
     matches: bool = True
 
     @property
@@ -72,12 +79,22 @@ class Row:
 
     @property
     def name(self) -> str:
-        return self.label or self.username
+        return self.label or self.display_name
+
+    @property
+    def handle(self) -> str:
+        """The username, where another name is shown: names that people choose may be alike."""
+        return "" if self.name in (self.username, self.label) else self.username
 
     @property
     def is_unsafe(self) -> bool:
         """Made without a sandbox: the program could have written any result."""
         return self.isolation == UNSAFE
+
+
+def sees_names(viewer: AbstractUser | AnonymousUser | None, row: Row) -> bool:
+    """Return whether the viewer (None: the command line) sees what the row's person calls the submission."""
+    return viewer is None or viewer.pk == row.user_id or sees_all_jobs(viewer)
 
 
 @dataclass
@@ -123,7 +140,8 @@ class Ranking:
         kept, selected = Q(), self.selected
         if selected.search:
             labelled = [pk for pk, label in self.labels.items() if selected.search.lower() in label.lower()]
-            kept &= Q(user__username__icontains=selected.search) | Q(user__in=labelled)
+            named = Q(user__username__icontains=selected.search) | Q(user__in=labelled)
+            kept &= named | Q(IContains(display_name_in_sql("user__"), selected.search))
         if selected.of is not None:
             value = self._value(selected.of)
             if selected.least is not None:
@@ -262,13 +280,16 @@ class Ranking:
 
     def _fields(self) -> list[str]:
         costs = [self._path(name) for name in ("metrics", "wall_seconds", "peak_memory_bytes")]
-        return ["pk", "value", "submitted_at", "user_id", "user__username", "score", "job_id", "job__isolation", *costs]
+        person = ["user_id", "user__username", "user__first_name", "user__last_name"]
+        job = ["job_id", "job__isolation", "job__submission__name"]
+        return ["pk", "value", "submitted_at", "score", *person, *job, *costs]
 
     def _row(self, found: dict[str, Any]) -> Row:
         return Row(
             place=Place(found["value"], found["submitted_at"], found["pk"]),
             user_id=found["user_id"],
             username=found["user__username"],
+            display_name=display_name(*(found[f"user__{part}"] for part in ("username", "first_name", "last_name"))),
             score=found["score"],
             metrics=found[self._path("metrics")],
             wall_seconds=found[self._path("wall_seconds")],
@@ -277,6 +298,7 @@ class Ranking:
             isolation=found["job__isolation"] or "",
             is_baseline=found["user_id"] in self.labels,
             label=self.labels.get(found["user_id"], ""),
+            submission_name=found["job__submission__name"] or "",
             matches=found.get("matches", True),
         )
 

@@ -27,6 +27,8 @@ class RankedJob(Protocol):
     @property
     def user_id(self) -> int: ...
     @property
+    def submission(self) -> Any: ...
+    @property
     def leaderboard(self) -> Leaderboard: ...
     @property
     def trial(self) -> bool: ...
@@ -65,6 +67,8 @@ def ranking_state(job: RankedJob, viewer: Viewer) -> RankingState:
 
     A handful of queries, however many jobs there are.
     """
+    if job.submission.deleted_at is not None:
+        return RankingState("deleted", _("Not on the board: its owner deleted it."))
     refusal = kept_off(job) or _scoring(job) or _metrics(job)
     return RankingState(*refusal) if refusal else _place(job, viewer)
 

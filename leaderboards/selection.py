@@ -130,7 +130,7 @@ def _columns(board: Leaderboard, names: Iterable[str]) -> list[Metric]:
 
 
 def _search(text: str) -> str:
-    text = text.strip()
+    text = plain_name(text.strip())
     if len(text) > LONGEST_SEARCH:
         raise InvalidInput("bad_search", _("at most %(most)d characters."), field="q", most=LONGEST_SEARCH)
     return text

@@ -3,7 +3,7 @@
 from rest_framework import serializers
 
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.queries import Row
+from leaderboards.queries import Row, sees_names
 from leaderboards.run_counts import MOST_RUNS
 
 
@@ -48,6 +48,10 @@ class LeaderboardShown(serializers.ModelSerializer):
 class EntryShown(serializers.Serializer):
     rank = serializers.IntegerField(allow_null=True, help_text="Equal values share a rank; null for a baseline.")
     user_id = serializers.CharField(source="username")
+    display_name = serializers.CharField(help_text="What the person is called; the username where they chose nothing.")
+    submission_name = serializers.SerializerMethodField(
+        help_text="What the person calls the submission; null for others than them and operators."
+    )
     is_baseline = serializers.BooleanField()
     value = serializers.FloatField(help_text="Of the metric that the list is ordered by.")
     score = serializers.FloatField(help_text="Of the ranking metric.")
@@ -63,6 +67,9 @@ class EntryShown(serializers.Serializer):
         help_text=f"The person's completed runs here, trials aside; {MOST_RUNS} stands for more too. Null with `as_of`."
     )
     withdrawn = serializers.SerializerMethodField(help_text="How many of the runs the person has withdrawn.")
+
+    def get_submission_name(self, row: Row) -> str | None:
+        return row.submission_name if sees_names(self.context["viewer"], row) else None
 
     def get_runs(self, row: Row) -> int | None:
         counted = self.context["counted"].get(row.user_id)

@@ -152,7 +152,9 @@ def leaderboard_export(request: HttpRequest, slug: str, kind: str) -> HttpRespon
     selected = selection(board, request.GET)
     name = f"{board.slug}-{selected.as_of}" if selected.as_of else board.slug
     headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"', "Cache-Control": "no-store"}
-    return StreamingHttpResponse(export(selected, kind), content_type=FORMATS[kind], headers=headers)
+    return StreamingHttpResponse(
+        export(selected, kind, viewer=request.user), content_type=FORMATS[kind], headers=headers
+    )
 
 
 @require_safe

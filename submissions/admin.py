@@ -1,27 +1,46 @@
+from uuid import UUID
+
 from django.contrib import admin
 from django.db.models import Q
+from django.db.models.functions import Upper
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named
+from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
+from core.names import plain_name
 from leaderboards.admin import LeaderboardFilter
 from submissions.models import Submission
+
+SUBMISSIONS_FOUND = 100
+
+
+def submissions_named(text: str) -> list[UUID]:
+    """Return the first SUBMISSIONS_FOUND submissions whose name begins with the text, by an index."""
+    named = Submission.objects.exclude(name="").filter(name__istartswith=plain_name(text)).order_by(Upper("name"))
+    return list(named.values_list("pk", flat=True)[:SUBMISSIONS_FOUND]) if text else []
 
 
 @admin.register(Submission)
 class SubmissionAdmin(MachineMadeAdmin):
-    list_display = ["id", "user", "leaderboard", "entrypoint", "kind", "size_bytes", "created_at"]
+    list_display = ["id", "label", person, "leaderboard", "kind", "size_bytes", "created_at"]
     list_filter = [LeaderboardFilter]
     list_select_related = ["user", "leaderboard"]
     search_fields = ["id"]
-    search_help_text = _("A submission's id, its SHA-256, or the beginning of a user's name or address.")
+    search_help_text = _(
+        "A submission's id, its SHA-256, the beginning of its name, or that of a user's name or address."
+    )
     ordering = ["-created_at", "-id"]
+
+    @admin.display(description=_("name"))
+    def label(self, submission: Submission) -> str:
+        return submission.label
 
     def find(self, text, by):
         if (one := as_uuid(text)) is not None:
             return [Q(pk=one)]
-        return [Q(sha256=text)] if len(text) == 64 else [Q(user__in=people_named(text, by))]
+        found = [Q(user__in=people_named(text, by)), Q(pk__in=submissions_named(text))]
+        return [Q(sha256=text)] if len(text) == 64 else found
 
     @admin.display(description=_("jobs"))
     def its_jobs(self, submission: Submission) -> str:

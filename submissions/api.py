@@ -3,9 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
@@ -15,10 +16,13 @@ from rest_framework.views import APIView
 
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
+from core.downloads import content_disposition
+from submissions.contents import read_file, refuse_deleted
 from submissions.models import Submission
 from submissions.serializers import SubmissionDetail, SubmissionReceipt, SubmissionUpload
 from submissions.services import create_submission
 from submissions.uploads import UploadParser, refuse_bad_length
+from submissions.views import archive_response
 
 
 class NewestFirst(CursorPagination):
@@ -55,6 +59,7 @@ class SubmissionsView(APIView):
         submission = create_submission(
             request.user,
             files=request.FILES.getlist("files"),
+            name=data.get("name") or "",
             entrypoint=data.get("entrypoint") or "main.py",
             config_file=data.get("config_file") or "config.yaml",
             metadata=data.get("metadata"),
@@ -69,15 +74,44 @@ class SubmissionsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your submissions, newest first."""
-        own = Submission.objects.filter(user=request.user).select_related("leaderboard")
+        own = Submission.objects.filter(user=request.user, deleted_at=None).select_related("leaderboard")
         paginator = NewestFirst()
         page = paginator.paginate_queryset(own, request, view=self)
         return paginator.get_paginated_response(SubmissionReceipt(page, many=True).data)
 
 
+def _visible(request: Request, submission_id: UUID) -> Submission:
+    """Return the submission; 404 for whoever may not see it, 410 if its owner has deleted it."""
+    visible = Submission.objects.visible_to(request.user).select_related("leaderboard")
+    found = get_object_or_404(visible, pk=submission_id)
+    refuse_deleted(found)
+    return found
+
+
 class SubmissionView(APIView):
-    @extend_schema(responses={200: SubmissionDetail, **refusals(401, 404, 503)}, operation_id="get_submission")
+    @extend_schema(responses={200: SubmissionDetail, **refusals(401, 404, 410, 503)}, operation_id="get_submission")
     def get(self, request: HttpRequest, submission_id: UUID) -> Response:
         """One submission with its files."""
-        own = Submission.objects.visible_to(request.user).select_related("leaderboard")
-        return Response(SubmissionDetail(get_object_or_404(own, pk=submission_id)).data)
+        return Response(SubmissionDetail(_visible(request, submission_id)).data)
+
+
+class SubmissionArchiveView(APIView):
+    @extend_schema(
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 410, 503)},
+        operation_id="get_submission_archive",
+    )
+    def get(self, request: Request, submission_id: UUID) -> FileResponse:
+        """The archive as it is stored; single files are packed into a tar."""
+        return archive_response(_visible(request, submission_id))
+
+
+class SubmissionFileView(APIView):
+    @extend_schema(
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 410, 413, 503)},
+        operation_id="get_submission_file",
+    )
+    def get(self, request: Request, submission_id: UUID, path: str) -> HttpResponse:
+        """One file of a submission."""
+        content = read_file(_visible(request, submission_id), path)
+        headers = {"Content-Disposition": content_disposition(path.rpartition("/")[2])}
+        return HttpResponse(content, content_type="application/octet-stream", headers=headers)

@@ -16,7 +16,7 @@ from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
-from submissions.models import Submission
+from submissions.models import NAME_MAX_LENGTH, Submission
 
 CONFIG_MAX_CHARACTERS = 64 * 1024
 PATHS_MAX_CHARACTERS = 64 * 1024
@@ -173,6 +173,14 @@ class SubmitForm(RunForm):
         Leaderboard.objects.none(), label=gettext_lazy("Leaderboard"), to_field_name="slug", empty_label=None
     )
     files = FilesField(label=gettext_lazy("Files"), allow_empty_file=True)
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        required=False,
+        max_length=NAME_MAX_LENGTH,
+        help_text=gettext_lazy(
+            "How you tell it from your others, such as “PatchCore, 3 layers”. Only you and the operators see it."
+        ),
+    )
     entrypoint = forms.CharField(
         label=gettext_lazy("Entrypoint"),
         initial="main.py",
@@ -197,6 +205,7 @@ class SubmitForm(RunForm):
     field_order = [
         "leaderboard",
         "files",
+        "name",
         "entrypoint",
         "config_file",
         "resource_class",
@@ -223,7 +232,7 @@ class SubmitForm(RunForm):
 def earlier_values(user: Any, submission_id: str | None) -> dict[str, Any]:
     """What the form begins with when it goes on from one of the user's submissions; its config file as the overrides."""
     try:
-        earlier = Submission.objects.filter(user=user, pk=UUID(submission_id or "")).first()
+        earlier = Submission.objects.filter(user=user, deleted_at=None, pk=UUID(submission_id or "")).first()
     except ValueError:
         return {}
     if earlier is None:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
 from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Collate, Now, Upper
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
@@ -88,6 +88,16 @@ class Submission(models.Model):
             # The admin's list of one leaderboard, and its search by a file's hash.
             models.Index("leaderboard", F("created_at").desc(), F("id").desc(), name="submission_by_board"),
             models.Index("sha256", name="submission_by_hash"),
+            # The admin's search by the beginning of a name. Collated as bytes, it serves LIKE.
+            models.Index(Collate(Upper("name"), "C"), condition=~Q(name=""), name="submission_by_name"),
+            # A leaderboard's page: what its people deleted lately.
+            models.Index(
+                "leaderboard", F("deleted_at").desc(), condition=Q(deleted_at__isnull=False), name="submission_deleted"
+            ),
+            # The reconciler: deleted ones whose files are still to be removed.
+            models.Index(
+                "deleted_at", condition=Q(deleted_at__isnull=False) & ~Q(size_bytes=0), name="submission_to_remove"
+            ),
         ]
 
     def __str__(self) -> str:

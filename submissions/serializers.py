@@ -2,13 +2,16 @@
 
 from rest_framework import serializers
 
-from submissions.models import Submission
+from submissions.models import NAME_MAX_LENGTH, Submission
 
 
 class SubmissionUpload(serializers.Serializer):
     """The fields of the multipart form; their values are checked by the service."""
 
     files = serializers.ListField(child=serializers.FileField(), help_text="One or more files, or one archive.")
+    name = serializers.CharField(
+        required=False, default="", max_length=NAME_MAX_LENGTH, help_text="What you call it; you can change it later."
+    )
     entrypoint = serializers.CharField(required=False, default="main.py")
     config_file = serializers.CharField(required=False, default="config.yaml")
     metadata = serializers.CharField(required=False, default="{}", help_text="A JSON object.")
@@ -29,7 +32,13 @@ class SubmissionReceipt(serializers.ModelSerializer):
 
     class Meta:
         model = Submission
-        fields = ["submission_id", "entrypoint", "config_file", "leaderboard", "sha256", "created_at"]
+        fields = ["submission_id", "name", "entrypoint", "config_file", "leaderboard", "sha256", "created_at"]
+
+
+class SubmissionChange(serializers.Serializer):
+    """What its owner may change of a submission; the service checks the value."""
+
+    name = serializers.CharField(allow_blank=True, help_text=f"{NAME_MAX_LENGTH} characters at most; empty: no name.")
 
 
 class FileEntry(serializers.Serializer):

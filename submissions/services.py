@@ -21,6 +21,7 @@ from accounts.models import User
 from accounts.quota import HOUR, seconds_until_free
 from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable, reason_of
 from accounts.services import lock_person
+from core.names import invisible_character, plain_name
 from core.untrusted import Bounds, load_json, storable_json_bytes
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
 from leaderboards.services import refuse_closed
@@ -32,7 +33,7 @@ from submissions.archive import (
     inspect_archive,
     write_archive,
 )
-from submissions.models import Submission
+from submissions.models import NAME_MAX_LENGTH, Submission
 from submissions.storage import STORAGE_ERRORS, StoredContent
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def create_submission(
     user: User,
     *,
     files: Sequence[UploadedFile],
+    name: str = "",
     entrypoint: str = "main.py",
     config_file: str = "config.yaml",
     metadata: dict[str, Any] | str | None = None,
@@ -72,6 +74,7 @@ def create_submission(
     board = _open_leaderboard(user, leaderboard)
     form = check_form(
         files,
+        name=name,
         entrypoint=entrypoint,
         config_file=config_file,
         metadata=metadata,
@@ -81,8 +84,9 @@ def create_submission(
     with _as_one_file(files, form.names, form.kind) as (content, manifest):
         root = check_contents(manifest, form)
         submission = Submission(
-            id=uuid4(), user=user, leaderboard=board, entrypoint=form.entrypoint, config_file=form.config_file,
-            metadata=form.metadata, has_writable_code=form.has_writable_code, kind=form.kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            id=uuid4(), user=user, leaderboard=board, name=form.name, entrypoint=form.entrypoint,
+            config_file=form.config_file, metadata=form.metadata, has_writable_code=form.has_writable_code, kind=form.kind,
+            size_bytes=content.size, sha256=content.sha256, root_folder=root,
             manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
         )  # fmt: skip
         _store(submission, content)
@@ -94,6 +98,7 @@ def create_submission(
 class Form:
     """What an upload says of itself, after a look at it without its contents."""
 
+    name: str
     entrypoint: str
     config_file: str
     metadata: dict[str, Any]
@@ -105,6 +110,7 @@ class Form:
 def check_form(
     files: Sequence[UploadedFile],
     *,
+    name: str,
     entrypoint: str,
     config_file: str,
     metadata: dict[str, Any] | str | None,
@@ -112,10 +118,11 @@ def check_form(
     writable_code: bool | str | None = None,
 ) -> Form:
     """Raises InvalidInput and TooLarge for what can be told from names, sizes and fields."""
+    name = check_name(name)
     entrypoint, config_file = check_names(entrypoint, config_file)
     parsed = _metadata(metadata)
     names = _names(files, paths)
-    return Form(entrypoint, config_file, parsed, names, _kind_of(files, names), _is_writable(writable_code))
+    return Form(name, entrypoint, config_file, parsed, names, _kind_of(files, names), _is_writable(writable_code))
 
 
 def _is_writable(given: bool | str | None) -> bool:
@@ -281,6 +288,22 @@ def _open_leaderboard(user: User, slug: str) -> Leaderboard:
         raise NotFound("not_found", _("there is none called %(name)r."), field="leaderboard", name=slug[:100])
     refuse_closed(board)
     return board
+
+
+def check_name(name: str) -> str:
+    """Return a submission's name in NFC with single spaces; raises InvalidInput. Empty: it has none."""
+    name = plain_name(name.strip())
+    if character := invisible_character(name):
+        raise InvalidInput(
+            "bad_name", _("the character %(character)s cannot be seen."), field="name", character=character
+        )
+    name = " ".join(name.split())
+    if len(name) > NAME_MAX_LENGTH:
+        raise InvalidInput(
+            "bad_name", _("at most %(most)d characters, not %(count)d."), field="name", most=NAME_MAX_LENGTH,
+            count=len(name),
+        )  # fmt: skip
+    return name
 
 
 def check_names(entrypoint: str, config_file: str) -> tuple[str, str]:

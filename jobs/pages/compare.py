@@ -9,9 +9,10 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from jobs.code_diff import TooLargeToCompare, code_diff
-from jobs.comparison import Side, compared, oldest
+from jobs.comparison import Side, compared, oldest, told_apart
 from jobs.models import Job
 from jobs.pages.artifacts import PICTURES
+from submissions.contents import refuse_deleted
 from submissions.models import Submission
 
 MOST_COMPARED = 8
@@ -32,6 +33,8 @@ def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
     own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission", "disqualification")
     own = own.defer("submission__manifest", "submission__metadata")
     found = own.prefetch_related("leaderboard__metrics").in_bulk(wanted)
+    for job in found.values():
+        refuse_deleted(job.submission)
     sides = {job_id: Side(job, is_open=True) for job_id, job in found.items()}
     missing = [job_id for job_id in wanted if job_id not in sides]
     if missing:
@@ -40,7 +43,7 @@ def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
         sides |= {job.pk: Side(job, is_open=False) for job in entries}
     if any(job_id not in sides for job_id in wanted):
         raise Http404
-    return [sides[job_id] for job_id in wanted]
+    return told_apart([sides[job_id] for job_id in wanted])
 
 
 def _baseline(request: HttpRequest, sides: list[Side]) -> Side:
@@ -66,12 +69,14 @@ def compare(request: HttpRequest) -> HttpResponse:
         context |= {
             "baseline": first,
             "table": compared(sides, first, pictures=list(PICTURES)),
-            "codes": [(side.job, side.job.submission.sha256 == first.job.submission.sha256) for side in others],
+            "codes": [(side, side.job.submission.sha256 == first.job.submission.sha256) for side in others],
             "has_others": not all(side.is_open for side in sides),
             "width": len(sides) + 1,
         }
     else:
-        mine = Job.objects.filter(user=request.user).select_related("leaderboard").newest_first()
+        mine = Job.objects.filter(user=request.user, submission__deleted_at=None)
+        mine = mine.select_related("leaderboard", "submission").newest_first()
+        mine = mine.defer("submission__manifest", "submission__metadata")
         context |= {"recent": mine[:RECENT_JOBS], "chosen": [str(job_id) for job_id in wanted]}
     return render(request, "jobs/compare.html", context)
 
@@ -89,7 +94,8 @@ def compare_code(request: HttpRequest) -> HttpResponse:
         first, second = (readable[jobs[job_id].submission_id] for job_id in wanted)
     except KeyError as error:
         raise Http404 from error
-    context: dict[str, Any] = {"jobs": [jobs[job_id] for job_id in wanted]}
+    names = [f"{code.label} ({str(job_id)[:8]})" for code, job_id in zip((first, second), wanted, strict=True)]
+    context: dict[str, Any] = {"jobs": [jobs[job_id] for job_id in wanted], "names": names}
     try:
         context["diff"] = code_diff(first, second)
     except TooLargeToCompare as refusal:

@@ -22,7 +22,8 @@ from submissions.models import Submission
 
 PAGE_SIZE = 30
 RUNS_SHOWN = 5
-UNSEEN = ("artifacts", "params", "metrics", "detail_metrics", "config", "limits_applied", "notes", "request_digest")
+OF_JOBS = ("artifacts", "params", "metrics", "detail_metrics", "config", "limits_applied", "notes", "request_digest")
+UNSEEN = (*OF_JOBS, "submission__manifest", "submission__metadata")
 M = TypeVar("M", bound=Model)
 
 
@@ -98,7 +99,7 @@ def _rendered(request: HttpRequest, page: str, part: str, context: dict[str, Any
 def jobs(request: HttpRequest) -> HttpResponse:
     """My jobs."""
     filters = Filters.of(request)
-    mine = Job.objects.filter(user=request.user).select_related("leaderboard", "progress")
+    mine = Job.objects.filter(user=request.user).select_related("leaderboard", "progress", "submission")
     mine = mine.defer(*UNSEEN, "progress__curves")
     mine = mine.filter(status=filters.status) if filters.status else mine
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
@@ -114,10 +115,11 @@ def submissions(request: HttpRequest) -> HttpResponse:
     """My submissions, each with its jobs; by status those of which a job has it."""
     filters = Filters.of(request)
     mine = Submission.objects.filter(user=request.user).select_related("leaderboard").defer("manifest", "metadata")
+    mine = mine.filter(deleted_at=None)
     if filters.status:
         mine = mine.filter(pk__in=Job.objects.filter(user=request.user, status=filters.status).values("submission"))
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
-    runs = Job.objects.defer(*UNSEEN, "error_message", "error_told").newest_first()[:RUNS_SHOWN]
+    runs = Job.objects.defer(*OF_JOBS, "error_message", "error_told").newest_first()[:RUNS_SHOWN]
     mine = mine.annotate(run_count=Count("jobs"))
     shown, older = filters.page(mine.prefetch_related(Prefetch("jobs", queryset=runs, to_attr="runs")))
     moving = any(not job.is_final for submission in shown for job in submission.runs)
@@ -130,7 +132,8 @@ def submissions(request: HttpRequest) -> HttpResponse:
 def runs(request: HttpRequest) -> HttpResponse:
     """My runs in MLflow, in place of MLflow's own lists, which hold everybody's and are for operators alone."""
     filters = Filters.of(request)
-    mine = Job.objects.filter(user=request.user).exclude(run_id="").select_related("leaderboard").defer(*UNSEEN)
+    mine = Job.objects.filter(user=request.user).exclude(run_id="").select_related("leaderboard", "submission")
+    mine = mine.defer(*UNSEEN)
     mine = mine.filter(leaderboard__slug=filters.board) if filters.board else mine
     shown, older = filters.page(mine)
     is_ours = f"{settings.SITE_URL.rstrip('/')}/mlflow" == settings.MLFLOW_PUBLIC_URL

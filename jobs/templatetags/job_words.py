@@ -48,8 +48,16 @@ def status_chip(status: str) -> SafeString:
 
 @register.simple_tag
 def run_marks(job: Job) -> SafeString:
-    """Mark a run in lists as a trial or as withdrawn."""
-    words = [_("trial")] if job.trial else [_("withdrawn")] if job.withdrawn_at else []
+    """Mark a run in lists as deleted, a trial or withdrawn."""
+    words = (
+        [_("deleted")]
+        if job.submission.deleted_at
+        else [_("trial")]
+        if job.trial
+        else [_("withdrawn")]
+        if job.withdrawn_at
+        else []
+    )
     return format_html_join(" ", '<span class="chip aside">{}</span>', [(word,) for word in words])
 
 

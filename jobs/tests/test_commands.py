@@ -55,6 +55,7 @@ def test_the_list_as_a_table_and_as_json(django_assert_num_queries):
     assert set(told[0]) == {
         "job_id", "status", "user", "leaderboard", "resource_class", "score", "error_code", "attempt", "created_at",
         "started_at", "finished_at", "rerun_of", "started_by_operator", "operator_reason", "trial", "withdrawn_at",
+        "submission_name",
     }  # fmt: skip
 
 

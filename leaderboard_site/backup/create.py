@@ -52,6 +52,8 @@ def _add_all(writer: ArchiveWriter) -> dict[str, Any]:
         )
         stored[alias] = {"files": len(present), "bytes": sum(sizes)}
         named -= {(alias, name) for name in present}
+    if named:
+        named &= set(named_files())  # what was deleted since the snapshot is not missing
     mlflow = _add_mlflow(writer)
     return {
         "product": PRODUCT,

@@ -43,7 +43,9 @@ def stored_names(storage: Storage, folder: str = "") -> Iterator[str]:
 
 def named_files() -> Iterator[tuple[str, str]]:
     """(alias, name) of every file that a row names; read it inside the snapshot."""
-    for name in Submission.objects.values_list("object_name", flat=True).iterator(chunk_size=2000):
+    for name in (
+        Submission.objects.filter(deleted_at=None).values_list("object_name", flat=True).iterator(chunk_size=2000)
+    ):
         yield "submissions", name
     jobs = Job.objects.values_list("log_name", "scorer_log_name", "artifacts").iterator(chunk_size=2000)
     for log_name, scorer_log_name, artifacts in jobs:

@@ -175,7 +175,7 @@ def operation(request: HttpRequest, operation_id: UUID) -> HttpResponse:
 def _more(obj: Any) -> str:
     """What tells a job apart beside its id."""
     if isinstance(obj, Job):
-        return f"{obj.get_status_display()} · {obj.user.username} · {obj.leaderboard}"
+        return f"{obj.get_status_display()} · {obj.user.full_label} · {obj.leaderboard}"
     return ""
 
 

@@ -56,7 +56,7 @@ FROM unnest(%s::uuid[], %s::bigint[], %s::uuid[], %s::text[], %s::text[], %s::bo
     AS asked(id, user_id, submission_id, config, resource_class, trial, idempotency_key, request_digest, request_id, at_once, an_hour)
 CROSS JOIN LATERAL (
     SELECT leaderboard_id FROM submissions_submission
-    WHERE id = asked.submission_id AND user_id = asked.user_id LIMIT 1
+    WHERE id = asked.submission_id AND user_id = asked.user_id AND deleted_at IS NULL LIMIT 1
 ) submission
 CROSS JOIN LATERAL (
     SELECT FROM leaderboards_leaderboard WHERE id = submission.leaderboard_id AND takes_submissions

@@ -47,8 +47,8 @@ JOIN accounts_user person ON person.id = asked.user_id
 WHERE person.is_active AND ({RECENT}) + asked.before < coalesce(person.submissions_per_hour, %s) RETURNING id, created_at
 """  # noqa: S608 - of our own words
 _GIVEN = {
-    "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "entrypoint": "text", "config_file": "text",
-    "metadata": "jsonb", "kind": "text", "object_name": "text", "size_bytes": "bigint", "sha256": "text",
+    "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "name": "text", "entrypoint": "text",
+    "config_file": "text", "metadata": "jsonb", "kind": "text", "object_name": "text", "size_bytes": "bigint", "sha256": "text",
     "root_folder": "text", "manifest": "jsonb", "has_writable_code": "boolean",
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ def _insert(stored: list[Stored]) -> dict[UUID, datetime]:
         manifest = [{"path": entry.path, "bytes": entry.bytes} for entry in one.manifest]
         form = one.form
         rows.append(
-            (one.id, one.user_id, one.board_id, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
+            (one.id, one.user_id, one.board_id, form.name, form.entrypoint, form.config_file, json.dumps(form.metadata), form.kind.value,
              one.name, one.size, one.sha256, one.root, json.dumps(manifest), form.has_writable_code, nth)
         )  # fmt: skip
     values = [list(column) for column in zip(*rows, strict=True)]

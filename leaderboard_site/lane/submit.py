@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 2 * 1024 * 1024
 ALLOW = "GET, POST, HEAD, OPTIONS"
-FIELDS = frozenset(["entrypoint", "config_file", "metadata", "leaderboard", "paths", "writable_code"])
+FIELDS = frozenset(["name", "entrypoint", "config_file", "metadata", "leaderboard", "paths", "writable_code"])
 
 _WHOSE = """
 SELECT person.id FROM accounts_apitoken token JOIN accounts_user person ON person.id = token.user_id AND person.is_active
@@ -178,6 +178,7 @@ def _packed(wish: Wish, user_id: int, board_id: int) -> Packed | None:
 def _checked(sent: SmallForm) -> Form:
     return check_form(
         cast(list[UploadedFile], sent.files),
+        name=sent.fields.get("name", ""),
         entrypoint=sent.fields.get("entrypoint") or "main.py",
         config_file=sent.fields.get("config_file") or "config.yaml",
         metadata=sent.fields.get("metadata"),
@@ -255,6 +256,7 @@ def _record(
 def _receipt(submission_id: UUID, form: Form, slug: str, sha256: str, created_at: Any) -> dict[str, Any]:
     return {
         "submission_id": submission_id,
+        "name": form.name,
         "entrypoint": form.entrypoint,
         "config_file": form.config_file,
         "leaderboard": slug,

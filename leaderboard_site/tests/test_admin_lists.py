@@ -31,10 +31,10 @@ ANY_ID = "8a1c5a0e-0000-4000-8000-000000000000"
 LISTS = {
     "jobs_job": [
         "", "status__exact=running", "status__exact=failed", "error_code__exact=timeout", "leaderboard=1", "q=timeout",
-        f"q={ANY_ID}", "q=person1", "q=person1&status__exact=failed", "created_at__gte=2026-01-01+00:00:00%2B00:00", "p=2",
+        f"q={ANY_ID}", "q=person1", "q=person1&status__exact=failed", "q=Patch", "created_at__gte=2026-01-01+00:00:00%2B00:00", "p=2",
         "status__exact=pending&resource_class__exact=small", "o=3.2", "all=",
     ],
-    "submissions_submission": ["", "leaderboard=1", f"q={ANY_ID}", "q=person1", f"q={'a' * 64}"],
+    "submissions_submission": ["", "leaderboard=1", f"q={ANY_ID}", "q=person1", f"q={'a' * 64}", "q=Patch"],
     "jobs_jobattempt": ["", "outcome__exact=lost", f"q={ANY_ID}", "q=worker-1"],
     "accounts_user": ["", "is_staff__exact=1", "is_active__exact=0", "q=person1", "q=7"],
     "accounts_apitoken": ["", "q=person1"],

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from accounts.models import OperatorAction
+from accounts.services import create_token
 from accounts.tests.factories import UserFactory
 from jobs.tests.factories import JobFactory
 from leaderboards.models import Leaderboard
@@ -45,7 +46,12 @@ def test_the_table_shows_who_stands_where_and_no_escape_sequence(board):
 
 @pytest.mark.parametrize(("form", "query"), [("--csv", "format=csv&limit=1000"), ("--json", "limit=1000")])
 def test_files_are_what_the_api_gives(board, form, query):
-    given = Client().get(f"/api/leaderboards/textures/entries?{query}").content.decode()
+    operator = create_token(UserFactory(is_staff=True, is_superuser=True), name="test")[1]
+    given = (
+        Client(headers={"Authorization": f"Bearer {operator}"})
+        .get(f"/api/leaderboards/textures/entries?{query}")
+        .content.decode()
+    )
     told = call("leaderboard", "textures", "--all", form)
     assert (json.loads(told) == json.loads(given)) if form == "--json" else (told == given)
 

@@ -56,7 +56,7 @@ def test_one_job_with_its_attempts(api, user):
     assert told(api.get(f"/api/jobs/{job.pk}")) == (
         200,
         {
-            "job_id": str(job.pk), "submission_id": str(job.submission_id), "user_id": user.username,
+            "job_id": str(job.pk), "submission_id": str(job.submission_id), "submission_name": "", "user_id": user.username,
             "leaderboard": job.leaderboard.slug, "status": "running", "resource_class": "small", "attempt": 1,
             "created_at": as_json(job.created_at), "updated_at": as_json(job.updated_at),
             "started_at": as_json(job.started_at), "finished_at": None, "score": None, "error_code": "",
@@ -69,7 +69,7 @@ def test_one_job_with_its_attempts(api, user):
             ],
             "notes": [], "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None, "trial": False,
             "withdrawn_at": None, "ranking": None, "categories": None, "rerun_of": None, "started_by_operator": False,
-            "operator_reason": "", "reruns": [],
+            "operator_reason": "", "reruns": [], "submission_deleted_at": None,
         },
     )  # fmt: skip
 

@@ -47,7 +47,8 @@ TAKEN = {
     "folders": ([MAIN, ("a.py", b"")], {"paths": '["main.py", "src/a.py"]'}),
     "a zip": ([("code.zip", zipped(main_py="print()"))], {}),
     "a zip in a folder": ([("code.zip", zipped(code__main_py="print()", code__b_py="1"))], {}),
-    "empty fields": ([MAIN], {"entrypoint": "", "metadata": ""}),
+    "empty fields": ([MAIN], {"name": "", "entrypoint": "", "metadata": ""}),
+    "a name": ([MAIN], {"name": " PatchCore 画像 "}),
     "line ends in the content": ([("main.py", b"\r\n--\r\n\r\n\r\n")], {}),
     "a megabyte": ([("main.py", b"#" * 1_000_000)], {}),
 }
@@ -79,6 +80,8 @@ REFUSED = {
     "an archive and a file": ([MAIN, ("code.zip", zipped(main_py=""))], {}),
     "bad metadata": ([MAIN], {"metadata": "{"}),
     "a flag that is none": ([MAIN], {"writable_code": "maybe"}),
+    "a long name": ([MAIN], {"name": "x" * 101}),
+    "an invisible name": ([MAIN], {"name": "a\u202eb"}),
     "no such leaderboard": ([MAIN], {"leaderboard": "nowhere"}),
     "a hidden leaderboard": ([MAIN], {"leaderboard": "hidden"}),
     "a closed leaderboard": ([MAIN], {"leaderboard": "closed"}),

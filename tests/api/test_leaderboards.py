@@ -66,7 +66,7 @@ def test_entries_best_first_with_shared_ranks(nobody, board):
     names = [entry.user.username for entry in made]
     assert shown == [(1, names[2], 0.9), (1, names[1], 0.9), (3, names[3], 0.7), (4, names[0], 0.5)]
     assert answer["entries"][0] == {
-        "rank": 1, "user_id": names[2], "is_baseline": False, "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
+        "rank": 1, "user_id": names[2], "display_name": names[2], "submission_name": None, "is_baseline": False, "value": 0.9, "score": 0.9, "metrics": {"image_auc": 0.9, "seconds": 10.0},
         "job_id": str(made[2].job_id), "submitted_at": made[2].submitted_at.isoformat().replace("+00:00", "Z"),
         "wall_seconds": None, "peak_memory_bytes": None, "isolation": "", "runs": 1, "withdrawn": 0,
     }  # fmt: skip
@@ -137,7 +137,7 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
     rows = list(csv.reader(io.StringIO(answer.content.decode(), newline="")))
     head = ["rank", "user_id", "score", "image_auc", "'=cmd|' /C calc'!A0", "job_id", "submitted_at", "wall_seconds"]
-    assert rows[0] == [*head, "isolation", "runs", "withdrawn"]
+    assert rows[0] == [*head, "isolation", "runs", "withdrawn", "display_name", "submission_name"]
     inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'＝1+1", "'＠SUM(A1)", 'a",=1', "岡田"]
     assert [row[1] for row in rows[1:]] == inert
     assert [(row[0], row[2]) for row in rows[2:4]] == [("2", "-0.1"), ("3", "-0.2")]  # numbers stay numbers

@@ -49,6 +49,7 @@ def known(transactional_db):
     JobAttemptFactory(job=running)
     LogChunkFactory(job=running)
     submission = SubmissionFactory(user=user, leaderboard=board)
+    storages["submissions"].save(submission.object_name, ContentFile(b""))
     return {
         "token": create_token(user, name="schemathesis")[1], "submission_id": str(submission.pk), "slug": "known",
         "jobs": [str(done.pk), str(running.pk), str(JobFactory(user=user, leaderboard=board).pk)], "path": "a.txt",
@@ -85,7 +86,10 @@ def test_every_call_of_the_api_is_in_the_schema():
     paths = {(verb.upper(), path) for path, verbs in DOCUMENT["paths"].items() for verb in verbs}
     assert paths == {
         ("POST", "/api/auth/login"), ("POST", "/api/auth/logout"), ("GET", "/api/submissions"), ("POST", "/api/submissions"),
-        ("GET", "/api/submissions/{submission_id}"), ("GET", "/api/jobs"), ("POST", "/api/jobs"),
+        ("GET", "/api/submissions/{submission_id}"), ("PATCH", "/api/submissions/{submission_id}"),
+            ("DELETE", "/api/submissions/{submission_id}"),
+            ("GET", "/api/submissions/{submission_id}/archive"), ("GET", "/api/submissions/{submission_id}/files/{path}"),
+            ("GET", "/api/jobs"), ("POST", "/api/jobs"),
         ("GET", "/api/jobs/{job_id}"), ("GET", "/api/jobs/{job_id}/status"), ("GET", "/api/jobs/{job_id}/logs"),
         ("GET", "/api/jobs/{job_id}/progress"), ("GET", "/api/jobs/{job_id}/results"),
             ("GET", "/api/jobs/{job_id}/artifacts/{path}"),

@@ -62,6 +62,7 @@ def test_single_files_are_taken(api, user):
     assert answer.status_code == 201
     assert answer.json() == {
         "submission_id": str(made.pk),
+        "name": "",
         "entrypoint": "main.py",
         "config_file": "config.yaml",
         "leaderboard": DEFAULT_SLUG,
@@ -80,9 +81,10 @@ def test_every_field_is_kept(api):
     metadata = {"名前": "岡田", "emoji": "😀𠮷", "escaped": "\\u0000", "n": [1.5, None, True]}
     answer = api.submit(
         ("train.py", b""), ("a.json", b"{}"), entrypoint="train.py", config_file="a.json", leaderboard="textures",
-        metadata=json.dumps(metadata),
+        metadata=json.dumps(metadata), name=" 画像の異常  v2 ",
     )  # fmt: skip
     assert answer.status_code == 201
+    assert answer.json()["name"] == "画像の異常 v2"
     made = Submission.objects.get()
     assert (made.entrypoint, made.config_file, made.leaderboard) == ("train.py", "a.json", board)
     shown = api.get(f"/api/submissions/{made.pk}").json()

@@ -99,6 +99,9 @@ FORMS = {
     "two dispositions": (form(part(NAMED + b"\r\n" + NAMED.replace(b"main", b"other"))), KIND),
     "a field twice": (form(part(NAMED), FIELD, FIELD.replace(b"main", b"other")), KIND),
     "an unknown field": (form(part(NAMED), named(b'name="more"')), KIND),
+    "a submission name": (form(part(NAMED), named(b'name="name"')[:-7] + " 名前 ".encode()), KIND),
+    "a submission name that is not UTF-8": (form(part(NAMED), named(b'name="name"')[:-7] + b"a\xff"), KIND),
+    "a submission name with a line end": (form(part(NAMED), named(b'name="name"')[:-7] + b"a\r\nb"), KIND),
     "a field that is not UTF-8": (form(part(NAMED), named(b'name="metadata"')[:-7] + b"\xff"), KIND),
     "a field with its charset": (
         form(part(NAMED), b'Content-Disposition: form-data; name="metadata"\r\n'

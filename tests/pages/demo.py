@@ -88,6 +88,9 @@ class Demo:
             "job-drawn": f"{self.completed.get_absolute_url()}view/curve.csv",
             "job-files": f"{self.completed.get_absolute_url()}artifacts/",
             "submission": self.completed.submission.get_absolute_url(),
+            "submission-files": f"{self.completed.submission.get_absolute_url()}files/",
+            "submission-file": f"{self.completed.submission.get_absolute_url()}files/config.yaml",
+            "submission-delete": f"{self.completed.submission.get_absolute_url()}delete/",
             "compare": f"/compare/?job={self.completed.pk}&job={self.other.pk}",
             "compare-code": f"/compare/code/?job={self.completed.pk}&job={self.other.pk}",
             "compare-choose": "/compare/",
@@ -153,6 +156,9 @@ def submission(user: User, board: Leaderboard, config: str, days_ago: float) -> 
 def completed(user: User, board: Leaderboard, score: float, days_ago: float, seed: int, **given: Any) -> Job:
     config = f"model: patchcore\nbackbone: resnet18\ncoreset: {0.01 * (1 + seed % 5):.2f}\nseed: {seed}\n"
     sent = submission(user, board, config, days_ago)
+    if seed % 2 == 0:
+        sent.name = f"PatchCore, resnet18, coreset {0.01 * (1 + seed % 5):.2f}"
+        sent.save(update_fields=["name"])
     metrics = {
         "image_auc": score,
         "pixel_auc": min(0.999, score + 0.012),

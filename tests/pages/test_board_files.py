@@ -38,7 +38,15 @@ def test_an_export_is_the_view(client, board, four, parameters):
     names = [metric.name for metric in page.context["selected"].columns]
     response, text = exported(client, board, "csv", **parameters)
     head, *rows = csv.reader(io.StringIO(text, newline=""))
-    costs = ["wall_seconds", "peak_memory_bytes", "submitted_at", "job_id", "isolation"]
+    costs = [
+        "wall_seconds",
+        "peak_memory_bytes",
+        "submitted_at",
+        "job_id",
+        "isolation",
+        "display_name",
+        "submission_name",
+    ]
     assert head == ["rank", "user_id", "baseline", *names, *costs]
     assert [(int(row[0]), row[1]) for row in rows] == expected
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8"

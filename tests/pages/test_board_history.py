@@ -134,5 +134,5 @@ def test_the_history_costs_the_same_number_of_queries(client, board, django_asse
     people(board, *[(f"p{number}", 0.5 + number / 100, 1.0 + number) for number in range(count)])
     # Board, metrics; baselines twice and the best rows; changes: latest, rows now, rows then, ranks now and
     # baselines then (ranks then only of people who were there); steps, records.
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         client.get(f"{board.get_absolute_url()}history/")

@@ -87,7 +87,15 @@ def test_curves_are_laid_over_each_other_in_the_colour_of_their_job(client, owne
     response = client.get(address(*jobs))
     charts = response.context["table"].charts
     assert [(chart.name, [line.number for line in chart.lines]) for chart in charts] == [("loss", [0, 2]), ("auc", [2])]
-    assert f"{str(jobs[2].pk)[:8]}: 1.0000 at 0, 0.5000 at 5" in response.content.decode()
+    assert f"{jobs[2].submission.label}: 1.0000 at 0, 0.5000 at 5" in response.content.decode()
+
+
+def test_jobs_are_called_as_their_submissions_are_and_told_apart(client, owner):
+    first, second, third = jobs_of(owner, {}, {}, {})
+    Submission.objects.filter(pk__in=[first.submission_id, second.submission_id]).update(name="PatchCore")
+    names = [f"PatchCore ({str(first.pk)[:8]})", f"PatchCore ({str(second.pk)[:8]})", third.submission.label]
+    response = client.get(address(first, second, third))
+    assert [side.name for side in response.context["sides"]] == names
 
 
 def test_pictures_of_one_name_stand_side_by_side(client, owner):
@@ -97,7 +105,9 @@ def test_pictures_of_one_name_stand_side_by_side(client, owner):
     one = JobFactory(user=owner, status="completed", artifacts=left("roc.PNG", "only.png", "a.txt"))
     two = JobFactory(user=owner, status="completed", artifacts=left("roc.PNG", "a.txt"))
     response = client.get(address(one, two))
-    assert [(row.path, row.jobs) for row in response.context["table"].pictures] == [("roc.PNG", [one, two])]
+    assert [(row.path, [side.job for side in row.sides]) for row in response.context["table"].pictures] == [
+        ("roc.PNG", [one, two])
+    ]
     assert response.content.decode().count("<img ") == 2
 
 

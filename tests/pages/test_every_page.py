@@ -27,13 +27,14 @@ FORM, PART, FILE = "takes a form and sends one on", "a part of a page", "a file 
 NO_PAGES = {
     **dict.fromkeys(
         ["set_language", "set_time_zone", "logout", "revoke_token", "run_submission", "cancel_job", "run_again", "check_config",
-         "withdraw_job"],
+         "withdraw_job", "rename_submission"],
         FORM,
     ),
     "create_token": "the answer to a form; test_quality walks it",
     **dict.fromkeys(["job_state", "job_log"], PART),
     **dict.fromkeys(
-        ["job_log_text", "job_curves", "artifact", "leaderboard_export", "leaderboard_badge", "submission_config"], FILE
+        ["job_log_text", "job_curves", "artifact", "leaderboard_export", "leaderboard_badge", "submission_config", "submission_archive"],
+        FILE,
     ),
     **dict.fromkeys(["mlflow", "mlflow_part"], "MLflow's own pages"),
 }  # fmt: skip
@@ -55,7 +56,7 @@ def test_no_page_is_forgotten():
 # What each page asks of the database: session and user are two of them.
 QUERIES = {
     "home": 7, "leaderboard": 8, "leaderboard, by another metric": 9, "leaderboard, of a day": 8,
-    "leaderboard_history": 14, "submit": 10, "jobs": 4, "submissions": 5, "runs": 4, "submission": 4, "job": 12,
+    "leaderboard_history": 15, "submit": 10, "jobs": 4, "submissions": 5, "runs": 4, "submission": 4, "submission_files": 3, "delete_submission": 9, "job": 12,
     "job, running": 6, "job_state": 5, "job_log": 4, "job_files": 3, "view_file": 3, "compare": 4,
     "compare, to choose": 3, "account": 7, "profile": 2, "password": 2,
 }  # fmt: skip
@@ -105,6 +106,7 @@ def a_world_of(count):
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_page_asks_the_same_of_the_database_for_one_row_and_for_thirty(client, count):
     user, board, jobs, running = a_world_of(count)
+    other = SubmissionFactory(user=user, leaderboard=board)
     client.force_login(user)
     address = board.get_absolute_url()
     yesterday = (timezone.now() - timedelta(days=1)).date()
@@ -119,6 +121,8 @@ def test_a_page_asks_the_same_of_the_database_for_one_row_and_for_thirty(client,
         "submissions": "/submissions/",
         "runs": "/mlflow/",
         "submission": jobs[0].submission.get_absolute_url(),
+        "submission_files": f"{jobs[0].submission.get_absolute_url()}files/",
+        "delete_submission": f"{other.get_absolute_url()}delete/",
         "job": jobs[0].get_absolute_url(),
         "job, running": running.get_absolute_url(),
         "job_state": f"{running.get_absolute_url()}state/",
@@ -143,4 +147,5 @@ def test_a_page_asks_the_same_of_the_database_for_one_row_and_for_thirty(client,
         "login",
         "sign_up",
         "compare_code",
+        "submission_file",
     }

@@ -66,7 +66,8 @@ class Command(TaughtCommand):
     def _list(self, options: dict[str, Any]) -> None:
         if not 1 <= options["limit"] <= LARGEST_LIST:
             raise CommandError(f"--limit: from 1 to {LARGEST_LIST}, not {options['limit']}.")
-        jobs = self._filtered(options).select_related("user", "leaderboard").newest_first()[: options["limit"]]
+        jobs = self._filtered(options).select_related("user", "leaderboard", "submission")
+        jobs = jobs.defer("submission__manifest", "submission__metadata").newest_first()[: options["limit"]]
         if options["ids"]:
             for job in jobs:
                 self.stdout.write(str(job.pk))
@@ -189,6 +190,7 @@ def _status(job: Job) -> str:
 def _row(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.pk, "status": job.status, "user": job.user.username, "leaderboard": job.leaderboard.slug,
+        "submission_name": job.submission.name,
         "resource_class": job.resource_class, "score": job.score, "error_code": job.error_code, "attempt": job.attempt,
         "created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at,
         "rerun_of": job.rerun_of_id, "started_by_operator": job.is_by_operator, "operator_reason": job.operator_reason,
