@@ -165,9 +165,7 @@ class Client:
             return answer.read(), answer.headers
 
     @contextmanager
-    def _opened(
-        self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None
-    ) -> Iterator[Any]:
+    def _opened(self, method: str, path: str, data: Any = None, headers: dict[str, str] | None = None) -> Iterator[Any]:
         """The answer to one request. Every fault of the network is a NoAnswer; a refusal is Refused."""
         try:
             request = urllib.request.Request(self.url + path, data=data, headers=headers or {}, method=method)

@@ -20,8 +20,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 class Console:
     """What a command says: results on standard output, all else on standard error."""
 
-    def __init__(self, out: TextIO | None, err: TextIO | None, *, is_json: bool = False) -> None:
-        self.out, self.err, self.is_json = _tolerant(out), _tolerant(err), is_json
+    def __init__(self, out: TextIO | None, err: TextIO | None) -> None:
+        self.out, self.err, self.is_json = _tolerant(out), _tolerant(err), False
 
     def show(self, text: str) -> None:
         """Show a part of a log: on standard output, unless that is for one JSON object."""
@@ -71,7 +71,9 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their longest cell; a Japanese letter takes two places."""
     lines = [list(heads), *map(list, rows)]
     widths = [max(_width(line[index]) for line in lines) for index in range(len(heads))]
-    padded = ("  ".join(cell + " " * (widths[index] - _width(cell)) for index, cell in enumerate(line)) for line in lines)
+    padded = (
+        "  ".join(cell + " " * (widths[index] - _width(cell)) for index, cell in enumerate(line)) for line in lines
+    )
     return "\n".join(line.rstrip() for line in padded)
 
 

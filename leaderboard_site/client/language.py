@@ -28,12 +28,10 @@ def _(sentence: str) -> str:
 
 def choose(arguments: Sequence[str], environment: Mapping[str, str], encoding: str | None) -> str:
     """Return the language by `--lang`, else by the locale; English where the console has no Japanese letters."""
-    for number, argument in enumerate(arguments):
-        name, _equals, value = argument.partition("=")
-        if name == "--lang":
-            given = value or (arguments[number + 1] if number + 1 < len(arguments) else "")
-            if given in LANGUAGES:
-                return given
+    for number, argument in reversed(list(enumerate(arguments))):
+        given = argument.partition("=")[2] or "".join(arguments[number + 1 : number + 2])
+        if argument.partition("=")[0] == "--lang" and given in LANGUAGES:
+            return given
     by_locale = next((environment[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if environment.get(name)), "")
     if not by_locale and os.name == "nt":
         by_locale = locale.getlocale()[0] or ""

@@ -28,8 +28,8 @@ class Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """A parser whose `submit` may be left out, and that speaks the reader's language."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, add_help=False, formatter_class=Formatter, allow_abbrev=False, **named)
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**{**named, "add_help": False, "formatter_class": Formatter})
         self._positionals.title, self._optionals.title = _("arguments"), _("options")
         self.add_argument("-h", "--help", action="help", help=_("Show this help."))
 
@@ -104,7 +104,7 @@ def _with_command(arguments: list[str]) -> list[str]:
 def run(arguments: Sequence[str], prog: str, out: TextIO | None, err: TextIO | None) -> int:
     """Run one command; its exit code."""
     language.use(language.choose(arguments, os.environ, getattr(out or err, "encoding", None)))
-    call = _Call(prog, Console(out, err, is_json="--json" in arguments))
+    call = _Call(prog, Console(out, err))
     try:
         return call.run(arguments)
     except KeyboardInterrupt:
@@ -150,6 +150,7 @@ class _Call:
 
     def _run(self, arguments: Sequence[str]) -> int:
         options = create_parser(self.prog).parse_args(arguments)
+        self.console.is_json = options.json
         self.session = Session(options, self.prog, self.console)
         command: Callable[[Session], int] = commands.load(options.command).run
         return command(self.session)

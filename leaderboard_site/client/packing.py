@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
 from leaderboard_site.client.language import _
@@ -43,7 +44,9 @@ class Folder:
     def read(self) -> Folder:
         self._walk(self.root, "", (_identity(self.root),))
         if self.bad_links:
-            sentence = _("PATH: symbolic links that leave the folder or lead nowhere cannot be sent: {names}. Replace them by the files.")
+            sentence = _(
+                "PATH: symbolic links that leave the folder or lead nowhere cannot be sent: {names}. Replace them by the files."
+            )
             raise Wrong(sentence.format(names=named(self.bad_links)))
         return self
 
@@ -128,17 +131,21 @@ def named(names: Sequence[str]) -> str:
 def _write(folder: Folder, target: Path) -> None:
     """Write the archive. Times, owners and the order of the disk do not reach it."""
     try:
-        with target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed_bytes:
-            with tarfile.open(fileobj=packed_bytes, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                for name, path in folder.files.items():
-                    with path.open("rb") as file:
-                        member = tarfile.TarInfo(name)
-                        status = os.fstat(file.fileno())
-                        member.size, member.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
-                        archive.addfile(member, file)
+        with target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
+            _fill(zipped, folder)
     except OSError as error:
         sentence = _("The folder cannot be packed: {why}. TMPDIR can name another folder for temporary files.")
         raise LocalFault(sentence.format(why=reason(error))) from error
+
+
+def _fill(target: Any, folder: Folder) -> None:
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in folder.files.items():
+            with path.open("rb") as file:
+                member = tarfile.TarInfo(name)
+                status = os.fstat(file.fileno())
+                member.size, member.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644
+                archive.addfile(member, file)
 
 
 def _refuse_unusable(path: Path) -> None:

@@ -36,7 +36,9 @@ class Session:
             sentence = _("--url: must begin with http:// or https://, not {url}; or set LEADERSBOARD_URL.")
             raise Wrong(sentence.format(url=ascii(options.url)))
         if not options.token or not options.token.isprintable() or not options.token.isascii():
-            sentence = _("--token: missing or not a token. Make one on the site's account page, set LEADERSBOARD_TOKEN.")
+            sentence = _(
+                "--token: missing or not a token. Make one on the site's account page, set LEADERSBOARD_TOKEN."
+            )
             raise Wrong(sentence)
         self.client = Client(options.url, options.token, language.current())
         self.followed = ""  # the job to follow or cancel later, if this call ends before it

@@ -77,6 +77,8 @@ def _checked(name: str) -> str:
     """Return the name of a file if a form can carry it."""
     is_utf8 = name.encode("utf-8", "replace").decode() == name
     if not is_utf8 or any(letter < " " or letter in '"\\\x7f' for letter in name):
-        sentence = _("PATH: the name {name} cannot be sent: it is not UTF-8, or has a quotation mark or a control character. Rename the file.")
+        sentence = _(
+            "PATH: the name {name} cannot be sent: it is not UTF-8, or has a quotation mark or a control character. Rename the file."
+        )
         raise Wrong(sentence.format(name=ascii(name)))
     return name

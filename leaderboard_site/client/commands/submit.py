@@ -19,7 +19,7 @@ EXAMPLES = [
     ("submit my_model/ --leaderboard textures", "a whole folder, packed on the way"),
     ("main.py config.yaml --leaderboard textures", "two files; `submit` may be left out"),
     ("code.zip --leaderboard textures --class medium", "an archive, in another resource class"),
-    ("my_model/ --leaderboard textures --name \"larger backbone\"", "under a name, to find it again"),
+    ('my_model/ --leaderboard textures --name "larger backbone"', "under a name, to find it again"),
     ("my_model/ --leaderboard textures --config '{\"seed\": 2}'", "values laid over the config file"),
     ("my_model/ --leaderboard textures --trial", "a run that never ranks"),
     ("my_model/ --leaderboard textures --no-follow", "only enqueue; prints the job's id"),
@@ -46,18 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trial", action="store_true", help=_("A trial run: it never ranks."))
     add("--no-follow", dest="follow", action="store_false", help=_("Enqueue it and end."))
     add("--follow", dest="follow", action="store_true", default=True, help=_("Show the log (the default)."))
-    older = parser.add_mutually_exclusive_group()
     for name in OLDER:
-        older.add_argument(f"--{name}", dest=f"{name}_job", metavar="JOB", help=argparse.SUPPRESS)
+        add(f"--{name}", dest=f"{name}_job", metavar="JOB", help=argparse.SUPPRESS)
 
 
 def run(session: Session) -> int:
     options = session.options
-    for name, command in OLDER.items():
-        if given := getattr(options, f"{name}_job"):
-            options.job = given
-            code: int = command.run(session)
-            return code
+    if older := [name for name in OLDER if getattr(options, f"{name}_job")]:
+        if len(older) > 1:
+            raise Wrong(_("{0}: not together with {1}.").format(*(f"--{name}" for name in older)))
+        options.job = getattr(options, f"{older[0]}_job")
+        code: int = OLDER[older[0]].run(session)
+        return code
     config = read_config(options.config)  # told before anything is sent
     submission = _chosen(options) or _upload(session)
     job = _enqueue(session, submission, config)
