@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -64,7 +63,8 @@ class Console:
         try:
             _put(self.err, text)
         except OSError:
-            self.err = None  # without a reader there is nobody to tell
+            silence(self.err)
+            self.err = None  # it has no reader
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -77,12 +77,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in padded)
 
 
-def silence() -> None:
-    """Point standard output nowhere, so that Python's own flush at the end does not complain."""
+def silence(stream: TextIO | None) -> None:
+    """Point a stream nowhere, so that Python's own flush at the end does not complain."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError, AttributeError):
-        pass  # standard output is closed already, or no file
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        pass  # closed already, or no file
 
 
 def _width(text: str) -> int:

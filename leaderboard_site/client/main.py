@@ -201,5 +201,5 @@ def main(arguments: Sequence[str] | None = None, prog: str = "") -> int:
     except KeyboardInterrupt:  # a second one, while the first was answered
         code = faults.INTERRUPTED
     if code in (faults.PIPE_CLOSED, faults.THIS_MACHINE):
-        silence()
+        silence(sys.stdout)
     return code

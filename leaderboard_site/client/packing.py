@@ -19,6 +19,7 @@ from typing import Any
 
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
 from leaderboard_site.client.language import _
+from leaderboard_site.client.upload_body import opened
 
 # What tools and systems leave in every folder. The site passes over what macOS and Windows add (submissions/archive/names.py);
 # a test holds that all of that is left out here too.
@@ -141,7 +142,7 @@ def _write(folder: Folder, target: Path) -> None:
 def _fill(target: Any, folder: Folder) -> None:
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, path in folder.files.items():
-            with path.open("rb") as file:
+            with opened(path) as file:
                 member = tarfile.TarInfo(name)
                 status = os.fstat(file.fileno())
                 member.size, member.mode = status.st_size, 0o755 if status.st_mode & 0o100 else 0o644

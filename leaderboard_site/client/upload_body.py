@@ -43,7 +43,7 @@ class UploadBody:
                 if not self._pieces:
                     return b""
                 piece, self._left = self._pieces.pop(0)
-                self._open = io.BytesIO(piece) if isinstance(piece, bytes) else _opened(piece)
+                self._open = io.BytesIO(piece) if isinstance(piece, bytes) else opened(piece)
             try:
                 part = self._open.read(self._left if size < 0 else min(size, self._left))
             except OSError as error:
@@ -59,7 +59,7 @@ class UploadBody:
                 raise LocalFault(_("A file became shorter while it was sent. Nothing was stored."))
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
     try:
         return path.open("rb")
     except OSError as error:

@@ -130,6 +130,7 @@ def test_a_console_without_the_letters_shows_others_in_their_place(start, code, 
     ("shell", "exit_code", "said"),
     [
         ("| true; exit ${PIPESTATUS[0]}", faults.PIPE_CLOSED, ""),
+        ("2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}", faults.COMPLETED, ""),
         (">&-", faults.COMPLETED, "enqueued"),
         (">&- 2>&-", faults.COMPLETED, ""),
         ("> /dev/full", faults.THIS_MACHINE, "This machine: Standard output cannot be written: No space left"),
@@ -200,7 +201,21 @@ def test_a_disk_that_fails_is_a_fault_of_this_machine(site, code, monkeypatch, n
 
     monkeypatch.setattr(Path, "open", refused)
     done, _, err = in_process(code if as_folder else code / "main.py", url=site.url)
-    assert (done, os.strerror(number) in err, "main.py" in err or as_folder) == (faults.THIS_MACHINE, True, True), err
+    assert (done, os.strerror(number) in err, "does not answer" in err) == (faults.THIS_MACHINE, True, False), err
+
+
+def test_an_unreadable_file_of_a_folder_is_named(code, monkeypatch):
+    (code / "secret.txt").write_text("")
+    opened = Path.open
+
+    def refused(self, *given, **named):
+        if self.name == "secret.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return opened(self, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refused)
+    done, _, err = in_process(code)
+    assert (done, f"A file cannot be read: Permission denied: {code}/secret.txt." in err) == (faults.THIS_MACHINE, True), err
 
 
 def test_no_place_for_temporary_files(code, monkeypatch):
