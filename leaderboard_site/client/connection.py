@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from leaderboard_site.client.faults import LocalFault, NoAnswer, Refused, Wrong, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.upload_body import Progress, UploadBody
 
 FINAL = ("completed", "failed", "cancelled")
@@ -105,7 +105,7 @@ class Client:
                 try:
                     target.write(part)
                 except OSError as error:
-                    raise LocalFault(_("A file cannot be written: {why}.").format(why=reason(error))) from error
+                    raise LocalFault(say("A file cannot be written: {why}.").format(why=reason(error))) from error
 
     def follow(self, job_id: str, *, show: Tell, every: float = 0.5, tell: Tell | None = None) -> str:
         """Show the job's log until its end; the final status. `tell` hears why it waits. A site that is away is waited for."""
@@ -119,7 +119,7 @@ class Client:
                     tell(told)
             if job["attempt"] != attempt:
                 if attempt and tell:
-                    tell(_("It runs again: attempt {number}.").format(number=job["attempt"]))
+                    tell(say("It runs again: attempt {number}.").format(number=job["attempt"]))
                 offset, attempt = 0, job["attempt"]
             # Read after the status: what was written before a final one is complete then; and whose attempt's log it is, is known.
             if attempt:
@@ -149,11 +149,11 @@ class Client:
                 if (isinstance(error, Refused) and not error.is_passing) or time.monotonic() + delay > deadline:
                     raise
                 if tell and not is_told:
-                    tell(_("The site does not answer just now ({why}); trying again.").format(why=reason(error)))
+                    tell(say("The site does not answer just now ({why}); trying again.").format(why=reason(error)))
                     is_told = True
             else:
                 if tell and is_told:
-                    tell(_("The site answers again."))
+                    tell(say("The site answers again."))
                 return answer
             time.sleep(delay)
             delay = min(delay * 2, 15.0)
@@ -180,7 +180,7 @@ class Client:
             with error:
                 raise _refused(error) from error
         except (InvalidURL, UnicodeError) as error:
-            raise Wrong(_("--url: {url} is no address: {why}.").format(url=ascii(self.url), why=error)) from error
+            raise Wrong(say("--url: {url} is no address: {why}.").format(url=ascii(self.url), why=error)) from error
         except (OSError, HTTPException) as error:
             raise NoAnswer(reason(error)) from error
 
@@ -188,14 +188,14 @@ class Client:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise NoAnswer(_("its answer is none of a LeadersBoard site")) from error
+            raise NoAnswer(say("its answer is none of a LeadersBoard site")) from error
 
 
 def _refused(error: urllib.error.HTTPError) -> Refused:
     after = error.headers.get("Retry-After", "")
     retry_after = float(after) if after.isdigit() else None
     if error.code in (301, 302, 307, 308):
-        sentence = _("The site is at {address}: give that as --url.")
+        sentence = say("The site is at {address}: give that as --url.")
         return Refused(error.code, "moved", sentence.format(address=error.headers.get("Location")))
     try:
         content = error.read(100_000)

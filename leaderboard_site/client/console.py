@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from leaderboard_site.client.faults import LocalFault, PipeClosed, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -55,7 +55,7 @@ class Console:
             # Windows says EINVAL where a pipe has been closed.
             if isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL):
                 raise PipeClosed from error
-            raise LocalFault(_("Standard output cannot be written: {why}.").format(why=reason(error))) from error
+            raise LocalFault(say("Standard output cannot be written: {why}.").format(why=reason(error))) from error
 
     def _whisper(self, text: str) -> None:
         if self.err is None:

@@ -59,6 +59,7 @@ JAPANESE = {
         "設定ファイルに上書きするJSONオブジェクト。@FILEでファイルから読み込みます。"
     ),
     "A trial run: it never ranks.": "お試し実行。順位には載りません。",
+    "The run may write to its own copy of the code folder.": "実行がコードフォルダーのコピーに書き込めるようにします。",
     "Enqueue it and end.": "ジョブを登録したら終了します。",
     "Show the log (the default).": "ログを表示します（既定）。",
     "a whole folder, packed on the way": "フォルダー全体を圧縮して提出",

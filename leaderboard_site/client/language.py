@@ -21,7 +21,7 @@ def current() -> str:
     return _chosen
 
 
-def _(sentence: str) -> str:
+def say(sentence: str) -> str:
     """Return the sentence in the chosen language."""
     return JAPANESE.get(sentence, sentence) if _chosen == "ja" else sentence
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from leaderboard_site.client import commands, faults, language, session
 from leaderboard_site.client.console import Console, silence
 from leaderboard_site.client.faults import LocalFault, NoAnswer, PipeClosed, Refused, Wrong, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.session import Session
 
 WITH_VALUE = ("--url", "--token", "--lang")
@@ -22,7 +22,7 @@ WITH_VALUE = ("--url", "--token", "--lang")
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
-        super().add_usage(usage, actions, groups, prefix or _("usage: "))
+        super().add_usage(usage, actions, groups, prefix or say("usage: "))
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,8 +30,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**{**named, "add_help": False, "formatter_class": Formatter})
-        self._positionals.title, self._optionals.title = _("arguments"), _("options")
-        self.add_argument("-h", "--help", action="help", help=_("Show this help."))
+        self._positionals.title, self._optionals.title = say("arguments"), say("options")
+        self.add_argument("-h", "--help", action="help", help=say("Show this help."))
 
     def error(self, message: str) -> NoReturn:
         raise Wrong(_in_language(message))
@@ -47,10 +47,12 @@ class ProgramParser(Parser):
 def create_parser(prog: str) -> ProgramParser:
     parser = ProgramParser(
         prog=prog,
-        description=_("Submit code to a LeadersBoard site and follow its run."),
+        description=say("Submit code to a LeadersBoard site and follow its run."),
         epilog=f"{examples(prog)}\n\n{_exit_codes()}",
     )
-    commands_of = parser.add_subparsers(dest="command", metavar=_("COMMAND"), parser_class=Parser, title=_("commands"))
+    commands_of = parser.add_subparsers(
+        dest="command", metavar=say("COMMAND"), parser_class=Parser, title=say("commands")
+    )
     for name in commands.NAMES:
         module = commands.load(name)
         inner = commands_of.add_parser(
@@ -68,26 +70,26 @@ def examples(prog: str, command: str = "") -> str:
     else:
         rows = [row for name in commands.NAMES for row in commands.load(name).EXAMPLES[: 3 if name == "submit" else 1]]
     width = max(len(line) for line, _does in rows)
-    lines = [f"  {prog} {line:<{width}}   {_(does)}" for line, does in rows]
+    lines = [f"  {prog} {line:<{width}}   {say(does)}" for line, does in rows]
     start = ["  export LEADERSBOARD_URL=https://site.example LEADERSBOARD_TOKEN=lb_...", ""]
-    return "\n".join([_("examples:"), *([] if command else start), *lines])
+    return "\n".join([say("examples:"), *([] if command else start), *lines])
 
 
 def _exit_codes() -> str:
     rows = [
-        (faults.COMPLETED, _("completed (with --no-follow: enqueued), or done")),
-        (faults.NOT_COMPLETED, _("the run ended otherwise")),
-        (faults.USAGE, _("wrong usage, or a PATH that cannot be sent")),
-        (faults.REFUSED, _("the site refused")),
-        (faults.UNREACHABLE, _("the site did not answer")),
-        (faults.THIS_MACHINE, _("a fault of this machine: an unreadable file, a full disk")),
-        (faults.CLIENT_FAULT, _("a fault of this program")),
-        (faults.INTERRUPTED, _("Ctrl-C; the job goes on")),
-        (faults.PIPE_CLOSED, _("the reader of standard output went away; the job goes on")),
+        (faults.COMPLETED, say("completed (with --no-follow: enqueued), or done")),
+        (faults.NOT_COMPLETED, say("the run ended otherwise")),
+        (faults.USAGE, say("wrong usage, or a PATH that cannot be sent")),
+        (faults.REFUSED, say("the site refused")),
+        (faults.UNREACHABLE, say("the site did not answer")),
+        (faults.THIS_MACHINE, say("a fault of this machine: an unreadable file, a full disk")),
+        (faults.CLIENT_FAULT, say("a fault of this program")),
+        (faults.INTERRUPTED, say("Ctrl-C; the job goes on")),
+        (faults.PIPE_CLOSED, say("the reader of standard output went away; the job goes on")),
     ]
     lines = [f"  {code:>3}  {words}" for code, words in rows]
-    token = _("A token is made on the site's account page.")
-    return "\n".join([token, "", _("exit codes:"), *lines])
+    token = say("A token is made on the site's account page.")
+    return "\n".join([token, "", say("exit codes:"), *lines])
 
 
 def _with_command(arguments: list[str]) -> list[str]:
@@ -123,19 +125,19 @@ class _Call:
         try:
             return self._run(arguments)
         except Wrong as wrong:
-            tell(f"{self.prog}: {wrong}\n" + _("Try {prog} --help").format(prog=self.prog))
+            tell(f"{self.prog}: {wrong}\n" + say("Try {prog} --help").format(prog=self.prog))
             return faults.USAGE
         except Refused as refused:
-            tell(_("The site refused: {words}").format(words=refused) + _advice(refused))
+            tell(say("The site refused: {words}").format(words=refused) + _advice(refused))
             return faults.REFUSED
         except NoAnswer as error:
             url = self.session.client.url if self.session else ""
-            tell(_("{url} does not answer as a LeadersBoard site: {why}. Check --url.").format(url=url, why=error))
+            tell(say("{url} does not answer as a LeadersBoard site: {why}. Check --url.").format(url=url, why=error))
             self._tell_how_to_go_on()
             return faults.UNREACHABLE
         except (LocalFault, OSError) as error:
             words = str(error) if isinstance(error, LocalFault) else f"{reason(error)}."
-            tell(_("This machine: {words}").format(words=words))
+            tell(say("This machine: {words}").format(words=words))
             self._tell_how_to_go_on()
             return faults.THIS_MACHINE
         except PipeClosed:
@@ -143,7 +145,9 @@ class _Call:
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            sentence = _("This program has a fault: {kind}: {why} ({where}). Please report it to the site's operators.")
+            sentence = say(
+                "This program has a fault: {kind}: {why} ({where}). Please report it to the site's operators."
+            )
             tell(sentence.format(kind=type(error).__name__, why=error, where=where))
             self._tell_how_to_go_on()
             return faults.CLIENT_FAULT
@@ -160,33 +164,33 @@ class _Call:
             self.console.tell("")
             self._tell_how_to_go_on()
         else:
-            self.console.tell("\n" + _("Stopped. Nothing was enqueued."))
+            self.console.tell("\n" + say("Stopped. Nothing was enqueued."))
         return faults.INTERRUPTED
 
     def _tell_how_to_go_on(self) -> None:
         if self.session and self.session.followed:
-            sentence = _("The job goes on without you.\n  follow: {prog} follow {job}\n  cancel: {prog} cancel {job}")
+            sentence = say("The job goes on without you.\n  follow: {prog} follow {job}\n  cancel: {prog} cancel {job}")
             self.console.tell(sentence.format(prog=self.prog, job=self.session.followed))
 
 
 def _advice(refused: Refused) -> str:
     advice = ""
     if refused.retry_after:
-        advice += " " + _("Try again in {seconds} s.").format(seconds=f"{refused.retry_after:.0f}")
+        advice += " " + say("Try again in {seconds} s.").format(seconds=f"{refused.retry_after:.0f}")
     if refused.status == 401:
-        advice += " " + _("Make a new token on the account page and set LEADERSBOARD_TOKEN.")
+        advice += " " + say("Make a new token on the account page and set LEADERSBOARD_TOKEN.")
     return advice
 
 
 def _in_language(message: str) -> str:
     """Return a sentence of argparse in the reader's language, where it is one of the common ones."""
     for pattern, sentence in (
-        (r"the following arguments are required: (.+)", _("{0}: is missing.")),
-        (r"unrecognized arguments: (.+)", _("{0}: there is no such argument.")),
-        (r"argument (\S+): expected one argument", _("{0}: needs a value.")),
-        (r"argument (\S+): invalid int value: (.+)", _("{0}: must be a whole number, not {1}.")),
-        (r"argument (\S+): invalid choice: (\S+) \(choose from (.+)\)", _("{0}: must be one of {2}, not {1}.")),
-        (r"argument (\S+): not allowed with argument (\S+)", _("{0}: not together with {1}.")),
+        (r"the following arguments are required: (.+)", say("{0}: is missing.")),
+        (r"unrecognized arguments: (.+)", say("{0}: there is no such argument.")),
+        (r"argument (\S+): expected one argument", say("{0}: needs a value.")),
+        (r"argument (\S+): invalid int value: (.+)", say("{0}: must be a whole number, not {1}.")),
+        (r"argument (\S+): invalid choice: (\S+) \(choose from (.+)\)", say("{0}: must be one of {2}, not {1}.")),
+        (r"argument (\S+): not allowed with argument (\S+)", say("{0}: not together with {1}.")),
     ):
         if matched := re.fullmatch(pattern, message):
             return sentence.format(*matched.groups())

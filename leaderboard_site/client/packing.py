@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.upload_body import opened
 
 # What tools and systems leave in every folder. The site passes over what macOS and Windows add (submissions/archive/names.py);
@@ -45,7 +45,7 @@ class Folder:
     def read(self) -> Folder:
         self._walk(self.root, "", (_identity(self.root),))
         if self.bad_links:
-            sentence = _(
+            sentence = say(
                 "PATH: symbolic links that leave the folder or lead nowhere cannot be sent: {names}. Replace them by the files."
             )
             raise Wrong(sentence.format(names=named(self.bad_links)))
@@ -74,10 +74,10 @@ class Folder:
 
     def _add(self, name: str, path: Path) -> None:
         if name.encode("utf-8", "replace").decode() != name:
-            sentence = _("PATH: the name {name} is not UTF-8. Rename the file.")
+            sentence = say("PATH: the name {name} is not UTF-8. Rename the file.")
             raise Wrong(sentence.format(name=ascii(name)))
         if len(self.files) == MOST_FILES:
-            raise Wrong(_("PATH: the folder has more than {most} files.").format(most=MOST_FILES))
+            raise Wrong(say("PATH: the folder has more than {most} files.").format(most=MOST_FILES))
         self.files[name] = path
 
     def _is_within(self, path: Path) -> bool:
@@ -91,22 +91,22 @@ class Folder:
 def packed(paths: Sequence[Path]) -> Iterator[tuple[list[Path], list[str]]]:
     """The files to send (those given, or the one folder packed), and the names of what is left out."""
     if not paths:
-        raise Wrong(_("PATH: give files, one archive or one folder."))
+        raise Wrong(say("PATH: give files, one archive or one folder."))
     for path in paths:
         _refuse_unusable(path)
     if not any(path.is_dir() for path in paths):
         names = [path.name for path in paths]
         if double := {name for name in names if names.count(name) > 1}:
-            sentence = _("PATH: two files called {name}: give the folder that holds them instead.")
+            sentence = say("PATH: two files called {name}: give the folder that holds them instead.")
             raise Wrong(sentence.format(name=double.pop()))
         yield list(paths), []
         return
     if len(paths) > 1:
-        raise Wrong(_("PATH: one folder alone, or files."))
+        raise Wrong(say("PATH: one folder alone, or files."))
     try:
         place = tempfile.TemporaryDirectory()
     except OSError as error:
-        sentence = _("There is no folder for temporary files: {why}. TMPDIR can name one.")
+        sentence = say("There is no folder for temporary files: {why}. TMPDIR can name one.")
         raise LocalFault(sentence.format(why=reason(error))) from error
     with place:
         folder = read_folder(paths[0])
@@ -119,14 +119,14 @@ def read_folder(path: Path) -> Folder:
     try:
         return Folder(path.resolve()).read()
     except OSError as error:
-        raise LocalFault(_("The folder cannot be read: {why}.").format(why=reason(error))) from error
+        raise LocalFault(say("The folder cannot be read: {why}.").format(why=reason(error))) from error
 
 
 def named(names: Sequence[str]) -> str:
     """Return the first names, and how many more there are."""
     shown = ", ".join(names[:MOST_NAMED])
     more = len(names) - MOST_NAMED
-    return shown if more <= 0 else _("{names} and {more} more").format(names=shown, more=more)
+    return shown if more <= 0 else say("{names} and {more} more").format(names=shown, more=more)
 
 
 def _write(folder: Folder, target: Path) -> None:
@@ -135,7 +135,7 @@ def _write(folder: Folder, target: Path) -> None:
         with target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as zipped:
             _fill(zipped, folder)
     except OSError as error:
-        sentence = _("The folder cannot be packed: {why}. TMPDIR can name another folder for temporary files.")
+        sentence = say("The folder cannot be packed: {why}. TMPDIR can name another folder for temporary files.")
         raise LocalFault(sentence.format(why=reason(error))) from error
 
 
@@ -153,11 +153,11 @@ def _refuse_unusable(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise Wrong(_("PATH: there is no {name}.").format(name=path)) from None
+        raise Wrong(say("PATH: there is no {name}.").format(name=path)) from None
     except (OSError, ValueError) as error:
-        raise LocalFault(_("PATH: {why}.").format(why=reason(error))) from error
+        raise LocalFault(say("PATH: {why}.").format(why=reason(error))) from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise Wrong(_("PATH: {name} is neither a file nor a folder.").format(name=path))
+        raise Wrong(say("PATH: {name} is neither a file nor a folder.").format(name=path))
 
 
 def _identity(path: Path) -> tuple[int, int]:

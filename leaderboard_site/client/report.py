@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leaderboard_site.client.faults import COMPLETED, NOT_COMPLETED, Refused
-from leaderboard_site.client.language import _, current
+from leaderboard_site.client.language import current, say
 from leaderboard_site.client.session import Session, human_bytes
 
 LOG_PREFIX = "LeadersBoard: "  # of the platform's own lines at the end of a log
@@ -77,29 +77,29 @@ def _standing(session: Session, job: dict[str, Any]) -> dict[str, Any]:
 def in_words(result: dict[str, Any], notes: list[str], *, has_artifacts: bool = False) -> str:
     lines = []
     if result.get("started_by_operator"):
-        start = _("An operator started this job, as a rerun of {job}").format(job=result["rerun_of"])
+        start = say("An operator started this job, as a rerun of {job}").format(job=result["rerun_of"])
         lines.append(f"{start}: {result['operator_reason']}" if result["operator_reason"] else f"{start}.")
     if result["status"] == "completed":
         lines += _success(result)
     else:
-        sentence = _("The job is {status}: {code}: {message}")
-        status, code, message = _(result["status"]), result["error_code"], result["error_message"]
+        sentence = say("The job is {status}: {code}: {message}")
+        status, code, message = say(result["status"]), result["error_code"], result["error_message"]
         lines.append(sentence.format(status=status, code=code, message=message))
     if has_artifacts:
         lines += [f"  {item['path']}  {human_bytes(item['bytes'])}" for item in result["artifacts"]]
-    return "\n".join([*lines, *(_("Note: {note}").format(note=note) for note in notes), result["url"]])
+    return "\n".join([*lines, *(say("Note: {note}").format(note=note) for note in notes), result["url"]])
 
 
 def _success(result: dict[str, Any]) -> list[str]:
-    lines = [_("The job is completed after {seconds} s.").format(seconds=f"{result['wall_seconds'] or 0:.1f}")]
+    lines = [say("The job is completed after {seconds} s.").format(seconds=f"{result['wall_seconds'] or 0:.1f}")]
     lines += [f"  {name:<24} {value:.6g}" for name, value in result["metrics"].items()]
     if result["ranking"] is not None and not result["ranking"]["is_on_board"]:
         lines.append(result["ranking"]["reason"])
     if result["rank"] is not None:
         values = {"rank": result["rank"], "board": result["leaderboard"], "metric": result["ranked_by"]}
         if result["is_entry"]:
-            lines.append(_("Rank {rank} on {board}, by {metric}, with this job.").format(**values))
+            lines.append(say("Rank {rank} on {board}, by {metric}, with this job.").format(**values))
         else:
-            sentence = _("Rank {rank} on {board}, by {metric}, with an earlier job of yours with {score}.")
+            sentence = say("Rank {rank} on {board}, by {metric}, with an earlier job of yours with {score}.")
             lines.append(sentence.format(**values, score=f"{result['entry_score']:.6g}"))
     return lines

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 
 Progress = Callable[[int, int], None]
 
@@ -47,7 +47,7 @@ class UploadBody:
             try:
                 part = self._open.read(self._left if size < 0 else min(size, self._left))
             except OSError as error:
-                raise LocalFault(_("A file cannot be read: {why}.").format(why=reason(error))) from error
+                raise LocalFault(say("A file cannot be read: {why}.").format(why=reason(error))) from error
             if part:
                 self._left -= len(part)
                 self._sent += len(part)
@@ -56,28 +56,28 @@ class UploadBody:
             self._open.close()
             self._open = None
             if self._left:
-                raise LocalFault(_("A file became shorter while it was sent. Nothing was stored."))
+                raise LocalFault(say("A file became shorter while it was sent. Nothing was stored."))
 
 
 def opened(path: Path) -> Any:
     try:
         return path.open("rb")
     except OSError as error:
-        raise LocalFault(_("A file cannot be read: {why}.").format(why=reason(error))) from error
+        raise LocalFault(say("A file cannot be read: {why}.").format(why=reason(error))) from error
 
 
 def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise LocalFault(_("A file cannot be read: {why}.").format(why=reason(error))) from error
+        raise LocalFault(say("A file cannot be read: {why}.").format(why=reason(error))) from error
 
 
 def _checked(name: str) -> str:
     """Return the name of a file if a form can carry it."""
     is_utf8 = name.encode("utf-8", "replace").decode() == name
     if not is_utf8 or any(letter < " " or letter in '"\\\x7f' for letter in name):
-        sentence = _(
+        sentence = say(
             "PATH: the name {name} cannot be sent: it is not UTF-8, or has a quotation mark or a control character. Rename the file."
         )
         raise Wrong(sentence.format(name=ascii(name)))

@@ -215,7 +215,10 @@ def test_an_unreadable_file_of_a_folder_is_named(code, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refused)
     done, _, err = in_process(code)
-    assert (done, f"A file cannot be read: Permission denied: {code}/secret.txt." in err) == (faults.THIS_MACHINE, True), err
+    assert (done, f"A file cannot be read: Permission denied: {code}/secret.txt." in err) == (
+        faults.THIS_MACHINE,
+        True,
+    ), err
 
 
 def test_no_place_for_temporary_files(code, monkeypatch):
@@ -322,7 +325,7 @@ def sentences():
         for node in ast.walk(ast.parse(path.read_text())):
             if (
                 isinstance(node, ast.Call)
-                and getattr(node.func, "id", "") == "_"
+                and getattr(node.func, "id", "") == "say"
                 and isinstance(node.args[0], ast.Constant)
             ):
                 found.add(node.args[0].value)

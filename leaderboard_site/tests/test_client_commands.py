@@ -9,7 +9,7 @@ import pytest
 
 from jobs.models import Job
 from jobs.tests.factories import JobFactory
-from leaderboard_site.client import Client, faults
+from leaderboard_site.client import Client, Refused, faults
 from leaderboard_site.tests.test_submit import call, person  # noqa: F401
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
@@ -83,6 +83,13 @@ def test_results_downloads_artifacts_into_the_folder_alone(call, person, monkeyp
 
 
 def test_the_sites_own_sentences_come_in_the_readers_language(call, person):  # noqa: F811
+    for token, path, words in [
+        ("", "/api/auth/login", "パスワードが正しくありません"), ("lb_x", "/api/jobs", "トークンが無効か"),
+        (call.token, "/api/jobs", "UUIDとして"),
+    ]:  # fmt: skip
+        with pytest.raises(Refused, match=words):
+            body = {"username": "ada", "password": "x", "submission_id": "7"}
+            Client(call.url, token, "ja").json("POST", path, body)
     ended = JobFactory(user=person, status="failed")
     for arguments in (["cancel", ended.pk], [call.folder / "config.yaml"], ["follow", JobFactory().pk]):
         code, out, err = call(*arguments, "--lang", "ja")

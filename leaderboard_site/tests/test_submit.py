@@ -179,6 +179,13 @@ def test_no_follow_prints_the_id_and_nothing_else(call):
     assert (code, out.strip()) == (faults.COMPLETED, str(Job.objects.get().pk))
 
 
+def test_writable_code_is_asked_for(call, monkeypatch):
+    sent = {}
+    monkeypatch.setattr(Client, "submit", lambda self, files, **fields: sent.update(fields) or {"submission_id": "x"})
+    call(*call.files, "--no-follow", "--writable-code")
+    assert sent["writable_code"] == "true"
+
+
 def test_a_folder_is_packed_without_what_is_hidden(call):
     for path in ("pkg/a.py", ".git/config", "__pycache__/main.pyc", ".env"):
         (call.folder / path).parent.mkdir(exist_ok=True)

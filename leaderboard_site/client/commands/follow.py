@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.report import LogTail, show_result
 from leaderboard_site.client.session import Session, job_id
 
@@ -15,11 +15,11 @@ EXAMPLES = [
 
 
 def summary() -> str:
-    return _("Show the log of a job until it ends, then its result and rank.")
+    return say("Show the log of a job until it ends, then its result and rank.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help=_("The job's id."))
+    parser.add_argument("job", metavar="JOB", help=say("The job's id."))
 
 
 def run(session: Session) -> int:

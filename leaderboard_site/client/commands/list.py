@@ -8,7 +8,7 @@ from typing import Any
 
 from leaderboard_site.client.console import table
 from leaderboard_site.client.faults import COMPLETED, Wrong
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.session import Session
 
 EXAMPLES = [
@@ -22,22 +22,22 @@ MOST_ROWS, MOST_READ = 1000, 5000  # read: a leaderboard is picked out here
 
 
 def summary() -> str:
-    return _("List your jobs, or your submissions.")
+    return say("List your jobs, or your submissions.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--submissions", action="store_true", help=_("Submissions instead of jobs."))
-    parser.add_argument("--leaderboard", metavar="SLUG", help=_("Only those of this leaderboard."))
-    parser.add_argument("--status", choices=STATUSES, help=_("Only jobs with this status."))
-    parser.add_argument("--limit", type=int, default=20, metavar="N", help=_("At most so many (by default: 20)."))
+    parser.add_argument("--submissions", action="store_true", help=say("Submissions instead of jobs."))
+    parser.add_argument("--leaderboard", metavar="SLUG", help=say("Only those of this leaderboard."))
+    parser.add_argument("--status", choices=STATUSES, help=say("Only jobs with this status."))
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help=say("At most so many (by default: 20)."))
 
 
 def run(session: Session) -> int:
     options = session.options
     if not 1 <= options.limit <= MOST_ROWS:
-        raise Wrong(_("--limit: must be from 1 to {most}, not {given}.").format(most=MOST_ROWS, given=options.limit))
+        raise Wrong(say("--limit: must be from 1 to {most}, not {given}.").format(most=MOST_ROWS, given=options.limit))
     if options.submissions and options.status:
-        raise Wrong(_("--status: submissions have none."))
+        raise Wrong(say("--status: submissions have none."))
     kind = "submissions" if options.submissions else "jobs"
     page = 200 if options.leaderboard else min(options.limit, 200)
     path = f"/api/{kind}?limit={page}" + (f"&status={options.status}" if options.status else "")
@@ -51,8 +51,8 @@ def run(session: Session) -> int:
 
 def _jobs(rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return _("No jobs.")
-    heads = [_("job"), _("status"), _("leaderboard"), _("score"), _("created"), _("name")]
+        return say("No jobs.")
+    heads = [say("job"), say("status"), say("leaderboard"), say("score"), say("created"), say("name")]
     return table(heads, [
         [row["job_id"], _status(row), row["leaderboard"], _number(row["score"]), _time(row["created_at"]), _name(row)]
         for row in rows
@@ -61,8 +61,8 @@ def _jobs(rows: list[dict[str, Any]]) -> str:
 
 def _submissions(rows: list[dict[str, Any]]) -> str:
     if not rows:
-        return _("No submissions.")
-    heads = [_("submission"), _("leaderboard"), _("entrypoint"), _("created"), _("name")]
+        return say("No submissions.")
+    heads = [say("submission"), say("leaderboard"), say("entrypoint"), say("created"), say("name")]
     return table(heads, [
         [row["submission_id"], row["leaderboard"], row["entrypoint"], _time(row["created_at"]), _name(row)]
         for row in rows
@@ -70,10 +70,10 @@ def _submissions(rows: list[dict[str, Any]]) -> str:
 
 
 def _status(row: dict[str, Any]) -> str:
-    status = _(row["status"])
+    status = say(row["status"])
     if row.get("error_code"):
         return f"{status} ({row['error_code']})"
-    return f"{status} ({_('trial')})" if row.get("trial") else status
+    return f"{status} ({say('trial')})" if row.get("trial") else status
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 
 from leaderboard_site.client.faults import COMPLETED
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.session import Session, job_id
 
 EXAMPLES = [("restore JOB", "it competes again")]
 
 
 def summary() -> str:
-    return _("Count a run again that you withdrew.")
+    return say("Count a run again that you withdrew.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help=_("The job's id."))
+    parser.add_argument("job", metavar="JOB", help=say("The job's id."))
 
 
 def run(session: Session) -> int:

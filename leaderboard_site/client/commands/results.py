@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from leaderboard_site.client.faults import COMPLETED, NOT_COMPLETED, LocalFault, NoAnswer, reason
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.report import gather, in_words
 from leaderboard_site.client.session import Session, job_id
 
@@ -22,13 +22,13 @@ EXAMPLES = [
 
 
 def summary() -> str:
-    return _("Show the metrics, rank and artifacts of an ended job; --download fetches the artifacts.")
+    return say("Show the metrics, rank and artifacts of an ended job; --download fetches the artifacts.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help=_("The job's id."))
-    parser.add_argument("--download", type=Path, metavar="DIR", help=_("Write the artifacts below this folder."))
-    parser.add_argument("--force", action="store_true", help=_("Overwrite files that differ."))
+    parser.add_argument("job", metavar="JOB", help=say("The job's id."))
+    parser.add_argument("--download", type=Path, metavar="DIR", help=say("Write the artifacts below this folder."))
+    parser.add_argument("--force", action="store_true", help=say("Overwrite files that differ."))
 
 
 def run(session: Session) -> int:
@@ -53,7 +53,7 @@ class _Downloads:
                 if _sha256(target) == item["sha256"]:
                     return target
                 if not self.is_forced:
-                    sentence = _("{name} is there and differs; --force overwrites it.")
+                    sentence = say("{name} is there and differs; --force overwrites it.")
                     raise LocalFault(sentence.format(name=target))
             target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_name(f".{os.getpid()}.part")
@@ -65,8 +65,8 @@ class _Downloads:
         except NoAnswer:
             raise
         except OSError as error:
-            raise LocalFault(_("A file cannot be written: {why}.").format(why=reason(error))) from error
-        self.session.console.tell(_("Downloaded {name}").format(name=target))
+            raise LocalFault(say("A file cannot be written: {why}.").format(why=reason(error))) from error
+        self.session.console.tell(say("Downloaded {name}").format(name=target))
         return target
 
     def _write(self, item: dict[str, Any], unfinished: Path) -> None:
@@ -76,7 +76,7 @@ class _Downloads:
             with unfinished.open("wb") as file:
                 self.session.client.download(path, file)
             if _sha256(unfinished) != item["sha256"]:
-                raise NoAnswer(_("{name} arrived incomplete").format(name=item["path"]))
+                raise NoAnswer(say("{name} arrived incomplete").format(name=item["path"]))
 
         self.session.client.patiently(attempt, self.session.console.tell)
 
@@ -84,7 +84,7 @@ class _Downloads:
         """Return where an artifact goes; never outside of the folder, whatever the site calls it."""
         parts = PurePosixPath(path).parts
         if not parts or any(part in ("/", "..") or "\\" in part or (os.name == "nt" and ":" in part) for part in parts):
-            raise LocalFault(_("The artifact {name} would leave the folder.").format(name=ascii(path)))
+            raise LocalFault(say("The artifact {name} would leave the folder.").format(name=ascii(path)))
         return self.folder.joinpath(*parts)
 
 

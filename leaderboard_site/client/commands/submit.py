@@ -10,7 +10,7 @@ from typing import Any
 
 from leaderboard_site.client.commands import cancel, follow, restore, withdraw
 from leaderboard_site.client.faults import COMPLETED, Wrong
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.packing import named, packed
 from leaderboard_site.client.session import Session, human_bytes, read_config, submission_id
 from leaderboard_site.client.upload_body import Progress
@@ -30,22 +30,23 @@ OLDER = {"job": follow, "cancel": cancel, "withdraw": withdraw, "restore": resto
 
 
 def summary() -> str:
-    return _("Upload code, run it, show its log live, print the result and the rank.")
+    return say("Upload code, run it, show its log live, print the result and the rank.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="*", type=Path, metavar="PATH", help=_("Files, one archive, or one folder."))
-    add("--submission", metavar="ID", help=_("Run this submission, which is uploaded already."))
-    add("--leaderboard", metavar="SLUG", help=_("Where it competes (by default: default)."))
-    add("--name", help=_("What the submission is called on the pages."))
-    add("--entrypoint", metavar="FILE", help=_("The file that is run (by default: main.py)."))
-    add("--config-file", metavar="FILE", help=_("The file passed as --config (by default: config.yaml)."))
-    add("--class", dest="resource_class", default="small", help=_("Resource class (by default: small)."))
-    add("--config", metavar="JSON", help=_("A JSON object laid over the config file; @FILE reads one."))
-    add("--trial", action="store_true", help=_("A trial run: it never ranks."))
-    add("--no-follow", dest="follow", action="store_false", help=_("Enqueue it and end."))
-    add("--follow", dest="follow", action="store_true", default=True, help=_("Show the log (the default)."))
+    add("paths", nargs="*", type=Path, metavar="PATH", help=say("Files, one archive, or one folder."))
+    add("--submission", metavar="ID", help=say("Run this submission, which is uploaded already."))
+    add("--leaderboard", metavar="SLUG", help=say("Where it competes (by default: default)."))
+    add("--name", help=say("What the submission is called on the pages."))
+    add("--entrypoint", metavar="FILE", help=say("The file that is run (by default: main.py)."))
+    add("--config-file", metavar="FILE", help=say("The file passed as --config (by default: config.yaml)."))
+    add("--class", dest="resource_class", default="small", help=say("Resource class (by default: small)."))
+    add("--config", metavar="JSON", help=say("A JSON object laid over the config file; @FILE reads one."))
+    add("--trial", action="store_true", help=say("A trial run: it never ranks."))
+    add("--writable-code", action="store_true", help=say("The run may write to its own copy of the code folder."))
+    add("--no-follow", dest="follow", action="store_false", help=say("Enqueue it and end."))
+    add("--follow", dest="follow", action="store_true", default=True, help=say("Show the log (the default)."))
     for name in OLDER:
         add(f"--{name}", dest=f"{name}_job", metavar="JOB", help=argparse.SUPPRESS)
 
@@ -54,7 +55,7 @@ def run(session: Session) -> int:
     options = session.options
     if older := [name for name in OLDER if getattr(options, f"{name}_job")]:
         if len(older) > 1:
-            raise Wrong(_("{0}: not together with {1}.").format(*(f"--{name}" for name in older)))
+            raise Wrong(say("{0}: not together with {1}.").format(*(f"--{name}" for name in older)))
         options.job = getattr(options, f"{older[0]}_job")
         code: int = OLDER[older[0]].run(session)
         return code
@@ -62,7 +63,7 @@ def run(session: Session) -> int:
     submission = _chosen(options) or _upload(session)
     job = _enqueue(session, submission, config)
     options.job = job["job_id"]
-    session.console.tell(_("Job {job} is enqueued: {url}").format(job=options.job, url=session.address(options.job)))
+    session.console.tell(say("Job {job} is enqueued: {url}").format(job=options.job, url=session.address(options.job)))
     if options.follow:
         return follow.run(session)
     session.console.result({**job, "submission_id": submission}, options.job)
@@ -74,11 +75,11 @@ def _chosen(options: argparse.Namespace) -> str:
     if not options.submission:
         return ""
     if options.paths:
-        raise Wrong(_("--submission: it is uploaded already; give no PATH."))
-    for name in ("leaderboard", "name", "entrypoint", "config_file"):
+        raise Wrong(say("--submission: it is uploaded already; give no PATH."))
+    for name in ("leaderboard", "name", "entrypoint", "config_file", "writable_code"):
         if getattr(options, name):
             option = "--" + name.replace("_", "-")
-            raise Wrong(_("{option}: is decided by the upload; not with --submission.").format(option=option))
+            raise Wrong(say("{option}: is decided by the upload; not with --submission.").format(option=option))
     return submission_id(options.submission)
 
 
@@ -105,15 +106,17 @@ def _upload(session: Session) -> str:
     }
     if options.name:
         fields["name"] = options.name
+    if options.writable_code:
+        fields["writable_code"] = "true"
     with packed(options.paths) as (files, left_out):
         if left_out:
-            tell(_("Left out: {names}.").format(names=named(left_out)))
+            tell(say("Left out: {names}.").format(names=named(left_out)))
         total = sum(path.stat().st_size for path in files)
         names = ", ".join(path.name for path in options.paths)[:200] or str(options.paths[0])
-        tell(_("Uploading {names} ({size})").format(names=names, size=human_bytes(total)))
+        tell(say("Uploading {names} ({size})").format(names=names, size=human_bytes(total)))
         answer = session.client.submit(files, progress=_progress(session), **fields)
     if options.name and "name" not in answer:
-        tell(_("This site is older and keeps no names of submissions: --name was ignored."))
+        tell(say("This site is older and keeps no names of submissions: --name was ignored."))
     return str(answer["submission_id"])
 
 
@@ -124,7 +127,7 @@ def _progress(session: Session) -> Progress:
         if time.monotonic() - last[0] > 0.2 or sent == total:
             last[0] = time.monotonic()
             percent, sizes = 100 * sent // max(total, 1), (human_bytes(sent), human_bytes(total))
-            words = _("{percent} %  {sent} of {total}").format(percent=f"{percent:3d}", sent=sizes[0], total=sizes[1])
+            words = say("{percent} %  {sent} of {total}").format(percent=f"{percent:3d}", sent=sizes[0], total=sizes[1])
             session.console.progress(words, is_last=sent == total)
 
     return show

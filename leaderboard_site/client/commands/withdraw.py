@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 
 from leaderboard_site.client.faults import COMPLETED
-from leaderboard_site.client.language import _
+from leaderboard_site.client.language import say
 from leaderboard_site.client.session import Session, job_id
 
 EXAMPLES = [("withdraw JOB", "your next best run counts at once")]
 
 
 def summary() -> str:
-    return _("Take a completed run of yours off the leaderboard.")
+    return say("Take a completed run of yours off the leaderboard.")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help=_("The job's id."))
+    parser.add_argument("job", metavar="JOB", help=say("The job's id."))
 
 
 def run(session: Session) -> int:
