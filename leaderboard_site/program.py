@@ -12,6 +12,9 @@ FOLDER = Path(__file__).parent
 MAIN = """\
 import sys
 
+if sys.version_info < (3, 9):
+    sys.exit("client.pyz needs Python 3.9 or newer; this is " + sys.version.split()[0])
+
 from leaderboard_site.client.main import main
 
 sys.exit(main(prog="python3 client.pyz"))

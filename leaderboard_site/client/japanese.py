@@ -192,6 +192,7 @@ JAPANESE = {
     "PATH: two files called {name}: give the folder that holds them instead.": (
         "PATH: {name} という名前のファイルが2つあります。代わりにフォルダーを指定してください。"
     ),
+    "PATH: the folder is nested too deeply.": "PATH: フォルダーの階層が深すぎます。",
     "PATH: the folder has more than {most} files.": "PATH: フォルダー内のファイルが{most}個を超えています。",
     "PATH: symbolic links that leave the folder or lead nowhere cannot be sent: {names}. Replace them by the files.": (
         "PATH: フォルダーの外を指す、またはリンク先のないシンボリックリンクは送信できません：{names}"

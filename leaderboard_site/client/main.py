@@ -22,7 +22,7 @@ WITH_VALUE = ("--url", "--token", "--lang")
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
-        super().add_usage(usage, actions, groups, prefix or say("usage: "))
+        super().add_usage(usage, actions, groups, say("usage: ") if prefix is None else prefix)
 
 
 class Parser(argparse.ArgumentParser):

@@ -118,6 +118,8 @@ def packed(paths: Sequence[Path]) -> Iterator[tuple[list[Path], list[str]]]:
 def read_folder(path: Path) -> Folder:
     try:
         return Folder(path.resolve()).read()
+    except RecursionError:
+        raise Wrong(say("PATH: the folder is nested too deeply.")) from None
     except OSError as error:
         raise LocalFault(say("The folder cannot be read: {why}.").format(why=reason(error))) from error
 

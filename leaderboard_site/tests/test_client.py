@@ -370,7 +370,12 @@ def test_each_command_teaches_itself_and_has_json(capsys, name):
     with pytest.raises(SystemExit):
         main.create_parser("client").parse_args([name, "--help"])
     told = capsys.readouterr().out
-    assert "examples:" in told and "--json" in told and f"client {commands.load(name).EXAMPLES[0][0]}" in told
+    assert (
+        told.count("usage:") == 1
+        and "examples:" in told
+        and "--json" in told
+        and f"client {commands.load(name).EXAMPLES[0][0]}" in told
+    )
 
 
 @pytest.mark.parametrize(
