@@ -142,6 +142,7 @@ JAPANESE = {
     "The job goes on without you.\n  follow: {prog} follow {job}\n  cancel: {prog} cancel {job}": (
         "ジョブは続行されます。\n  続きを見る： {prog} follow {job}\n  キャンセル： {prog} cancel {job}"
     ),
+    "Stopped.": "中止しました。",
     "Stopped. Nothing was enqueued.": "中止しました。ジョブは登録されていません。",
     # The site
     "The site refused: {words}": "サイトが受け付けませんでした：{words}",

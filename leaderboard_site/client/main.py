@@ -163,8 +163,10 @@ class _Call:
         if self.session and self.session.followed:
             self.console.tell("")
             self._tell_how_to_go_on()
-        else:
+        elif self.session and self.session.options.command == "submit":
             self.console.tell("\n" + say("Stopped. Nothing was enqueued."))
+        else:
+            self.console.tell("\n" + say("Stopped."))
         return faults.INTERRUPTED
 
     def _tell_how_to_go_on(self) -> None:

@@ -45,7 +45,7 @@ class Session:
             )
             raise Wrong(sentence)
         self.client = Client(options.url, options.token, language.current())
-        self.followed = ""  # the job to follow or cancel later, if this call ends before it
+        self.followed = ""  # the job that goes on if this call ends before it
 
     def ask(self, path: str, headers: dict[str, str] | None = None) -> Any:
         """GET; a site that is away for a while is waited for."""

@@ -31,4 +31,5 @@ def run(session: Session) -> int:
         session.console.show(part)
 
     session.client.follow(job, show=show, tell=session.console.tell)
+    session.followed = ""  # it has ended
     return show_result(session, job, log)

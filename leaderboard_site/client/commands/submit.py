@@ -92,8 +92,9 @@ def _enqueue(session: Session, submission: str, config: dict[str, Any]) -> dict[
         "trial": options.trial,
     }
     key = {"Idempotency-Key": uuid.uuid4().hex}  # so that asking again makes no second job
-    ask = lambda: session.client.json("POST", "/api/jobs", body, key)  # noqa: E731
-    job: dict[str, Any] = session.client.patiently(ask, session.console.tell)
+    client = session.client
+    job: dict[str, Any] = client.patiently(lambda: client.json("POST", "/api/jobs", body, key), session.console.tell)
+    session.followed = job["job_id"]
     return job
 
 
