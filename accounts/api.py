@@ -1,6 +1,7 @@
 """/api/auth"""
 
 from django.contrib.auth import authenticate
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import AllowAny
@@ -33,7 +34,7 @@ class LoginView(APIView):
         sent.is_valid(raise_exception=True)
         user = authenticate(request._request, **sent.validated_data)
         if not isinstance(user, User):
-            raise AuthenticationFailed("The username or the password is wrong.")
+            raise AuthenticationFailed(_("The username or the password is wrong."))
         token, secret = create_token(user, name="login")
         return Response({"token": secret, "user_id": user.username, "expires_at": token.expires_at})
 

@@ -1,6 +1,7 @@
 """`Authorization: Bearer <token>` for the API."""
 
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
@@ -14,13 +15,13 @@ class BearerTokenAuthentication(BaseAuthentication):
         header = request.META.get("HTTP_AUTHORIZATION", "")
         if not header:
             return None
-        scheme, _, secret = header.partition(" ")
+        scheme, _space, secret = header.partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
-            raise AuthenticationFailed("The Authorization header must be `Bearer <token>`.")
+            raise AuthenticationFailed(_("The Authorization header must be `Bearer <token>`."))
         token = ApiToken.objects.active().select_related("user").filter(digest=token_digest(secret.strip())).first()
         if token is None or not token.user.is_active:
             raise AuthenticationFailed(
-                "The token is unknown, expired or revoked. Get a new one by POST /api/auth/login."
+                _("The token is unknown, expired or revoked. Get a new one by POST /api/auth/login.")
             )
         return token.user, token
 

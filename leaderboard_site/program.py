@@ -12,7 +12,10 @@ FOLDER = Path(__file__).parent
 MAIN = """\
 import sys
 
-from leaderboard_site.submit import main
+if sys.version_info < (3, 9):
+    sys.exit("client.pyz needs Python 3.9 or newer; this is " + sys.version.split()[0])
+
+from leaderboard_site.client.main import main
 
 sys.exit(main(prog="python3 client.pyz"))
 """
@@ -23,9 +26,8 @@ def program() -> bytes:
     """The same bytes each time: people may compare what they got."""
     content = io.BytesIO(b"#!/usr/bin/env python3\n")
     content.seek(0, io.SEEK_END)
-    parts = {
-        f"leaderboard_site/{name}": (FOLDER / name).read_text() for name in ("__init__.py", "client.py", "submit.py")
-    }
+    modules = [FOLDER / "__init__.py", *sorted((FOLDER / "client").rglob("*.py"))]
+    parts = {f"leaderboard_site/{path.relative_to(FOLDER).as_posix()}": path.read_text() for path in modules}
     with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, text in {"__main__.py": MAIN, **parts}.items():
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)

@@ -20,8 +20,7 @@ from jobs import claiming, transitions
 from jobs.models import ErrorCode, Job, JobLogChunk
 from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.transitions import Evidence
-from leaderboard_site import submit
-from leaderboard_site.client import Client, Refused
+from leaderboard_site.client import Client, NoAnswer, Refused, faults, main
 from leaderboards.services import rebuild_entries
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
@@ -44,10 +43,8 @@ def call(live_server, person, tmp_path):
 
     def run(*arguments, url=live_server.url, token=token):
         out, err = run.out, run.err = io.StringIO(), io.StringIO()
-        parser = submit.argparse.ArgumentParser()
-        submit.add_arguments(parser)
-        given = ["--url", url, "--token", token, *map(str, arguments)]
-        code = submit.Session(parser.parse_args(given), "submit", out, err).run()
+        given = ["--url", url, "--token", token, "--lang", "en", *map(str, arguments)]
+        code = main.run(given, "submit", out, err)
         return code, out.getvalue(), err.getvalue()
 
     run.folder, run.token, run.url = tmp_path, token, live_server.url
@@ -107,12 +104,12 @@ def test_it_uploads_follows_and_tells_result_and_rank(call):
     code, out, err = call(*call.files, "--name", "first try", "--config", '{"seed": 2}')
     worker.join(10)
     job = Job.objects.get()
-    assert code == submit.COMPLETED, err
+    assert code == faults.COMPLETED, err
     assert "try 1" in out and "\x1b" not in out  # no colours where no terminal is
     assert "image_auc                0.75" in out
     assert "Rank 1 on textures, by image_auc, with this job.\nNote: a.png was left out: too large.\n" in out
     assert f"Job {job.pk} is enqueued" in err
-    assert (job.config, job.submission.metadata) == ({"seed": 2}, {"name": "first try"})
+    assert (job.config, job.submission.metadata) == ({"seed": 2}, {})
     assert sorted(item["path"] for item in job.submission.manifest) == ["config.yaml", "main.py"]
 
 
@@ -122,7 +119,7 @@ def test_json_is_one_object_on_standard_output(call):
     code, out, _ = call(*call.files, "--json", "--class", "medium")
     worker.join(10)
     told = json.loads(out)
-    assert code == submit.COMPLETED
+    assert code == faults.COMPLETED
     assert set(told) == {
         "job_id", "submission_id", "leaderboard", "status", "score", "error_code", "error_message", "wall_seconds",
         "params", "metrics", "artifacts", "run_id", "mlflow_ui_link", "rank", "is_entry", "entry_score", "ranked_by", "notes", "url",
@@ -137,17 +134,17 @@ def test_a_trial_is_asked_for_and_said_at_the_end(call):
     worker.start()
     code, out, _ = call(*call.files, "--trial")
     worker.join(10)
-    assert (code, Job.objects.get().trial) == (submit.COMPLETED, True)
+    assert (code, Job.objects.get().trial) == (faults.COMPLETED, True)
     assert "Not on the board: this is a trial run." in out and "Rank" not in out
 
 
 def test_a_run_is_withdrawn_and_counts_again(call, person):
     job = JobFactory(user=person, status="completed", score=0.9)
     rebuild_entries(job.leaderboard)
-    assert call("--withdraw", job.pk)[:2] == (submit.COMPLETED, "Not on the board: withdrawn by its owner.\n")
-    assert call("--withdraw", job.pk)[0] == submit.REFUSED
+    assert call("--withdraw", job.pk)[:2] == (faults.COMPLETED, "Not on the board: withdrawn by its owner.\n")
+    assert call("--withdraw", job.pk)[0] == faults.REFUSED
     code, out, _ = call("--restore", job.pk, "--json")
-    assert (code, json.loads(out)["ranking"]["rank"]) == (submit.COMPLETED, 1)
+    assert (code, json.loads(out)["ranking"]["rank"]) == (faults.COMPLETED, 1)
 
 
 def test_a_run_that_fails_is_exit_code_1_and_says_why(call):
@@ -155,7 +152,7 @@ def test_a_run_that_fails_is_exit_code_1_and_says_why(call):
     worker.start()
     code, out, _ = call(*call.files)
     worker.join(10)
-    assert code == submit.NOT_COMPLETED
+    assert code == faults.NOT_COMPLETED
     assert "The job is failed: timeout: Too long." in out
 
 
@@ -164,7 +161,7 @@ def test_a_second_attempt_is_shown_from_its_beginning(call):
     worker.start()
     code, out, err = call(*call.files)
     worker.join(10)
-    assert (code, "try 1" in out, "try 2" in out) == (submit.COMPLETED, True, True), out + err
+    assert (code, "try 1" in out, "try 2" in out) == (faults.COMPLETED, True, True), out + err
     assert "attempt 2" in err
 
 
@@ -174,20 +171,27 @@ def test_a_worse_job_tells_the_standing_by_the_better_one(call):
         worker.start()
         code, out, _ = call(*call.files)
         worker.join(10)
-    assert (code, "with an earlier job of yours with 0.9." in out) == (submit.COMPLETED, True)
+    assert (code, "with an earlier job of yours with 0.9." in out) == (faults.COMPLETED, True)
 
 
 def test_no_follow_prints_the_id_and_nothing_else(call):
     code, out, _ = call(*call.files, "--no-follow")
-    assert (code, out.strip()) == (submit.COMPLETED, str(Job.objects.get().pk))
+    assert (code, out.strip()) == (faults.COMPLETED, str(Job.objects.get().pk))
+
+
+def test_writable_code_is_asked_for(call, monkeypatch):
+    sent = {}
+    monkeypatch.setattr(Client, "submit", lambda self, files, **fields: sent.update(fields) or {"submission_id": "x"})
+    call(*call.files, "--no-follow", "--writable-code")
+    assert sent["writable_code"] == "true"
 
 
 def test_a_folder_is_packed_without_what_is_hidden(call):
     for path in ("pkg/a.py", ".git/config", "__pycache__/main.pyc", ".env"):
         (call.folder / path).parent.mkdir(exist_ok=True)
         (call.folder / path).write_text("x = 1\n")
-    (call.folder / "link.py").symlink_to("/etc/passwd")
-    assert call(call.folder, "--leaderboard", "textures", "--no-follow")[0] == submit.COMPLETED
+    code, _, err = call(call.folder, "--leaderboard", "textures", "--no-follow")
+    assert (code, "Left out: .env, .git, __pycache__.\n" in err) == (faults.COMPLETED, True), err
     found = sorted(item["path"] for item in Submission.objects.get().manifest)
     assert found == ["config.yaml", "main.py", "pkg/a.py"]
 
@@ -212,7 +216,7 @@ def test_wrong_usage_is_exit_code_2_and_sends_nothing(call):
         (["--cancel", "7"], "no job's id"),
     ]:
         code, out, err = call(*arguments)
-        assert (code, out, word in err) == (submit.USAGE, "", True), err
+        assert (code, out, word in err) == (faults.USAGE, "", True), err
     assert not Submission.objects.exists()
 
 
@@ -226,37 +230,37 @@ def test_what_the_site_refuses_is_exit_code_3_in_the_sites_words(call):
         (["--job", "00000000-0000-4000-8000-000000000000"], "not_found"),
     ]:
         code, out, err = call(*arguments)
-        assert (code, out, word in err) == (submit.REFUSED, "", True), err
+        assert (code, out, word in err) == (faults.REFUSED, "", True), err
 
 
 def test_another_persons_job_is_not_there(call):
     theirs = JobFactory(status="running")
     for option in ("--job", "--cancel"):
-        assert call(option, theirs.pk)[0] == submit.REFUSED
+        assert call(option, theirs.pk)[0] == faults.REFUSED
     assert Job.objects.get().cancel_requested_at is None
 
 
 def test_a_token_that_is_none_says_where_to_get_one(call):
     code, _, err = call(*call.files, token="lb_nothing")
-    assert (code, "account page" in err) == (submit.REFUSED, True)
+    assert (code, "account page" in err) == (faults.REFUSED, True)
 
 
 def test_nobody_there_is_exit_code_4(call):
-    assert call(*call.files, url="http://127.0.0.1:9")[0] == submit.UNREACHABLE
+    assert call(*call.files, url="http://127.0.0.1:9")[0] == faults.UNREACHABLE
 
 
 def test_an_upload_over_the_limit_hears_the_refusal_though_the_site_does_not_read_it(call, settings):
     settings.UPLOAD_MAX_BYTES = 1000
     (call.folder / "big.txt").write_bytes(b"x" * 20_000_000)
     code, _, err = call(call.folder / "main.py", call.folder / "big.txt", "--leaderboard", "textures")
-    assert (code, "too_large" in err) == (submit.REFUSED, True), err
+    assert (code, "too_large" in err) == (faults.REFUSED, True), err
 
 
 def test_cancel(call, person):
     job = JobFactory(user=person)
     code, out, _ = call("--cancel", job.pk, "--json")
-    assert (code, json.loads(out)["status"]) == (submit.COMPLETED, "cancelled")
-    assert call("--cancel", job.pk)[0] == submit.REFUSED  # it has ended
+    assert (code, json.loads(out)["status"]) == (faults.COMPLETED, "cancelled")
+    assert call("--cancel", job.pk)[0] == faults.REFUSED  # it has ended
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(call, monkeypatch):
@@ -266,16 +270,16 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(call, monkeypatch):
     monkeypatch.setattr(Client, "follow", interrupted)
     code, _, err = call(*call.files)
     job = Job.objects.get()
-    assert (code, job.status, job.cancel_requested_at) == (submit.INTERRUPTED, "pending", None)
-    assert f"submit --job {job.pk}" in err and f"submit --cancel {job.pk}" in err
+    assert (code, job.status, job.cancel_requested_at) == (faults.INTERRUPTED, "pending", None)
+    assert f"submit follow {job.pk}" in err and f"submit cancel {job.pk}" in err
     monkeypatch.setattr(Client, "submit", interrupted)
     assert "Nothing was enqueued" in call(*call.files)[2]
 
 
 def test_a_site_that_restarts_is_waited_for(call, person, monkeypatch):
-    monkeypatch.setattr("leaderboard_site.client.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("leaderboard_site.client.connection.FIRST_PAUSE_SECONDS", 0.01)
     job = JobFactory(user=person, status="completed")
-    answers = [Refused(503, "unavailable", "restarting"), ConnectionRefusedError("refused")]
+    answers = [Refused(503, "unavailable", "restarting"), NoAnswer("refused")]
     asked = Client._call
 
     def shaky(self, method, path, *given, **named):
@@ -285,7 +289,7 @@ def test_a_site_that_restarts_is_waited_for(call, person, monkeypatch):
 
     monkeypatch.setattr(Client, "_call", shaky)
     code, _, err = call("--job", job.pk)
-    assert (code, answers, err.count("trying again")) == (submit.COMPLETED, [], 1)
+    assert (code, answers, err.count("trying again")) == (faults.COMPLETED, [], 1)
 
 
 def test_the_token_does_not_follow_a_redirect(call):
@@ -310,7 +314,7 @@ def test_the_token_does_not_follow_a_redirect(call):
     finally:
         server.shutdown()
         server.server_close()
-    assert (code, "/other: give that as --url" in err, asked) == (submit.REFUSED, True, ["/api/submissions"])
+    assert (code, "/other: give that as --url" in err, asked) == (faults.REFUSED, True, ["/api/submissions"])
 
 
 # --- as programs ---------------------------------------------------------------------------------------------------
@@ -318,10 +322,9 @@ def test_the_served_program_needs_nothing_of_this_project(call, tmp_path):
     """On another machine: python3 -I, an empty environment, the downloaded file alone."""
     content = Client(call.url)._call("GET", "/client.pyz")[0]
     (tmp_path / "client.pyz").write_bytes(content)
-    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
-    assert sorted(names) == sorted(
-        ["__main__.py", "leaderboard_site/__init__.py", "leaderboard_site/client.py", "leaderboard_site/submit.py"]
-    )
+    names = set(zipfile.ZipFile(io.BytesIO(content)).namelist())
+    assert {"__main__.py", "leaderboard_site/client/commands/results.py"} <= names
+    assert all(name.startswith(("__main__", "leaderboard_site/__init__", "leaderboard_site/client/")) for name in names)
     environment = {"LEADERSBOARD_URL": call.url, "LEADERSBOARD_TOKEN": call.token}
     command = [sys.executable, "-I", "-S", tmp_path / "client.pyz"]
     done = subprocess.run(
