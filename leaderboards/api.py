@@ -1,7 +1,5 @@
 """/api/leaderboards"""
 
-import csv
-import io
 from typing import Any
 
 from django.http import HttpResponse
@@ -17,7 +15,7 @@ from rest_framework.views import APIView
 
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
-from leaderboards.export import inert_cell
+from leaderboards.export import csv_lines
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Page, Ranking
 from leaderboards.run_counts import run_counts
@@ -36,15 +34,17 @@ class CsvRenderer(BaseRenderer):
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
-        out = io.StringIO()
-        writer = csv.writer(out)
         last = ["wall_seconds", "isolation", "runs", "withdrawn"]
-        writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", *last])
-        for row in data["entries"]:
-            values = [row["metrics"].get(name, "") for name in names]
-            cells = [row["rank"], row["user_id"], row["score"], *values, row["job_id"], row["submitted_at"]]
-            writer.writerow([inert_cell(cell) for cell in [*cells, *(row[name] for name in last)]])
-        return out.getvalue().encode()
+        rows = (
+            [
+                *(row[name] for name in ("rank", "user_id", "score")),
+                *(row["metrics"].get(name, "") for name in names),
+                *(row[name] for name in ("job_id", "submitted_at", *last)),
+            ]
+            for row in data["entries"]
+        )
+        heads = ["rank", "user_id", "score", *names, "job_id", "submitted_at", *last]
+        return "".join(csv_lines(heads, rows)).encode()
 
 
 class LeaderboardsView(APIView):

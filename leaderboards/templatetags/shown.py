@@ -156,7 +156,7 @@ def when(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = _local(moment)
-    exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
+    exact = formats.date_format(local, "DATETIME_FORMAT")
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _distance(moment))
 
 
@@ -175,7 +175,7 @@ def exactly(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = _local(moment)
-    exact = local.strftime("%Y-%m-%d %H:%M:%S")
+    exact = local.strftime("%Y-%m-%d %H:%M:%S %Z")
     return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), exact)
 
 
