@@ -4,15 +4,20 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import throttle
 from accounts.hashing import hashing_slot
 from accounts.models import User
+from accounts.refusals import Forbidden
 
 
 class ThrottledBackend(ModelBackend):
-    """Raises QuotaExceeded, before any hashing, when too many logins have failed; the edges answer 429."""
+    """Raises QuotaExceeded, before any hashing, when too many logins have failed; the edges answer 429.
+
+    Raises Forbidden for a banned person with the right password. With a wrong one the answer is as for anybody.
+    """
 
     @sensitive_variables("password")
     def authenticate(
@@ -25,8 +30,20 @@ class ThrottledBackend(ModelBackend):
         with hashing_slot():
             attempt.admit()
             user: User | None = super().authenticate(request, username=username, password=password, **kwargs)
-            if user is None:
+            if user is None or not user.is_active:
                 attempt.fail()
             else:
                 attempt.succeed()
+        if user is not None and not user.is_active:
+            raise Forbidden(
+                "banned", _("The operators have banned this account. Ask them if you think this is a mistake.")
+            )
         return user
+
+    def user_can_authenticate(self, user: User | None) -> bool:
+        """Accept a banned person here: `authenticate` tells them, and `get_user` ends their sessions."""
+        return True
+
+    def get_user(self, user_id: int) -> User | None:
+        user: User | None = super().get_user(user_id)
+        return user if user is not None and user.is_active else None
