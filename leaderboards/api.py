@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.http import refuse_unknown_parameters
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
 from leaderboards.export import csv_lines
@@ -50,9 +51,12 @@ class CsvRenderer(BaseRenderer):
 class LeaderboardsView(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(responses={200: LeaderboardShown(many=True), **refusals(401, 503)}, operation_id="list_leaderboards")
+    @extend_schema(
+        responses={200: LeaderboardShown(many=True), **refusals(400, 401, 503)}, operation_id="list_leaderboards"
+    )
     def get(self, request: Request) -> Response:
         """Every leaderboard that you can see."""
+        refuse_unknown_parameters(request)
         boards = (
             Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
         )
@@ -98,6 +102,7 @@ class EntriesView(APIView):
     )
     def get(self, request: Request, slug: str) -> Response | HttpResponse:
         """Who stands where: each person's best job, best first."""
+        refuse_unknown_parameters(request, "metric", "q", "of", "min", "max", "as_of", "after", "before", "limit")
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
         ranking = Ranking(selection(board, request.query_params))

@@ -11,6 +11,8 @@
 new field is in the file at once; every error names the field, the rule and the value.
 """
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -45,6 +47,9 @@ _BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 _LEFT_OUT = {"id", "leaderboard", "position"}
 # Fields that the file calls otherwise.
 _FILE_NAMES = {"is_draft": "draft"}
+# Text that a YAML block gives back as it was: printable, and LF alone breaks its lines.
+_BLOCK = re.compile("[\n\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010fffe]+")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 # Among a metric's fields in the file: its direction is against the one that the scorer declares, on purpose.
 FORCE_KEY = "force_direction"
 _KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
@@ -87,14 +92,36 @@ def file_name(field: models.Field) -> str:
 
 # --- out -----------------------------------------------------------------------------------------------------------
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as it reads, and metrics indented below their name."""
+    """Text of several lines as it reads, one line a line, and metrics indented below their name."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
+    def analyze_scalar(self, scalar: str) -> Any:
+        # PyYAML takes no block with tabs or with spaces at the end of a line, though it reads both back as they were.
+        analysis = super().analyze_scalar(scalar)
+        analysis.allow_block = bool(_BLOCK.fullmatch(scalar))
+        return analysis
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        """Write what no block can hold, such as CRLF, with a line break after each of its own."""
+        if "\n" not in text:
+            super().write_double_quoted(text, split)
+            return
+        lines = [_escaped(line) for line in text.splitlines(keepends=True)]
+        # A space that begins a line would be indentation.
+        lines[1:] = [f"\\{line}" if line.startswith(" ") else line for line in lines[1:]]
+        self.write_indicator('"' + f"\\\n{' ' * (self.indent or 0)}".join(lines) + '"', True)
+
+
+def _escaped(line: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(line, ensure_ascii=False)[1:-1])
+
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    is_block = _BLOCK.fullmatch(value)
+    style = ("|" if "\n" in value else None) if is_block or not value else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)
@@ -106,7 +133,11 @@ def export_leaderboard(leaderboard: Leaderboard) -> str:
     content |= {file_name(field): _plain(field.value_from_object(leaderboard)) for field in file_fields(Leaderboard)}
     declared = known_declaration(leaderboard.scorer)
     content["metrics"] = [_metric(metric, leaderboard, declared) for metric in leaderboard.metrics.all()]
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump(content)
+
+
+def dump(content: dict[str, Any]) -> str:
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _metric(metric: Metric, leaderboard: Leaderboard, declared: DeclaredMetrics | None) -> dict[str, Any]:
