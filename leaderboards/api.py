@@ -102,7 +102,10 @@ class EntriesView(APIView):
     )
     def get(self, request: Request, slug: str) -> Response | HttpResponse:
         """Who stands where: each person's best job, best first."""
-        refuse_unknown_parameters(request, "metric", "q", "of", "min", "max", "as_of", "after", "before", "limit")
+        # Those of the page's address too, which may be asked for here.
+        refuse_unknown_parameters(
+            request, "metric", "q", "of", "min", "max", "as_of", "after", "before", "column", "limit"
+        )
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
         ranking = Ranking(selection(board, request.query_params))

@@ -156,7 +156,7 @@ def test_refusals_have_their_one_shape_also_for_csv(nobody, board, query):
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        ("leaderboards/textures/entries", "metric, q, of, min, max, as_of, after, before, limit, format"),
+        ("leaderboards/textures/entries", "metric, q, of, min, max, as_of, after, before, column, limit, format"),
         ("leaderboards", "format"),
         ("jobs", "status, cursor, limit, format"),
         ("submissions", "cursor, limit, format"),
