@@ -27,7 +27,7 @@ class PublishForm(ReasonForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.initial.get("unmet_needs"):
-            self.fields["is_accepted"] = forms.BooleanField(label=_("Publish although jobs would wait"))
+            self.fields["is_accepted"] = forms.BooleanField(label=_("Publish although jobs may wait"))
 
     def parameters(self) -> dict[str, Any]:
         return {}
@@ -53,7 +53,7 @@ class PublishLeaderboard(Action):
         return {"unmet_needs": _needs_of(ids)}
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
-        shown = _("People see it as its visibility says, and it takes submissions as its other fields say.")
+        shown = _("It becomes visible as its visibility says, and takes submissions as its other fields say.")
         return [*_needs_of(ids), shown]
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:

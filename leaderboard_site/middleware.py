@@ -56,7 +56,7 @@ class PageLocaleMiddleware(PagesOnly, LocaleMiddleware):
 
 
 class PageTimeZoneMiddleware:
-    """Show times of pages and of the console in their reader's zone, and read them in it. The API keeps UTC."""
+    """Show times of pages and of the console in their reader's zone, and read them in it. The API keeps the site's."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]):
         self.get_response = get_response
