@@ -1,7 +1,7 @@
 """What the admin pages of all apps share: lists that stay fast, rows that nobody edits, actions with a preview."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
@@ -16,6 +16,8 @@ from django.db.models.functions import Upper
 from django.forms import BaseInlineFormSet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.text import capfirst
 from django.utils.translation import gettext
@@ -27,6 +29,7 @@ from accounts.permissions import may_view_people
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
 from core.names import plain_name
+from core.time_zones import zone_named
 
 PEOPLE_FOUND = 100
 # Each word adds a condition on each searched field.
@@ -112,8 +115,14 @@ class OperatedAdmin(admin.ModelAdmin):
     change_list_template = "admin/console/change_list.html"
     object_history_template = "admin/console/history.html"
 
+    # What operators should know of an object: functions of apps further to the right, which return sentences.
+    notices: ClassVar[list[Callable[[Any], list[str]]]] = []
+
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return CappedChangeList
+
+    def notices_of(self, obj: models.Model) -> list[str]:
+        return [sentence for notice in self.notices for sentence in notice(obj)]
 
     def formfield_for_dbfield(self, db_field, request, **kwargs):
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
@@ -121,7 +130,16 @@ class OperatedAdmin(admin.ModelAdmin):
             # Django writes "Date:" and "Time:" beside the two inputs, in no label.
             for widget, part in zip(field.widget.widgets, ("Date:", "Time:"), strict=True):
                 widget.attrs["aria-label"] = f"{field.label} {gettext(part)}"
+            zone = gettext("In the time zone %(zone)s.") % {"zone": timezone.get_current_timezone_name()}
+            field.help_text = f"{field.help_text} {zone}".strip()
         return field
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        # A form is read in the zone that it was shown in, although the operator's may have changed since.
+        shown_in = zone_named(request.POST.get("_time_zone", "")) or timezone.get_current_timezone()
+        with timezone.override(shown_in):
+            response = super().changeform_view(request, *args, **kwargs)
+            return response.render() if isinstance(response, TemplateResponse) else response
 
     def find(self, text: str, by: Any) -> list[models.Q] | None:
         """Return what a search by this operator means: conditions that an index serves, any of which may hold.
@@ -168,6 +186,7 @@ class OperatedAdmin(admin.ModelAdmin):
                 if one.chosen_field == "pk" and one.suits(obj) and one.reaches(obj, request.user)
             ]
             context["operations"] = usable
+            context["notices"] = self.notices_of(obj)
             context["record"] = OperatorAction.objects.filter(kind=self.model._meta.label_lower, object_id=str(obj.pk))[
                 :20
             ]

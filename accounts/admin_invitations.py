@@ -1,11 +1,13 @@
 """Invitations in the admin: made there, shown once, withdrawn; never edited."""
 
 from django.contrib import admin, messages
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_base import MachineMadeAdmin, record
 from accounts.models import Invitation
-from accounts.signing_up import create_invitation, invitation_link, withdraw_invitation
+from accounts.refusals import RequestRefused
+from accounts.signing_up import create_invitation, invitation_link, refuse_while_closed, withdraw_invitation
 
 
 @admin.register(Invitation)
@@ -18,6 +20,14 @@ class InvitationAdmin(MachineMadeAdmin):
 
     def has_add_permission(self, request):
         return admin.ModelAdmin.has_add_permission(self, request)
+
+    def add_view(self, request, form_url="", extra_context=None):
+        try:
+            refuse_while_closed()
+        except RequestRefused as refusal:
+            self.message_user(request, refusal.message, messages.ERROR)
+            return redirect("admin:accounts_invitation_changelist")
+        return super().add_view(request, form_url, extra_context)
 
     def get_fields(self, request, obj=None):
         return ["note"] if obj is None else self.list_display

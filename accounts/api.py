@@ -24,7 +24,7 @@ class LoginView(APIView):
 
     @extend_schema(
         request=LoginRequest,
-        responses={200: LoginAnswer, **refusals(400, 401, 413, 415, 429, 503)},
+        responses={200: LoginAnswer, **refusals(400, 401, 403, 413, 415, 429, 503)},
         operation_id="login",
         auth=[],
     )

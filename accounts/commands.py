@@ -4,11 +4,13 @@ import json
 import os
 import sys
 from argparse import RawDescriptionHelpFormatter
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, DjangoHelpFormatter
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import InterfaceError, OperationalError, ProgrammingError
+from django.utils import timezone
 from redis.exceptions import RedisError
 
 from accounts.refusals import RequestRefused
@@ -87,9 +89,16 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
+def shown_time(moment: datetime) -> str:
+    """Return the time as commands print it: in the site's zone, which it names."""
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, datetime):
+        return shown_time(value)
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     # A name could carry a terminal's escape sequences.
     return "".join(char if char.isprintable() else "?" for char in text)

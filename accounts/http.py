@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
 
 from accounts.refusals import InvalidInput, reason_of
 from core.untrusted import Bounds, TextRefused, load_json
@@ -38,3 +39,20 @@ class FirstRendererNegotiation(DefaultContentNegotiation):
             return super().select_renderer(request, renderers, format_suffix)
         except NotAcceptable:
             return renderers[0], renderers[0].media_type
+
+
+def refuse_unknown_parameters(request: Request, *known: str) -> None:
+    """Raise InvalidInput for a query parameter that the call does not have: passed over, a misspelt filter keeps all rows.
+
+    `format` belongs to every call.
+    """
+    names = [*known, "format"]
+    for name in request.query_params:
+        if name not in names:
+            raise InvalidInput(
+                "unknown_parameter",
+                _("%(name)r is no parameter of this call; known are %(known)s."),
+                field="query",
+                name=name[:50],
+                known=", ".join(names),
+            )

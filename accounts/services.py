@@ -66,10 +66,20 @@ def record_action(
     )
 
 
-def set_quota(user: User, *, submissions_per_hour: int | None, concurrent_jobs: int | None) -> None:
-    """Give the user a quota of their own; None is the site's."""
-    User.objects.filter(pk=user.pk).update(submissions_per_hour=submissions_per_hour, concurrent_jobs=concurrent_jobs)
+def set_quota(
+    user: User,
+    *,
+    submissions_per_hour: int | None,
+    concurrent_jobs: int | None,
+    by: User | None = None,
+    reason: str = "",
+) -> None:
+    """Give the user a quota of their own, and record it; None is the site's."""
+    before = {"submissions_per_hour": user.submissions_per_hour, "concurrent_jobs": user.concurrent_jobs}
+    after = {"submissions_per_hour": submissions_per_hour, "concurrent_jobs": concurrent_jobs}
+    User.objects.filter(pk=user.pk).update(**after)
     user.submissions_per_hour, user.concurrent_jobs = submissions_per_hour, concurrent_jobs
+    record_action(by, "change_quota", [user], reason=reason, details={"from": before, "to": after})
 
 
 def lock_person(user: User) -> None:

@@ -12,9 +12,16 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import Invitation, User, new_invitation_secret, token_digest
 from accounts.names import TAKEN, check_display_name, check_username
-from accounts.refusals import InvalidInput
+from accounts.refusals import Conflict, InvalidInput
 
 CLOSED, BY_INVITATION, OPEN = "closed", "invitation", "open"
+
+
+def refuse_while_closed() -> None:
+    """Raise Conflict while SIGN_UP lets nobody use an invitation."""
+    if settings.SIGN_UP == CLOSED:
+        sentence = _("SIGN_UP is `closed`: nobody could use an invitation. Set it to `invitation` first.")
+        raise Conflict("sign_up_closed", sentence)
 
 
 def create_invitation(*, by: User | None, note: str = "", lifetime: timedelta | None = None) -> tuple[Invitation, str]:

@@ -8,7 +8,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-import jobs.operations  # noqa: F401 - registers its actions
+import jobs.board_operations  # registers its actions
+import jobs.operations  # noqa: F401 - the same
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
 from accounts.refusals import Unavailable
 from jobs.board_needs import boards_with_needs

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.http import refuse_unknown_parameters
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
 from core.downloads import content_disposition
@@ -80,6 +81,7 @@ class JobsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your jobs, newest first."""
+        refuse_unknown_parameters(request, "status", *NewestFirst.parameters)
         own = Job.objects.filter(user=request.user).select_related("leaderboard", "user", "submission")
         own = own.defer(*LARGE)
         status = request.query_params.get("status", "")
@@ -117,6 +119,7 @@ class JobLogsView(APIView):
     )
     def get(self, request: Request, job_id: UUID) -> HttpResponse:
         """The log as text, live while it runs."""
+        refuse_unknown_parameters(request, "offset")
         job = _own(request, job_id)
         text = request.query_params.get("offset", "0")
         if not (text.isascii() and text.isdigit() and len(text) <= 15):

@@ -203,9 +203,7 @@ class ChangeQuota(UserAction):
         ]
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
-        before = {"submissions_per_hour": obj.submissions_per_hour, "concurrent_jobs": obj.concurrent_jobs}
-        set_quota(obj, **parameters)
-        record_action(by, self.code, [obj], reason=reason, details={"from": before, "to": parameters})
+        set_quota(obj, **parameters, by=by, reason=reason)
 
 
 @register

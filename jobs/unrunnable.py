@@ -1,12 +1,13 @@
-"""Pending jobs that no live worker can run, and what its workers lack: for operators."""
+"""Pending jobs that no live worker can run, and what workers lack for a leaderboard: for operators."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from jobs.board_needs import boards_with_needs, in_words, missing
+from jobs.board_needs import UNSETTLED, boards_with_needs, in_words, missing
 from jobs.waiting import first_lack, live_workers
 from leaderboards.models import Leaderboard
 
@@ -70,3 +71,17 @@ def unrunnable_jobs() -> list[Unrunnable]:
 
 def lacks_in_words(board: Leaderboard, inventory: dict[str, object]) -> list[str]:
     return [in_words(lack, board) for lack in missing(board, inventory)]
+
+
+def unmet_needs(board: Leaderboard) -> list[str]:
+    """Return sentences on what no live worker has of what the leaderboard's jobs need; empty when one can run them.
+
+    A score version that is not settled yet is left out: workers settle it by themselves.
+    """
+    if not (board.dataset or board.image or board.is_scored):
+        return []
+    if not (workers := live_workers()):
+        return [_("No worker is running, so it is not known whether one has what the leaderboard needs.")]
+    lacks = min((missing(board, worker.inventory) for worker in workers), key=len)
+    needs = [in_words(lack, board) for lack in lacks if lack != UNSETTLED]
+    return [_("No running worker has %(need)s: its jobs would wait.") % {"need": need} for need in needs]

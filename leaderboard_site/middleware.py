@@ -56,14 +56,13 @@ class PageLocaleMiddleware(PagesOnly, LocaleMiddleware):
 
 
 class PageTimeZoneMiddleware:
-    """Pages tell times in their reader's zone. The API and the operators' console keep the site's: what they show is
-    compared with logs."""
+    """Show times of pages and of the console in their reader's zone, and read them in it. The API keeps the site's."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]):
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        if is_api(request) or request.path_info.startswith(CONSOLE_PREFIX):
+        if is_api(request):
             return self.get_response(request)
         request.chosen_zone = chosen_zone(request)  # type: ignore[attr-defined]
         with timezone.override(zone_of(request)):

@@ -323,6 +323,7 @@ LANGUAGES = [("en", "English"), ("ja", "日本語")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = env.str("TIME_ZONE", "UTC")
 USE_TZ = True
+FORMAT_MODULE_PATH = "leaderboard_site.formats"
 
 # Behind TLS unless DEBUG or the embedded default, which serves plain HTTP on the loopback address.
 _TLS = env.bool("TLS", not (DEBUG or EMBEDDED))

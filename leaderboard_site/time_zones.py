@@ -4,27 +4,16 @@ A cookie says which, and no table: it is the browser's matter, visitors have one
 `CHOSEN` is what somebody chose on the account page, `SEEN` what the page's script saw; without either it is the site's.
 """
 
-import re
 import zoneinfo
 from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from core.time_zones import zone_named
+
 CHOSEN, SEEN = "time_zone", "time_zone_seen"
 _YEAR_SECONDS = 365 * 24 * 3600
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}")
-
-
-@lru_cache(maxsize=1024)
-def zone_named(name: str) -> zoneinfo.ZoneInfo | None:
-    """The zone of this name, None for what is none: a cookie can say anything."""
-    if len(name) > 64 or not _NAME.fullmatch(name):
-        return None
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return None
 
 
 @lru_cache(maxsize=1)

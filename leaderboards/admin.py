@@ -1,8 +1,10 @@
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db import connection
 from django.db.models import Q
+from django.shortcuts import redirect
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 import leaderboards.operations
@@ -54,7 +56,19 @@ class LeaderboardAdmin(PreviewedAdmin):
     form = LeaderboardForm
     change_form_template = "admin/console/leaderboard.html"
     change_list_template = "admin/console/leaderboards.html"
-    list_display = ["title", "slug", "visibility", "takes_submissions", "opens_at", "closes_at", "is_paused"]
+    notices = []  # those of leaderboards alone
+    list_display = [
+        "title",
+        "slug",
+        "is_draft",
+        "visibility",
+        "takes_submissions",
+        "opens_at",
+        "closes_at",
+        "is_paused",
+    ]
+    # Publishing has an action, which asks.
+    readonly_fields = ["is_draft"]
     list_select_related = ["pause"]
     search_fields = ["title"]
     search_help_text = _("The beginning of a title or a slug.")
@@ -68,6 +82,28 @@ class LeaderboardAdmin(PreviewedAdmin):
         if board is None or request.method != "POST" or not connection.in_atomic_block:
             return board
         return Leaderboard.objects.select_for_update(no_key=True).filter(pk=board.pk).first()
+
+    def get_fields(self, request, obj=None):
+        fields = super().get_fields(request, obj)
+        return fields if obj else [name for name in fields if name != "is_draft"]
+
+    def save_model(self, request, obj, form, change):
+        if not change:
+            obj.is_draft = True
+        super().save_model(request, obj, form, change)
+
+    def save_related(self, request, form, formsets, change):
+        super().save_related(request, form, formsets, change)
+        if change:
+            for sentence in self.notices_of(form.instance):
+                self.message_user(request, sentence, messages.WARNING)
+
+    def response_post_save_add(self, request, obj):
+        if not self.has_view_or_change_permission(request, obj):
+            return super().response_post_save_add(request, obj)
+        # The next steps of a draft, and what is missing for it, are on its own page.
+        self.message_user(request, gettext("It is a draft, which only operators see, until you publish it."))
+        return redirect("admin:leaderboards_leaderboard_change", obj.pk)
 
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         context["declared_metrics"] = choices_for_page(obj.scorer if obj else "")

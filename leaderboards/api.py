@@ -1,7 +1,5 @@
 """/api/leaderboards"""
 
-import csv
-import io
 from typing import Any
 
 from django.http import HttpResponse
@@ -15,9 +13,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.http import refuse_unknown_parameters
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
-from leaderboards.export import inert_cell
+from leaderboards.export import csv_lines
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.queries import LARGEST_PAGE, PAGE_SIZE, Page, Ranking
 from leaderboards.run_counts import run_counts
@@ -36,23 +35,28 @@ class CsvRenderer(BaseRenderer):
 
     def render(self, data: Any, accepted_media_type: str | None = None, renderer_context: Any = None) -> bytes:
         names = list(dict.fromkeys(name for row in data["entries"] for name in row["metrics"]))
-        out = io.StringIO()
-        writer = csv.writer(out)
         last = ["wall_seconds", "isolation", "runs", "withdrawn", "display_name", "submission_name"]
-        writer.writerow(["rank", "user_id", "score", *map(inert_cell, names), "job_id", "submitted_at", *last])
-        for row in data["entries"]:
-            values = [row["metrics"].get(name, "") for name in names]
-            cells = [row["rank"], row["user_id"], row["score"], *values, row["job_id"], row["submitted_at"]]
-            writer.writerow([inert_cell(cell) for cell in [*cells, *(row[name] for name in last)]])
-        return out.getvalue().encode()
+        rows = (
+            [
+                *(row[name] for name in ("rank", "user_id", "score")),
+                *(row["metrics"].get(name, "") for name in names),
+                *(row[name] for name in ("job_id", "submitted_at", *last)),
+            ]
+            for row in data["entries"]
+        )
+        heads = ["rank", "user_id", "score", *names, "job_id", "submitted_at", *last]
+        return "".join(csv_lines(heads, rows)).encode()
 
 
 class LeaderboardsView(APIView):
     permission_classes = [AllowAny]
 
-    @extend_schema(responses={200: LeaderboardShown(many=True), **refusals(401, 503)}, operation_id="list_leaderboards")
+    @extend_schema(
+        responses={200: LeaderboardShown(many=True), **refusals(400, 401, 503)}, operation_id="list_leaderboards"
+    )
     def get(self, request: Request) -> Response:
         """Every leaderboard that you can see."""
+        refuse_unknown_parameters(request)
         boards = (
             Leaderboard.objects.visible_to(request.user).select_related("score_version").prefetch_related("metrics")
         )
@@ -98,6 +102,10 @@ class EntriesView(APIView):
     )
     def get(self, request: Request, slug: str) -> Response | HttpResponse:
         """Who stands where: each person's best job, best first."""
+        # Those of the page's address too, which may be asked for here.
+        refuse_unknown_parameters(
+            request, "metric", "q", "of", "min", "max", "as_of", "after", "before", "column", "limit"
+        )
         boards = Leaderboard.objects.visible_to(request.user).prefetch_related("metrics")
         board = get_object_or_404(boards, slug=slug)
         ranking = Ranking(selection(board, request.query_params))

@@ -2,13 +2,16 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from leaderboards.queries import Ranking, Row, sees_names
 from leaderboards.selection import Selection
 
 FORMATS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+
+
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class _Line:
@@ -25,6 +28,17 @@ _FORMULAS = frozenset("=+-@\t\r\n＝＋－＠")
 def inert_cell(value: Any) -> Any:
     """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULAS else value
+
+
+def csv_lines(heads: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
+    """Return the lines of a CSV file that spreadsheets open as it is: each CSV of the site is written here.
+
+    Excel takes UTF-8 for the system's encoding (cp932 in Japan) unless a byte order mark comes first.
+    """
+    writer = csv.writer(_Line())
+    yield BYTE_ORDER_MARK + writer.writerow([inert_cell(head) for head in heads])
+    for row in rows:
+        yield writer.writerow([inert_cell(cell) for cell in row])
 
 
 def _head(selected: Selection) -> dict[str, Any]:
@@ -60,7 +74,6 @@ def export(selected: Selection, kind: str, *, viewer: Any) -> Iterator[str]:
 
 
 def _csv(records: Iterator[dict[str, Any]], names: list[str]) -> Iterator[str]:
-    writer = csv.writer(_Line())
     costs = [
         "wall_seconds",
         "peak_memory_bytes",
@@ -70,10 +83,15 @@ def _csv(records: Iterator[dict[str, Any]], names: list[str]) -> Iterator[str]:
         "display_name",
         "submission_name",
     ]
-    yield writer.writerow(["rank", "user_id", "baseline", *map(inert_cell, names), *costs])
-    for record in records:
-        cells = [record["rank"], record["user_id"], record["baseline"], *record["metrics"].values()]
-        yield writer.writerow([inert_cell(cell) for cell in [*cells, *(record[name] for name in costs)]])
+    rows = (
+        [
+            *(record[name] for name in ("rank", "user_id", "baseline")),
+            *record["metrics"].values(),
+            *(record[name] for name in costs),
+        ]
+        for record in records
+    )
+    return csv_lines(["rank", "user_id", "baseline", *names, *costs], rows)
 
 
 def _json(head: dict[str, Any], records: Iterator[dict[str, Any]]) -> Iterator[str]:

@@ -30,6 +30,10 @@ class LeaderboardForm(forms.ModelForm):
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
+        for name in ("description", "rules"):
+            # A browser sends CRLF, which a YAML file shows as escapes.
+            if name in given:
+                given[name] = given[name].replace("\r\n", "\n")
         # The metrics' rows ask for it.
         self.instance.forces_direction = given.get("force_direction", False)
         return given

@@ -3,7 +3,6 @@
 from collections.abc import Container
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
@@ -15,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from core.names import LONGEST_NAME, is_name, plain_name
 from leaderboards.markdown import check_markdown
+from leaderboards.openness import LeaderboardQuerySet
 from leaderboards.operator_records import Disqualification, Pause
 from leaderboards.score_versions import ScoreVersion
 from leaderboards.scoring import folder_name, leaves, scorer_name
@@ -40,21 +40,6 @@ def metric_name(value: str) -> None:
             _("1 to %(most)d printable characters of any script (in NFC), without a space at either end."),
             params={"most": LONGEST_NAME},
         )
-
-
-class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
-    def visible_to(self, user: AbstractUser | AnonymousUser) -> "LeaderboardQuerySet":
-        """Public ones for everybody; the ones for members to people signed in; hidden ones to operators who were given that."""
-        if user.is_staff and user.has_perm("leaderboards.view_leaderboard"):
-            return self.all()
-        if user.is_authenticated:
-            return self.filter(visibility__in=[Leaderboard.Visibility.PUBLIC, Leaderboard.Visibility.MEMBERS])
-        return self.filter(visibility=Leaderboard.Visibility.PUBLIC)
-
-    def open(self) -> "LeaderboardQuerySet":
-        """Those that take submissions now, by the database's clock."""
-        started = Q(opens_at=None) | Q(opens_at__lte=Now())
-        return self.filter(started, Q(closes_at=None) | Q(closes_at__gt=Now()), takes_submissions=True, pause=None)
 
 
 class Leaderboard(models.Model):
@@ -194,6 +179,8 @@ class Leaderboard(models.Model):
                     code="bad_year",
                     params={"first": FIRST_YEAR, "last": LAST_YEAR, "found": moment.year},
                 )
+        if self.opens_at and self.closes_at and self.closes_at <= self.opens_at:
+            problems.setdefault("closes_at", ValidationError(_("Must be after the opening."), code="too_early"))
         if problems:
             raise ValidationError(problems)
 

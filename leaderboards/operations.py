@@ -85,12 +85,12 @@ class RebuildEntries(Action):
 @register
 class CopyLeaderboard(Action):
     code = "copy_leaderboard"
-    label = gettext_lazy("Copy, hidden and closed")
+    label = gettext_lazy("Copy as a draft")
     model = "leaderboards.leaderboard"
     permission = "leaderboards.add_leaderboard"
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
-        return [_("Everything that defines it is copied; jobs and entries are not. Open the copy when it is ready.")]
+        return [_("Everything that defines it is copied; jobs and entries are not. Publish the copy when it is ready.")]
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:
         made = services.copy_leaderboard(obj)

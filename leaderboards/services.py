@@ -32,6 +32,9 @@ RETURNING score, submitted_at
 """  # noqa: S608 - constants
 
 
+HAS_SUBMISSIONS = _("It has submissions, so it cannot become a draft: close or hide it instead.")
+
+
 def record_score(job_id: UUID) -> bool:
     """Make the completed job its user's entry if it is better, or as good and submitted earlier; whether it became the entry.
 
@@ -157,9 +160,36 @@ def refuse_closed(leaderboard: Leaderboard) -> None:
         sentence = _("%(slug)s is paused by the operators: %(reason)s")
         raise Conflict("leaderboard_paused", sentence, field="leaderboard", slug=leaderboard.slug, reason=paused.reason)
     if not Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
+        if leaderboard.is_draft:
+            raise Conflict(
+                "leaderboard_closed",
+                _("%(slug)s is a draft: publish it first."),
+                field="leaderboard",
+                slug=leaderboard.slug,
+            )
         raise Conflict(
             "leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=leaderboard.slug
         )
+
+
+def publish(leaderboard: Leaderboard) -> None:
+    """Make a draft visible and open, as its other fields say; Conflict if it is published."""
+    if not Leaderboard.objects.filter(pk=leaderboard.pk, is_draft=True).update(is_draft=False):
+        raise Conflict("already_published", _("It is published already."))
+    leaderboard.is_draft = False
+
+
+@transaction.atomic
+def unpublish(leaderboard: Leaderboard) -> None:
+    """Make the leaderboard a draft again; Conflict if it is one, or if anyone has submitted to it."""
+    # Submissions that come meanwhile wait for the key of this row.
+    row = Leaderboard.objects.select_for_update().get(pk=leaderboard.pk)
+    if row.is_draft:
+        raise Conflict("not_published", _("It is a draft already."))
+    if row.submissions.exists():
+        raise Conflict("has_submissions", HAS_SUBMISSIONS)
+    row.is_draft = leaderboard.is_draft = True
+    row.save(update_fields=["is_draft"])
 
 
 @transaction.atomic
@@ -186,16 +216,15 @@ def create_leaderboard(
 
 @transaction.atomic
 def copy_leaderboard(leaderboard: Leaderboard) -> Leaderboard:
-    """A new leaderboard that measures the same: hidden and closed, without jobs, entries or baselines."""
+    """A draft that measures the same, without jobs, entries or baselines."""
     taken = set(Leaderboard.objects.filter(slug__startswith=leaderboard.slug[:40]).values_list("slug", flat=True))
     slug = next(name for number in itertools.count(2) if (name := f"{leaderboard.slug[:40]}-{number}") not in taken)
-    own = {"id", "slug", "visibility", "takes_submissions", "created_at", "score_version_id"}
+    own = {"id", "slug", "is_draft", "created_at", "score_version_id"}
     fields = {field.attname: getattr(leaderboard, field.attname) for field in Leaderboard._meta.concrete_fields}
     made = Leaderboard.objects.create(
         **{name: value for name, value in fields.items() if name not in own},
         slug=slug,
-        visibility=Leaderboard.Visibility.HIDDEN,
-        takes_submissions=False,
+        is_draft=True,
     )
     for metric in leaderboard.metrics.all():
         metric.pk, metric.leaderboard = None, made

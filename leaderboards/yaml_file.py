@@ -11,6 +11,8 @@
 new field is in the file at once; every error names the field, the rule and the value.
 """
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -31,6 +33,7 @@ from leaderboards.metric_defaults import MetricRefused, complete_metric, known_d
 from leaderboards.models import Leaderboard, Metric
 from leaderboards.score_contents import fit
 from leaderboards.scoring import declared_metrics
+from leaderboards.services import HAS_SUBMISSIONS
 from leaderboards.versioning import Preview, RankingChange
 
 VERSION = 1
@@ -42,6 +45,11 @@ MOST_PROBLEMS = 50
 _BOUNDS = Bounds(bytes=LARGEST_BYTES, tokens=20_000, depth=16)
 # The position is the place in the list; the leaderboard is the file.
 _LEFT_OUT = {"id", "leaderboard", "position"}
+# Fields that the file calls otherwise.
+_FILE_NAMES = {"is_draft": "draft"}
+# Text that a YAML block gives back as it was: printable, and LF alone breaks its lines.
+_BLOCK = re.compile("[\n\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010fffe]+")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 # Among a metric's fields in the file: its direction is against the one that the scorer declares, on purpose.
 FORCE_KEY = "force_direction"
 _KINDS: list[tuple[type[models.Field], tuple[type, ...], str | Promise]] = [
@@ -78,16 +86,42 @@ def file_fields(model: type[models.Model]) -> list[models.Field]:
     ]
 
 
+def file_name(field: models.Field) -> str:
+    return _FILE_NAMES.get(field.name, field.name)
+
+
 # --- out -----------------------------------------------------------------------------------------------------------
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as it reads, and metrics indented below their name."""
+    """Text of several lines as it reads, one line a line, and metrics indented below their name."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)
 
+    def analyze_scalar(self, scalar: str) -> Any:
+        # PyYAML takes no block with tabs or with spaces at the end of a line, though it reads both back as they were.
+        analysis = super().analyze_scalar(scalar)
+        analysis.allow_block = bool(_BLOCK.fullmatch(scalar))
+        return analysis
+
+    def write_double_quoted(self, text: str, split: bool = True) -> None:
+        """Write what no block can hold, such as CRLF, with a line break after each of its own."""
+        if "\n" not in text:
+            super().write_double_quoted(text, split)
+            return
+        lines = [_escaped(line) for line in text.splitlines(keepends=True)]
+        # A space that begins a line would be indentation.
+        lines[1:] = [f"\\{line}" if line.startswith(" ") else line for line in lines[1:]]
+        self.write_indicator('"' + f"\\\n{' ' * (self.indent or 0)}".join(lines) + '"', True)
+
+
+def _escaped(line: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(line, ensure_ascii=False)[1:-1])
+
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+    is_block = _BLOCK.fullmatch(value)
+    style = ("|" if "\n" in value else None) if is_block or not value else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
 _Dumper.add_representer(str, _text)
@@ -96,10 +130,14 @@ _Dumper.add_representer(str, _text)
 def export_leaderboard(leaderboard: Leaderboard) -> str:
     """Return the file's text. Of metrics, what is empty is left out, so that it reads well; not where a scorer has defaults."""
     content: dict[str, Any] = {VERSION_KEY: VERSION}
-    content |= {field.name: _plain(field.value_from_object(leaderboard)) for field in file_fields(Leaderboard)}
+    content |= {file_name(field): _plain(field.value_from_object(leaderboard)) for field in file_fields(Leaderboard)}
     declared = known_declaration(leaderboard.scorer)
     content["metrics"] = [_metric(metric, leaderboard, declared) for metric in leaderboard.metrics.all()]
-    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return dump(content)
+
+
+def dump(content: dict[str, Any]) -> str:
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _metric(metric: Metric, leaderboard: Leaderboard, declared: DeclaredMetrics | None) -> dict[str, Any]:
@@ -139,17 +177,19 @@ def import_leaderboard(
     *,
     slug: str = "",
     replace: bool = False,
+    as_draft: bool = False,
     by: User | None = None,
     reason: str = "",
     look: Callable[[Preview], None] = lambda preview: None,
 ) -> tuple[Leaderboard, bool]:
     """The leaderboard that the file describes, and whether it is new. `slug` makes a copy under another name.
 
+    With `as_draft` it is a draft, whatever the file says.
     With `replace` one that exists becomes what the file says; entries are computed again when it ranks in another way.
     `look` is given what that does to its rows, and stops it by an exception.
     Raises WrongFile with every mistake in it; AlreadyThere when it exists and `replace` is not given.
     """
-    leaderboard, change = write_leaderboard(text, slug=slug, replace=replace)
+    leaderboard, change = write_leaderboard(text, slug=slug, replace=replace, as_draft=as_draft)
     if change is None:
         fit(leaderboard, by=by, reason=reason)
     else:
@@ -159,7 +199,9 @@ def import_leaderboard(
 
 
 @transaction.atomic
-def write_leaderboard(text: str, *, slug: str, replace: bool) -> tuple[Leaderboard, RankingChange | None]:
+def write_leaderboard(
+    text: str, *, slug: str, replace: bool, as_draft: bool = False
+) -> tuple[Leaderboard, RankingChange | None]:
     """Write what the file says: the leaderboard, and the change to finish where it existed before.
 
     The same refusals as `import_leaderboard`.
@@ -167,6 +209,8 @@ def write_leaderboard(text: str, *, slug: str, replace: bool) -> tuple[Leaderboa
     values, metrics = read_file(text)
     if slug:
         values["slug"] = slug
+    if as_draft:
+        values["is_draft"] = True
     # Not its key: who enqueues a job on it holds their own row, which the entries made here will want.
     found = Leaderboard.objects.select_for_update(no_key=True).filter(slug=values["slug"]).first()
     if found is not None and not replace:
@@ -174,12 +218,15 @@ def write_leaderboard(text: str, *, slug: str, replace: bool) -> tuple[Leaderboa
     leaderboard = found or Leaderboard()
     change = RankingChange(found) if found else None
     scorer_before = leaderboard.scorer
+    becomes_draft = found is not None and not found.is_draft and values.get("is_draft", False)
     for field in file_fields(Leaderboard):
         # What the file does not say becomes what it is for a new one.
         setattr(leaderboard, field.attname, values.get(field.name, field.get_default()))
     earlier = {metric.name: metric for metric in leaderboard.metrics.all()} if found else {}
     scorer = values.get("scorer", "")
     rows, problems = _rows(leaderboard, metrics, scorer, earlier if scorer == scorer_before else {})
+    if becomes_draft and leaderboard.submissions.exists():
+        problems.append(f"draft: {HAS_SUBMISSIONS}")
     _validate(leaderboard, rows, problems)
     leaderboard.save()
     _save_metrics(leaderboard, rows)
@@ -275,7 +322,7 @@ def read_file(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, problems: list[str]) -> dict[str, Any]:
-    fields = {field.name: field for field in file_fields(model)}
+    fields = {file_name(field): field for field in file_fields(model)}
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in fields:
@@ -285,7 +332,7 @@ def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, proble
         field = fields[name]
         types, rule = next((types, rule) for kind, types, rule in _KINDS if isinstance(field, kind))
         if value is None and field.null:
-            values[name] = None
+            values[field.name] = None
         elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             said = _("must be %(rule)s, not %(found)s.") % {"rule": rule, "found": _short(value)}
             problems.append(f"{prefix}{name}: {said}")
@@ -293,7 +340,7 @@ def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, proble
             said = _("must be %(rule)s, not %(found)s without a zone.") % {"rule": rule, "found": value.isoformat()}
             problems.append(f"{prefix}{name}: {said}")
         else:
-            values[name] = value
+            values[field.name] = value
     return values
 
 

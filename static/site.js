@@ -124,6 +124,6 @@ if (zoneShown && zoneHere && !("chosen" in zoneShown.dataset) && zoneHere !== zo
   document.cookie = `time_zone_seen=${zoneHere}; path=/; max-age=31536000; samesite=lax${secure}`;
   zoneShown.querySelector("span").textContent = zoneHere;
   for (const time of document.querySelectorAll("time.exact")) {
-    time.textContent = new Date(time.dateTime).toLocaleString("sv-SE");
+    time.textContent = new Date(time.dateTime).toLocaleString("sv-SE", { timeZoneName: "short" });
   }
 }

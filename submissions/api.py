@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from accounts.http import refuse_unknown_parameters
 from accounts.refusals import InvalidInput
 from accounts.schema import refusals
 from core.downloads import content_disposition
@@ -30,6 +31,7 @@ class NewestFirst(CursorPagination):
     page_size = 50
     page_size_query_param = "limit"
     max_page_size = 200
+    parameters = ("cursor", "limit")
 
     def decode_cursor(self, request):
         try:
@@ -74,6 +76,7 @@ class SubmissionsView(APIView):
     )
     def get(self, request: Request) -> Response:
         """Your submissions, newest first."""
+        refuse_unknown_parameters(request, *NewestFirst.parameters)
         own = Submission.objects.filter(user=request.user, deleted_at=None).select_related("leaderboard")
         paginator = NewestFirst()
         page = paginator.paginate_queryset(own, request, view=self)

@@ -7,7 +7,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -15,7 +15,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.models import User
 from accounts.operations import ReasonForm
+from accounts.permissions import sees_all_jobs
 from accounts.services import record_action
+from jobs.runs_export import export_runs
+from jobs.unrunnable import unmet_needs
+from leaderboards.export import FORMATS
 from leaderboards.models import Leaderboard
 from leaderboards.yaml_file import (
     LARGEST_BYTES,
@@ -37,6 +41,19 @@ def export(request: HttpRequest, leaderboard_id: int) -> HttpResponse:
     name = f'attachment; filename="{leaderboard.slug}.yaml"'
     text = export_leaderboard(leaderboard)
     return HttpResponse(text, content_type="application/yaml; charset=utf-8", headers={"Content-Disposition": name})
+
+
+@require_safe
+def runs(request: HttpRequest, leaderboard_id: int, kind: str) -> StreamingHttpResponse:
+    """All runs of the leaderboard, for operators who see all jobs."""
+    if not (request.user.has_perm("leaderboards.view_leaderboard") and sees_all_jobs(request.user)):
+        raise PermissionDenied
+    if kind not in FORMATS:
+        raise Http404
+    leaderboard = get_object_or_404(Leaderboard, pk=leaderboard_id)
+    name = f'attachment; filename="{leaderboard.slug}-runs.{kind}"'
+    pieces = export_runs(leaderboard, kind)
+    return StreamingHttpResponse(pieces, content_type=FORMATS[kind], headers={"Content-Disposition": name})
 
 
 class FileForm(forms.Form):
@@ -90,7 +107,7 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
             made, change = write_leaderboard(given["text"], slug=given["slug"], replace=given["replace"])
             new = export_leaderboard(made).splitlines()
             lines = list(difflib.unified_diff(old, new, lineterm="", n=2))[2:]
-            found = {"board": made, "is_new": change is None, "lines": lines}
+            found = {"board": made, "is_new": change is None, "lines": lines, "needs": unmet_needs(made)}
             if change is not None and (preview := change.preview()).is_needed:
                 found["ranking"] = preview.sentences()
             raise _OnlyALook

@@ -33,6 +33,11 @@ class ConsoleSite(AdminSite):
                 self.admin_view(leaderboard_files.export),
                 name="leaderboard_export",
             ),
+            path(
+                "leaderboard-file/<int:leaderboard_id>/runs.<str:kind>",
+                self.admin_view(leaderboard_files.runs),
+                name="leaderboard_runs",
+            ),
         ]
         # Django's own sends any staff on to any object, and asks tables that the site does not have.
         own.append(

@@ -27,6 +27,7 @@ from jobs.services import check_request, request_digest
 from leaderboard_site.lane.answers import Answer, answer, away
 from leaderboard_site.lane.calls import Call
 from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, is_too_slow
+from leaderboards.openness import open_sql
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +60,9 @@ CROSS JOIN LATERAL (
     WHERE id = asked.submission_id AND user_id = asked.user_id AND deleted_at IS NULL LIMIT 1
 ) submission
 CROSS JOIN LATERAL (
-    SELECT FROM leaderboards_leaderboard WHERE id = submission.leaderboard_id AND takes_submissions
-        AND (opens_at IS NULL OR opens_at <= statement_timestamp())
-        AND (closes_at IS NULL OR closes_at > statement_timestamp()) LIMIT 1
+    SELECT FROM leaderboards_leaderboard open_board WHERE id = submission.leaderboard_id AND {is_open} LIMIT 1
 ) board
-WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = submission.leaderboard_id)
-    AND (asked.idempotency_key IS NULL OR NOT EXISTS (
+WHERE (asked.idempotency_key IS NULL OR NOT EXISTS (
         SELECT FROM jobs_job WHERE user_id = asked.user_id AND idempotency_key = asked.idempotency_key))
     AND (SELECT count(*) FROM (
             SELECT FROM jobs_job WHERE user_id = asked.user_id AND status = 'pending' AND NOT is_by_operator
@@ -209,7 +207,7 @@ def _digest(wish: Wish) -> str:
 @cache
 def _statement() -> str:
     columns, values = columns_and_values(Job, _ASKED)
-    return _INSERT.format(columns=columns, values=values)
+    return _INSERT.format(columns=columns, values=values, is_open=open_sql("open_board"))
 
 
 def _local(moment: datetime) -> datetime:

@@ -27,6 +27,7 @@ from leaderboard_site.lane.form import SmallForm, boundary_of, read_form
 from leaderboard_site.lane.large_form import IncomingFile
 from leaderboard_site.lane.record import RECENT, Stored, record_all
 from leaderboards.models import DEFAULT_SLUG
+from leaderboards.openness import open_sql, seen_by_members_sql
 from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, inspect_archive, write_archive
 from submissions.incoming import IncomingArchive
 from submissions.models import Submission
@@ -52,10 +53,7 @@ FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(slug, digest, numbe
 JOIN accounts_apitoken token ON token.digest = asked.digest AND token.revoked_at IS NULL
     AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
 JOIN accounts_user person ON person.id = token.user_id AND person.is_active
-JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND board.visibility IN ('public', 'members')
-    AND board.takes_submissions AND (board.opens_at IS NULL OR board.opens_at <= statement_timestamp())
-    AND (board.closes_at IS NULL OR board.closes_at > statement_timestamp())
-WHERE NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = board.id)
+JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND {seen_by_members_sql("board")} AND {open_sql("board")}
 """  # noqa: S608 - of our own words
 
 

@@ -49,7 +49,7 @@ def recorded():
 
 def subject(code):
     """An object that the action can be done to."""
-    board = LeaderboardFactory()
+    board = LeaderboardFactory(is_draft=code == "publish_leaderboard")
     if code in ("disqualify_entry", "mark_baseline", "unmark_baseline"):
         return EntryFactory(leaderboard=board)
     if code == "reinstate_job":

@@ -219,7 +219,7 @@ def test_a_worker_that_was_told_is_not_offered_to_be_told_again(operator):
 
 
 # --- Leaderboards --------------------------------------------------------------------------------------------------
-def test_a_copy_measures_the_same_and_is_hidden(operator, board):
+def test_a_copy_measures_the_same_and_is_a_draft(operator, board):
     client, _ = operator
     EntryFactory(leaderboard=board)
     for _ in range(2):
@@ -227,7 +227,7 @@ def test_a_copy_measures_the_same_and_is_hidden(operator, board):
     copies = list(Leaderboard.objects.filter(slug__startswith=f"{board.slug}-").order_by("slug"))
     assert [one.slug for one in copies] == [f"{board.slug}-2", f"{board.slug}-3"]
     for one in copies:
-        assert (one.visibility, one.takes_submissions, one.entries.count()) == ("hidden", False, 0)
+        assert (one.is_draft, one.visibility, one.entries.count()) == (True, board.visibility, 0)
         fields = ["name", "label", "unit", "direction", "minimum", "maximum", "position"]
         assert list(one.metrics.values_list(*fields)) == list(board.metrics.values_list(*fields))
 

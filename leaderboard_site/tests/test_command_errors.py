@@ -30,6 +30,7 @@ NEED_DATABASE = {
     "create_leaderboard": ["create_leaderboard", "x", "--metric", "auc"],
     "create_token": ["create_token", "ada"],
     "invite": ["invite"],
+    "set_quota": ["set_quota", "ada"],
     "jobs": ["jobs", "show", NOBODY],
     "leaderboard": ["leaderboard", "x"],
     "prune_jobs": ["prune_jobs", "--dry-run"],

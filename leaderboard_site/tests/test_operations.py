@@ -28,9 +28,9 @@ CODES = sorted(operations.ACTIONS)
 def test_the_actions_that_operators_need_are_there():
     assert CODES == [
         "adopt_digests", "ban_user", "begin_score_version", "cancel_job", "change_quota", "copy_leaderboard", "disable_worker", "disqualify_entry",
-        "disqualify_job", "drain_worker", "enable_worker", "mark_baseline", "pause_leaderboard", "rebuild_entries", "reinstate_job",
-        "rerun_job", "resume_leaderboard", "revoke_token", "stop_worker", "unban_user", "unmark_baseline",
-        "use_score_version",
+        "disqualify_job", "drain_worker", "enable_worker", "mark_baseline", "pause_leaderboard", "publish_leaderboard",
+        "rebuild_entries", "reinstate_job", "rerun_job", "resume_leaderboard", "revoke_token", "stop_worker", "unban_user",
+        "unmark_baseline", "unpublish_leaderboard", "use_score_version",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
@@ -82,9 +83,52 @@ def test_the_board_of_a_day_is_the_same_in_every_zone(client):
         assert done.user.username not in client.get("/leaderboards/bricks/?as_of=2026-11-19").content.decode()
 
 
-def test_the_api_and_the_console_keep_the_sites_zone(client, job):
-    client.cookies[CHOSEN] = "Asia/Tokyo"
+def operator_in(client, zone):
+    client.cookies[CHOSEN] = zone
     client.force_login(UserFactory(is_staff=True, is_superuser=True))
-    html = client.get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
-    assert "07:30" not in html
+    return client
+
+
+def test_the_console_tells_times_in_the_operators_zone_and_names_it(client, job):
+    html = operator_in(client, "Asia/Tokyo").get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
+    assert "2026-11-21 07:30:00 JST" in html and "Nov. 21, 2026, 7:30 a.m. JST" in html
+    assert "Nov. 21, 2026, 7:30 a.m. JST" in client.get("/admin/jobs/job/").content.decode()
     assert Job.objects.get().created_at == LATE
+
+
+def board_form(board, closes, zone):
+    day, time = closes
+    rows = {"metrics-TOTAL_FORMS": "0", "metrics-INITIAL_FORMS": "0", "baselines-TOTAL_FORMS": "0",
+            "baselines-INITIAL_FORMS": "0"}  # fmt: skip
+    sent = {"title": board.title, "slug": board.slug, "visibility": "public", "takes_submissions": "on", **rows}
+    return {**sent, "closes_at_0": day, "closes_at_1": time, "_time_zone": zone}
+
+
+@pytest.mark.parametrize("shown_in", ["Asia/Tokyo", "UTC"])
+def test_the_console_reads_times_in_the_zone_that_its_form_was_shown_in(client, shown_in):
+    board = LeaderboardFactory(metrics=[])
+    address = f"/admin/leaderboards/leaderboard/{board.pk}/change/"
+    page = operator_in(client, "Asia/Tokyo").get(address).content.decode()
+    assert page.count("In the time zone Asia/Tokyo.") == 2
+    assert '<input type="hidden" name="_time_zone" value="Asia/Tokyo">' in page
+    assert client.post(address, board_form(board, ("2027-01-31", "09:00:00"), shown_in)).status_code == 302
+    board.refresh_from_db()
+    assert board.closes_at == datetime(2027, 1, 31, 9 if shown_in == "UTC" else 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("closes", [("2027-03-14", "02:30:00"), ("2027-11-07", "01:30:00")], ids=["gap", "twice"])
+def test_a_time_that_a_zone_does_not_have_or_has_twice_is_refused(client, closes):
+    board = LeaderboardFactory(metrics=[])
+    sent = board_form(board, closes, "America/New_York")
+    address = f"/admin/leaderboards/leaderboard/{board.pk}/change/"
+    answer = operator_in(client, "America/New_York").post(address, sent)
+    told = f"{closes[0]} {closes[1]} couldn’t be interpreted in time zone America/New_York"
+    assert answer.status_code == 200 and told in answer.content.decode()
+
+
+def test_commands_name_their_zone(job, capsys, settings):
+    call_command("jobs", "list")
+    assert "2026-11-20 22:30:00 UTC" in capsys.readouterr().out
+    settings.TIME_ZONE = "Asia/Tokyo"
+    call_command("jobs", "show", str(job.pk))
+    assert "2026-11-21 07:30:00 JST" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from typing import Any
 
 from django import template
 from django.utils import formats, timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
@@ -19,6 +19,7 @@ from leaderboards.markdown import rendered
 
 register = template.Library()
 _HUES = 8
+_PARTS = re.compile(r"[^_./:-]*[_./:-]|[^_./:-]+")
 # Strangers can make a list thousands of rows long.
 MOST_ITEMS = 300
 
@@ -156,7 +157,7 @@ def when(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = _local(moment)
-    exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
+    exact = formats.date_format(local, "DATETIME_FORMAT")
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _distance(moment))
 
 
@@ -175,8 +176,14 @@ def exactly(moment: datetime | None) -> str:
     if moment is None:
         return "–"
     local = _local(moment)
-    exact = local.strftime("%Y-%m-%d %H:%M:%S")
+    exact = local.strftime("%Y-%m-%d %H:%M:%S %Z")
     return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), exact)
+
+
+@register.filter
+def breakable(name: str) -> str:
+    """Return the name with places to break its line: a browser breaks `mean_average` at the underscore only if told."""
+    return format_html_join(mark_safe("<wbr>"), "{}", ((part,) for part in _PARTS.findall(name)))
 
 
 @register.simple_tag

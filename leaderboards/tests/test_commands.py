@@ -63,7 +63,9 @@ def test_by_another_metric(board):
 
 def test_without_a_slug_it_lists_the_boards(board):
     assert "textures" in call("leaderboard")
-    assert {"slug", "title", "visibility", "takes_submissions"} == set(json.loads(call("leaderboard", "--json"))[0])
+    assert {"slug", "title", "is_draft", "visibility", "takes_submissions"} == set(
+        json.loads(call("leaderboard", "--json"))[0]
+    )
     LeaderboardFactory(slug="empty")
     assert call("leaderboard", "empty") == "Nobody stands on empty yet.\n"
 
@@ -96,7 +98,7 @@ def test_a_leaderboard_from_options():
             "--json",
         )
     )
-    assert told == {"slug": "b", "title": "b", "created": True, "metrics": ["m/a:b", "seconds", "x"]}
+    assert told == {"slug": "b", "title": "b", "created": True, "is_draft": False, "metrics": ["m/a:b", "seconds", "x"]}
     board = Leaderboard.objects.get(slug="b")
     assert [(one.name, one.direction, one.unit) for one in board.metrics.all()] == [
         ("m/a:b", "higher", ""),

@@ -1,5 +1,6 @@
 """A leaderboard as one file and back; every mistake in a file named by field, rule and value."""
 
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +10,15 @@ from django.db import models
 from jobs.tests.factories import JobFactory
 from leaderboards.models import Entry, Leaderboard, Metric, Standing
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
-from leaderboards.yaml_file import AlreadyThere, WrongFile, export_leaderboard, file_fields, import_leaderboard
+from leaderboards.yaml_file import (
+    AlreadyThere,
+    WrongFile,
+    dump,
+    export_leaderboard,
+    file_fields,
+    import_leaderboard,
+    read_file,
+)
 
 pytestmark = pytest.mark.django_db
 FILE = """\
@@ -71,6 +80,42 @@ def test_the_file_reads_well():
     assert lines[:2] == ["leadersboard: 1", "slug: full"]
     assert lines[lines.index("description: |") + 1] == "  # Head"
     assert "  - name: seconds" in lines
+
+
+TEXTS = [
+    "a \nb\n", "a\tb\n\tc", " a\n  b\n", "\n\na\n", "a\n\n\n", "\n", " \n", "\t\n ", "a\n ", "  \n a\nb  ", "a\r\nb\r\n c\r\n",
+    "a\rb\n", "日本\n😀 \n", "a\x85b\u2028c\n d", "\ufeffa\n", "# a: b\n- c\n---\n...\n", "a\n'\"\\\n\\n", "x" * 300 + "\n" + "y " * 200,
+    "a\x7f\n\tb",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_text_of_several_lines_comes_back_exactly_and_has_its_lines_in_the_file(text):
+    board = LeaderboardFactory(slug="b", description=text, rules=text)
+    written = export_leaderboard(board)
+    values = read_file(written)[0]
+    assert (values["description"], values["rules"]) == (text, text)
+    assert written.count("\n") >= 2 * (text.count("\n") - 1)
+    for line in text.splitlines():
+        assert line.isascii() is False or not line.isprintable() or not line.isalpha() or line in written
+
+
+def test_random_text_comes_back_exactly():
+    chance = random.Random(1)
+    signs = " \n\t\ra#:-'\"\\|>é日\u3000\x85\u2028\ufeff😀"
+    for _ in range(300):
+        text = "".join(chance.choices(signs, k=chance.randint(1, 12)))
+        assert yaml.safe_load(dump({"metrics": [{"label": text}], "rules": text})) == {
+            "metrics": [{"label": text}],
+            "rules": text,
+        }, repr(text)
+
+
+def test_a_file_is_readable_with_spaces_at_the_ends_of_lines_and_crlf():
+    board = LeaderboardFactory(slug="b", description="one  \ntwo\n\tthree", rules="one\r\n two\r\n")
+    text = export_leaderboard(board)
+    assert "description: |-\n  one  \n  two\n  \tthree\n" in text
+    assert 'rules: "one\\r\\n\\\n  \\ two\\r\\n"\n' in text
 
 
 def test_every_editable_field_is_in_the_file():

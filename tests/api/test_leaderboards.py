@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
+from jobs.tests.factories import JobFactory
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 from tests.api.conftest import Api, refusal
 
@@ -135,7 +136,8 @@ def test_csv_with_names_that_look_like_formulas(nobody, board, by):
         EntryFactory(leaderboard=board, score=-0.1 * number, job__user__username=name, job__metrics=metrics)
     answer = nobody.get("/api/leaderboards/textures/entries", **by)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/csv; charset=utf-8")
-    rows = list(csv.reader(io.StringIO(answer.content.decode(), newline="")))
+    assert answer.content.startswith(b"\xef\xbb\xbfrank,")  # or Excel would not read it as UTF-8
+    rows = list(csv.reader(io.StringIO(answer.content.decode("utf-8-sig"), newline="")))
     head = ["rank", "user_id", "score", "image_auc", "'=cmd|' /C calc'!A0", "job_id", "submitted_at", "wall_seconds"]
     assert rows[0] == [*head, "isolation", "runs", "withdrawn", "display_name", "submission_name"]
     inert = ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "'\r=1", "'＝1+1", "'＠SUM(A1)", 'a",=1', "岡田"]
@@ -149,3 +151,21 @@ def test_refusals_have_their_one_shape_also_for_csv(nobody, board, query):
     assert refusal(nobody.get("/api/leaderboards/nowhere/entries", {"format": "csv"})) == (404, "not_found")
     assert refusal(nobody.client.options("/api/leaderboards/textures/entries?format=csv"))[0] == 405
     assert refusal(nobody.get("/api/leaderboards/textures/entries", {"format": "xml"})) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("leaderboards/textures/entries", "metric, q, of, min, max, as_of, after, before, column, limit, format"),
+        ("leaderboards", "format"),
+        ("jobs", "status, cursor, limit, format"),
+        ("submissions", "cursor, limit, format"),
+        ("jobs/{job}/logs", "offset, format"),
+    ],
+)
+def test_a_parameter_that_a_call_does_not_have_is_refused_by_name(api, board, path, known):
+    path = "/api/" + path.format(job=JobFactory(user=api.user).pk)
+    answer = api.get(path, {"metrik": "seconds"})
+    told = f"'metrik' is no parameter of this call; known are {known}."
+    assert refusal(answer) == (400, "unknown_parameter") and told in answer.json()["message"]
+    assert api.get(path, {"format": "json"}).status_code == 200

@@ -23,7 +23,10 @@ pytestmark = pytest.mark.django_db
 def exported(client, board, kind, **parameters):
     response = client.get(f"{board.get_absolute_url()}export.{kind}", parameters)
     assert (response.status_code, response.streaming) == (200, True)
-    return response, b"".join(response.streaming_content).decode()
+    content = b"".join(response.streaming_content)
+    # Without the byte order mark Excel would not read it as UTF-8.
+    assert content.startswith(b"\xef\xbb\xbf") == (kind == "csv")
+    return response, content.decode("utf-8-sig")
 
 
 @pytest.mark.parametrize(

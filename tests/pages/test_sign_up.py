@@ -318,3 +318,14 @@ def test_guessing_the_old_password_is_throttled(client):
     assert "Too many failed logins." in answers[-1].text and "Try again in " in answers[-1].text
     user.refresh_from_db()
     assert user.check_password(PASSWORD)
+
+
+def test_the_console_makes_no_invitation_that_nobody_could_use(client, settings):
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    add = reverse("admin:accounts_invitation_add")
+    for answer in (client.get(add, follow=True), client.post(add, {"note": "Ada"}, follow=True)):
+        assert "SIGN_UP is `closed`" in answer.content.decode()
+    assert not Invitation.objects.exists()
+    settings.SIGN_UP = "invitation"
+    client.post(add, {"note": "Ada"})
+    assert Invitation.objects.get().note == "Ada"

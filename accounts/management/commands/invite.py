@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
-from accounts.signing_up import CLOSED, create_invitation, invitation_link
+from accounts.signing_up import create_invitation, invitation_link, refuse_while_closed
 
 
 class Command(TaughtCommand):
@@ -26,8 +26,7 @@ class Command(TaughtCommand):
         parser.add_argument("--json", action="store_true", help="As a JSON list with when each expires.")
 
     def handle(self, **options: Any) -> None:
-        if settings.SIGN_UP == CLOSED:
-            raise CommandError("SIGN_UP is `closed`: nobody could use an invitation. Set it to `invitation` first.")
+        refuse_while_closed()
         if not 1 <= options["days"] <= 365:
             raise CommandError(f"--days: 1 to 365, not {options['days']}.")
         if not 1 <= options["count"] <= 1000:

@@ -1,7 +1,7 @@
 """`manage.py jobs list|show|cancel|rerun`: for operators, through the same services as the console, and recorded."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from accounts.commands import TaughtCommand
+from accounts.commands import TaughtCommand, shown_time
 from accounts.models import User
 from accounts.refusals import RequestRefused
 from jobs.models import ErrorCode, Job, Status
@@ -80,7 +80,7 @@ class Command(TaughtCommand):
                 [
                     *(row[name] for name in names),
                     "operator" if row["started_by_operator"] else "",
-                    row["created_at"].isoformat(" ", "seconds")[:19],
+                    row["created_at"],
                 ]
                 for row in ({**_row(job), "status": _status(job)} for job in jobs)
             ]
@@ -122,7 +122,7 @@ class Command(TaughtCommand):
         attempts, notes = told.pop("attempts"), told.pop("notes")
         for name, value in told.items():
             if value not in (None, "", {}, []):
-                self.stdout.write(f"{name:<20} {value}")
+                self.stdout.write(f"{name:<20} {shown_time(value) if isinstance(value, datetime) else value}")
         for attempt in attempts:
             self.stdout.write(
                 f"attempt {attempt['number']:<12} {attempt['outcome']} on {attempt['worker']}: {attempt['detail']}"

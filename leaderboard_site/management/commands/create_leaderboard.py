@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from django.core.management.base import CommandError
 from accounts.commands import TaughtCommand
 from accounts.refusals import RequestRefused
 from accounts.services import record_action
+from jobs.unrunnable import unmet_needs
+from jobs.waiting import live_workers
 from leaderboards.metric_defaults import MetricRefused, usual_direction
 from leaderboards.models import Leaderboard, Metric
-from leaderboards.scoring import BUILT_IN, declared_metrics
+from leaderboards.scoring import BUILT_IN, OWN, declared_metrics
 from leaderboards.services import create_leaderboard
 from leaderboards.versioning import Preview
 from leaderboards.yaml_file import import_leaderboard
 
 # With --from-yaml these stand in the file: given beside it they would be passed over in silence.
 FROM_THE_FILE = (
-    "title", "description", "dataset", "scorer", "ground_truth", "metric", "required_metric", "force_direction", "visibility",
-    "writable_code",
+    "title", "description", "rules", "dataset", "scorer", "ground_truth", "metric", "required_metric", "force_direction",
+    "visibility", "opens_at", "closes_at", "writable_code",
 )  # fmt: skip
 # The metrics of the scorers, for --help.
 GIVEN = "; ".join(
@@ -30,11 +33,15 @@ GIVEN = "; ".join(
 )
 
 
+A_TIME = "2027-01-31T09:00:00+09:00"
+
+
 class Command(TaughtCommand):
     help = "Make a leaderboard from options or from a YAML file. The first metric ranks."
     examples = """\
   manage.py create_leaderboard bottles --title "Bottles" --metric image_auc --metric seconds:lower:s
   manage.py create_leaderboard bottles --dataset bottles --scorer anomaly_detection --ground-truth bottles --metric image_auc
+  manage.py create_leaderboard bottles --metric image_auc --closes-at 2027-01-31T18:00:00+09:00 --rules @rules.md --draft
   manage.py create_leaderboard --from-yaml bottles.yaml
   manage.py create_leaderboard bottles-2 --from-yaml bottles.yaml       a copy under another name
   manage.py create_leaderboard --from-yaml bottles.yaml --replace      bring the one that exists to what the file says
@@ -44,7 +51,8 @@ class Command(TaughtCommand):
     def add_arguments(self, parser):
         parser.add_argument("slug", nargs="?", default="", help="Its name in addresses.")
         parser.add_argument("--title", help="Its name for people; the slug if left out.")
-        parser.add_argument("--description", default="", help="Markdown.")
+        parser.add_argument("--description", default="", metavar="TEXT", help="Markdown; @FILE reads it from a file.")
+        parser.add_argument("--rules", default="", metavar="TEXT", help="Markdown; @FILE reads it from a file.")
         parser.add_argument("--dataset", default="", help="A folder below DATASET_ROOT, shown read-only to every run.")
         parser.add_argument(
             "--scorer",
@@ -76,6 +84,12 @@ class Command(TaughtCommand):
         parser.add_argument(
             "--writable-code", action="store_true", help="Give every run its own copy of the code folder to write to."
         )
+        for name, what in (
+            ("--opens-at", "When it begins to take submissions"),
+            ("--closes-at", "When it takes no more"),
+        ):
+            parser.add_argument(name, metavar="TIME", help=f"{what}, with its zone: {A_TIME}.")
+        parser.add_argument("--draft", action="store_true", help="Only operators see it until they publish it.")
         parser.add_argument("--from-yaml", metavar="FILE", help="All of it from this file (-: standard input).")
         parser.add_argument("--replace", action="store_true", help="With --from-yaml: change the one that exists.")
         parser.add_argument(
@@ -99,18 +113,19 @@ class Command(TaughtCommand):
                     for name, told in error.message_dict.items()
                 )
             ) from error
-        if leaderboard.dataset and not (folder := Path(settings.DATASET_ROOT) / leaderboard.dataset).is_dir():
-            self.stderr.write(f"dataset: there is no {folder} on this machine; each machine with a worker needs it.")
+        for sentence in _needs(leaderboard):
+            self.stderr.write(sentence)
         record_action(None, "create_leaderboard" if is_new else "import_leaderboard", [leaderboard])
         if options["json"]:
             self.write_json({
-                "slug": leaderboard.slug, "title": leaderboard.title, "created": is_new,
+                "slug": leaderboard.slug, "title": leaderboard.title, "created": is_new, "is_draft": leaderboard.is_draft,
                 "metrics": [metric.name for metric in leaderboard.metrics.all()],
             })  # fmt: skip
             return
         self._tell_directions(options, leaderboard)
         verb = "is made" if is_new else "is changed"
-        self.stdout.write(f"{leaderboard.slug} {verb}: {leaderboard.get_absolute_url()}")
+        draft = " It is a draft: publish it in the console." if leaderboard.is_draft else ""
+        self.stdout.write(f"{leaderboard.slug} {verb}: {leaderboard.get_absolute_url()}{draft}")
 
     def _import(self, options: dict[str, Any]) -> tuple[Leaderboard, bool]:
         for given in FROM_THE_FILE:
@@ -122,7 +137,11 @@ class Command(TaughtCommand):
         except (OSError, UnicodeDecodeError) as error:
             raise CommandError(f"--from-yaml: {name} cannot be read: {error}.") from error
         return import_leaderboard(
-            text, slug=options["slug"], replace=options["replace"], look=lambda preview: self._look(preview, options)
+            text,
+            slug=options["slug"],
+            replace=options["replace"],
+            as_draft=options["draft"],
+            look=lambda preview: self._look(preview, options),
         )
 
     def _look(self, preview: Preview, options: dict[str, Any]) -> None:
@@ -146,12 +165,16 @@ class Command(TaughtCommand):
         made = create_leaderboard(
             slug=options["slug"],
             title=options["title"] or options["slug"],
-            description=options["description"],
+            description=_text("description", options),
+            rules=_text("rules", options),
             dataset=options["dataset"],
             scorer=options["scorer"],
             ground_truth=options["ground_truth"],
             visibility=options["visibility"] or Leaderboard.Visibility.PUBLIC,
             has_writable_code=options["writable_code"],
+            opens_at=_time("opens_at", options),
+            closes_at=_time("closes_at", options),
+            is_draft=options["draft"],
             metrics=_metrics(options["metric"], options["required_metric"]),
             force_direction=options["force_direction"],
         )
@@ -167,6 +190,48 @@ class Command(TaughtCommand):
                 self.stdout.write(
                     f"{metric.name}: lower is better, by its name; --metric {metric.name}:higher says otherwise."
                 )
+
+
+def _text(name: str, options: dict[str, Any]) -> str:
+    """Return the option's text, or that of the file that it names."""
+    given: str = options[name]
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"--{name}: {given[1:]} cannot be read: {error}.") from error
+
+
+def _time(name: str, options: dict[str, Any]) -> datetime | None:
+    given: str | None = options[name]
+    if not given:
+        return None
+    try:
+        moment = datetime.fromisoformat(given)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        zone = "" if moment is None else " without a zone"
+        option = name.replace("_", "-")
+        raise CommandError(f"--{option}: must be a time with its zone, such as {A_TIME}, not {given!r}{zone}.")
+    return moment
+
+
+def _needs(leaderboard: Leaderboard) -> list[str]:
+    """Return sentences on what the leaderboard needs and no worker has; without any worker, what this machine lacks."""
+    if live_workers():
+        return unmet_needs(leaderboard)
+    folders = [("dataset", settings.DATASET_ROOT, leaderboard.dataset)]
+    if leaderboard.is_scored:
+        folders.append(("ground_truth", settings.GROUND_TRUTH_ROOT, leaderboard.ground_truth))
+        if leaderboard.scorer.startswith(OWN):
+            folders.append(("scorer", settings.SCORER_ROOT, leaderboard.scorer.removeprefix(OWN)))
+    return [
+        f"{name}: there is no {folder} on this machine; each machine with a worker needs it."
+        for name, root, value in folders
+        if value and not (folder := Path(root) / value).is_dir()
+    ]
 
 
 def _metrics(given: list[str], required: list[str]) -> list[dict[str, Any]]:

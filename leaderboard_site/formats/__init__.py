@@ -1,0 +1,1 @@
+"""Django's formats, with the zone after each time."""
