@@ -192,6 +192,8 @@ class WakeUpWorker(SimpleWorker):
             worker_name=self.name,
             resource_classes=self.queue_names(),
             boards=self.inventory.boards if self.inventory else None,
+            environments=self.inventory.environments.ids() if self.inventory else None,
+            gpus=[gpu.as_json() for gpu in self._gpus.gpus],
         )
 
     def _claim_along(self) -> Job | None:

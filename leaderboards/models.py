@@ -56,6 +56,10 @@ class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
         started = Q(opens_at=None) | Q(opens_at__lte=Now())
         return self.filter(started, Q(closes_at=None) | Q(closes_at__gt=Now()), takes_submissions=True, pause=None)
 
+    def upcoming(self) -> "LeaderboardQuerySet":
+        """Those that will open by themselves, the next one first."""
+        return self.filter(opens_at__gt=Now(), takes_submissions=True).order_by("opens_at", "pk")
+
 
 class Leaderboard(models.Model):
     class Visibility(models.TextChoices):

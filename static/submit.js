@@ -68,6 +68,12 @@ function showLeavings(slug) {
   for (const block of blocks) block.hidden = block !== own;
 }
 
+// What concerns other leaderboards only is hidden.
+function showBoard(slug) {
+  for (const part of document.querySelectorAll("[data-of]")) part.hidden = !part.dataset.of.split(" ").includes(slug);
+  showLeavings(slug);
+}
+
 function prepare(form, state) {
   const find = (name) => form.querySelector(`[data-${name}]`);
   const input = form.querySelector("[name=files]");
@@ -147,7 +153,7 @@ function prepare(form, state) {
     const leftOut = element("span", { className: "left-out", textContent: words.leftOut.replace("{count}", state.skipped) });
     find("summary").replaceChildren(told.join(" · "), ...(state.skipped ? [leftOut] : []));
     find("summary").className = refused ? "small why" : "small";
-    send.disabled = refused > 0;
+    send.disabled = refused > 0 || "blocked" in send.dataset;
   };
 
   const leaveOut = (paths) => {
@@ -159,8 +165,8 @@ function prepare(form, state) {
     (buttons[Math.min(index, buttons.length - 1)] ?? input).focus();
   };
 
-  leaderboard.addEventListener("change", () => showLeavings(leaderboard.value));
-  showLeavings(leaderboard.value);
+  leaderboard.addEventListener("change", () => showBoard(leaderboard.value));
+  showBoard(leaderboard.value);
   input.addEventListener("change", () => choose([...input.files].map((file) => ({ file, path: file.name }))));
   folderInput.addEventListener("change", () => {
     choose([...folderInput.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
@@ -170,6 +176,11 @@ function prepare(form, state) {
   find("leave-all").addEventListener("click", () => leaveOut([...state.bad]));
   entrypoint.addEventListener("input", check);
   configFile.addEventListener("input", () => { editor.load(); check(); });
+
+  // While no submission is left; the server decides.
+  if ("blocked" in send.dataset) {
+    setTimeout(() => { delete send.dataset.blocked; check(); }, Number(send.dataset.blocked) * 1000);
+  }
 
   const drop = find("drop");
   for (const name of ["dragenter", "dragover"]) {
@@ -284,7 +295,7 @@ function upload(form, state) {
     text.textContent = told.join(" · ");
   });
   request.upload.addEventListener("load", () => { bar.removeAttribute("value"); text.textContent = words.checking; });
-  const failed = () => { send.disabled = false; bar.value = 0; text.textContent = words.failed; };
+  const failed = () => { send.disabled = "blocked" in send.dataset; bar.value = 0; text.textContent = words.failed; };
   request.addEventListener("error", failed);
   request.addEventListener("abort", failed);
   request.addEventListener("load", () => {
