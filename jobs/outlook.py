@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.utils import timezone
 
 from jobs.board_needs import REASONS
 from jobs.runtime import Runtime, class_limits, runtimes
 from jobs.waiting import expected_start_of_next, first_lack, live_workers, queue_view
 from leaderboards.models import Leaderboard
+
+SOON = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class ClassOutlook:
     waiting: int
     workers: int
     expected_start: datetime | None
+
+    @property
+    def starts_soon(self) -> bool:
+        """Whether a job that is sent now is expected to start within a minute."""
+        if self.expected_start is None:
+            return self.waiting == 0
+        return self.expected_start - timezone.now() < SOON
 
 
 def outlook(boards: Sequence[Leaderboard]) -> dict[str, Any]:

@@ -69,6 +69,12 @@ class RunnerEnvironments:
             if fingerprint == self._fingerprint(image):  # else it changed meanwhile: the next look reads it again
                 self._known[image] = _Known(fingerprint, row.pk, row.digest)
 
+    def has_changed(self) -> bool:
+        """Tell whether an environment is to be read again before the next run, which takes a moment."""
+        if settings.EXECUTOR == "container":
+            return False
+        return any(known.fingerprint != self._fingerprint(image) for image, known in self._known.items())
+
     def digests(self) -> dict[str, str]:
         """Image -> digest, to announce."""
         return {image: known.digest for image, known in self._known.items()}

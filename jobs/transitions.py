@@ -123,7 +123,7 @@ def _error(code: ErrorCode, message: str) -> dict[str, Any]:
 
 
 def _free(is_free: bool) -> dict[str, Any]:
-    """What makes a job cost no quota. Never the reverse: an operator's rerun costs none from the start."""
+    """Return what makes a job cost no quota. Never the reverse: an operator's rerun costs none from the start."""
     return {"costs_quota": False} if is_free else {}
 
 

@@ -18,7 +18,6 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import User
-from accounts.quota import HourlyUse
 from accounts.refusals import Conflict, RequestRefused
 from jobs import services
 from jobs.models import Job
@@ -52,8 +51,8 @@ class Quota:
 
 
 def quota_used(user: User) -> Quota:
-    use = min(services.jobs_this_hour(user), submissions_this_hour(user), key=HourlyUse.left)
-    left = use.left()
+    uses = [services.jobs_this_hour(user), submissions_this_hour(user)]
+    left, use = min(((use.left(), use) for use in uses), key=lambda pair: pair[0])
     return Quota(
         left=left,
         per_hour=user.submission_quota,

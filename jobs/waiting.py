@@ -119,12 +119,12 @@ def waiting(job: PendingJob) -> Waiting | None:
 
 
 def expected_start_of_next(view: QueueView) -> datetime | None:
-    """When a job that is sent now starts at the latest; None when the queue does not tell, or no worker is there."""
+    """Return when a job behind all that wait now is expected to start; None when nothing tells, or no worker is there."""
     return _expected_start(view, len(view.positions) + 1) if view.workers else None
 
 
 def queue_view(resource_class: str) -> QueueView:
-    """A fresh view of the class's queue."""
+    """Return a fresh view of the class's queue."""
     return _fresh_view(resource_class, None)
 
 

@@ -200,6 +200,8 @@ class WakeUpWorker(SimpleWorker):
         """The next job, asked for inside the transaction that ends the one in hand; None where the loop shall look first."""
         if self._must_stop() or self._done + 1 >= self._max_jobs or self._gpus.gpus:
             return None
+        if self.inventory is not None and self.inventory.environments.has_changed():
+            return None
         return self._claim()
 
     def _set_row_state(self, state: Worker.State) -> None:

@@ -73,7 +73,8 @@ def create_submission(
         root = check_contents(manifest, form)
         submission = Submission(
             id=uuid4(), user=user, leaderboard=board, entrypoint=form.entrypoint, config_file=form.config_file,
-            metadata=form.metadata, kind=form.kind, form_key=form_key, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            metadata=form.metadata, kind=form.kind, size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            form_key=form_key,
             manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
         )  # fmt: skip
         _store(submission, content)

@@ -29,7 +29,7 @@ LAST_LOCK_TIMEOUT = "200ms"
 
 # How many more submissions `person` may send now, with the site's quota as %s: accounts.quota.HourlyUse as SQL.
 LEFT = f"""
-SELECT least(quota - count(*) FILTER (WHERE submission_costs_quota(recent.id)), quota * {TIMES_IN_ALL} - count(recent.id))
+SELECT least(quota - count(recent.id) FILTER (WHERE submission_costs_quota(recent.id)), quota * {TIMES_IN_ALL} - count(recent.id))
 FROM (SELECT coalesce(person.submissions_per_hour, %s) AS quota) allowed
 LEFT JOIN LATERAL (
     SELECT made.id FROM submissions_submission made

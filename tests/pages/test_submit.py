@@ -193,6 +193,15 @@ def test_a_double_click_at_the_limit_of_jobs_stores_once(client, owner, send):
     assert Submission.objects.filter(leaderboard__slug="bricks").count() == 1
 
 
+def test_a_double_click_on_run_starts_one_job(client, owner):
+    submission = SubmissionFactory(user=owner)
+    page = client.get(submission.get_absolute_url()).content.decode()
+    key = re.search(r'name="key" value="(\w{32})"', page)[1]
+    for _ in range(2):
+        client.post(f"{submission.get_absolute_url()}run/", {"resource_class": "small", "key": key})
+    assert submission.jobs.count() == 1
+
+
 def test_the_form_tells_deadline_queue_and_quota(client, owner):
     LeaderboardFactory(slug="bricks", title="Bricks", closes_at="2099-01-02T03:04Z")
     LeaderboardFactory(slug="later", title="Later", opens_at="2098-01-02T03:04Z")
