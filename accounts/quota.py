@@ -1,6 +1,11 @@
-"""Counting within a sliding hour."""
+"""Counting within a sliding hour.
+
+Two limits hold: `quota` things that count, and TIMES_IN_ALL times as many in all. A run that never began, or that the
+platform failed, does not count (`Job.costs_quota`); the second limit bounds what such runs take of storage and queue.
+"""
 
 import math
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 HOUR = timedelta(hours=1)
+TIMES_IN_ALL = 3
 
 
 def seconds_until_free(counted: QuerySet[Any], quota: int) -> int:
@@ -19,3 +25,38 @@ def seconds_until_free(counted: QuerySet[Any], quota: int) -> int:
     if not times:
         return int(HOUR.total_seconds())
     return max(1, math.ceil((times[-1] + HOUR - timezone.now()).total_seconds()))
+
+
+@dataclass(frozen=True)
+class HourlyUse:
+    """Rows of the last hour, those of them that count, and how many may count."""
+
+    sent: QuerySet[Any]
+    counted: QuerySet[Any]
+    quota: int
+
+    def left(self) -> int:
+        """Return how many more are allowed now."""
+        used = self.counted.count()
+        return max(0, min(self.quota - used, self.quota * TIMES_IN_ALL - self.sent.count()))
+
+    def used(self) -> int:
+        return self.quota - self.left()
+
+    def reached(self) -> int:
+        """Return the limit that is used up, while none is left: the quota, or that of all that was sent."""
+        return self.quota if self.counted.count() >= self.quota else self.quota * TIMES_IN_ALL
+
+    def seconds_until_free(self) -> int:
+        """Return after how many seconds one more is allowed, while none is left."""
+        waits = [
+            seconds_until_free(rows, most)
+            for rows, most in ((self.counted, self.quota), (self.sent, self.quota * TIMES_IN_ALL))
+            if rows.count() >= most
+        ]
+        return max(waits, default=1)
+
+    def seconds_until_back(self) -> int | None:
+        """Return after how many seconds the earliest that counts is out of the hour; None when none counts."""
+        used = self.counted.count()
+        return seconds_until_free(self.counted, used) if used else None

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext_lazy as _
@@ -16,12 +17,25 @@ from accounts.http import refuse_unknown_parameters
 from accounts.refusals import Conflict, InvalidInput
 from accounts.schema import refusals
 from core.downloads import content_disposition
+from jobs.board_needs import boards_with_needs
 from jobs.models import Job, Status
 from jobs.queries import mlflow_rest_link, mlflow_ui_link, open_artifact, progress_of, read_log, seconds_left
-from jobs.serializers import JobDetail, JobReceipt, JobRequest, JobResults, JobShown, JobStatus, ProgressShown
+from jobs.runtime import as_json, class_limits, runtimes
+from jobs.serializers import (
+    BoardRuntime,
+    JobDetail,
+    JobReceipt,
+    JobRequest,
+    JobResults,
+    JobShown,
+    JobStatus,
+    ProgressShown,
+)
 from jobs.services import cancel_job, enqueue_job
 from jobs.status import status_shown
+from jobs.waiting import live_workers
 from jobs.withdrawing import restore_job, withdraw_job
+from leaderboards.models import Leaderboard
 from submissions.api import NewestFirst
 from submissions.contents import refuse_deleted
 
@@ -228,3 +242,20 @@ class JobRestoreView(APIView):
         """Count a run again that you withdrew."""
         restore_job(_own(request, job_id), by=request.user)
         return Response(_detail(request, job_id))
+
+
+class BoardRuntimeView(APIView):
+    @extend_schema(responses={200: BoardRuntime, **refusals(401, 404, 503)}, operation_id="get_leaderboard_runtime")
+    def get(self, request: Request, slug: str) -> Response:
+        """What runs of a leaderboard get now: Python, packages, GPUs and limits."""
+        visible = Leaderboard.objects.visible_to(request.user).values("pk")
+        board = get_object_or_404(boards_with_needs().filter(pk__in=visible), slug=slug)
+        found = runtimes([board], live_workers())
+        return Response(
+            {
+                "leaderboard": board.slug,
+                "network": False,
+                "limits": {name: class_limits(name) for name in settings.RESOURCE_CLASSES},
+                "environments": [{**as_json(each), "resource_classes": each.resource_classes} for each in found],
+            }
+        )

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from jobs.board_needs import boards_with_needs, runnable
 from jobs.models import Job, JobAttempt, Status, Worker
+from jobs.runtime import provided
 from jobs.transitions import lease
 from leaderboards.models import Leaderboard, Pause
 from submissions.models import Submission
@@ -58,8 +59,11 @@ WITH heads AS (
     WHERE jobs_job.id = next.id AND jobs_job.status = 'pending' AND jobs_job.cancel_requested_at IS NULL
     RETURNING jobs_job.*
 ), tried AS (
-    INSERT INTO jobs_jobattempt (job_id, number, worker_name, outcome, detail)
-    SELECT id, attempt, %(worker_name)s, 'running', '' FROM claimed
+    INSERT INTO jobs_jobattempt (job_id, number, worker_name, outcome, detail, environment_id, provided)
+    SELECT id, attempt, %(worker_name)s, 'running', '', (%(environments)s::jsonb ->> (
+            SELECT image FROM leaderboards_leaderboard WHERE id = leaderboard_id))::bigint,
+        COALESCE(%(provided)s::jsonb -> resource_class, '{{}}')
+    FROM claimed
 ), busy AS (
     UPDATE jobs_worker SET state = 'running', heartbeat_at = statement_timestamp()
     WHERE id = %(worker)s AND EXISTS (SELECT FROM claimed)
@@ -71,12 +75,19 @@ JOIN leaderboards_leaderboard leaderboard ON leaderboard.id = job.leaderboard_id
 
 
 def claim_next(
-    *, worker_id: int, worker_name: str, resource_classes: list[str], boards: Mapping[int, int] | None = None
+    *,
+    worker_id: int,
+    worker_name: str,
+    resource_classes: list[str],
+    boards: Mapping[int, int] | None = None,
+    environments: Mapping[str, int] | None = None,
+    gpus: Sequence[Mapping[str, Any]] = (),
 ) -> Job | None:
     """pending -> running for the next job in fair order; None when nothing is due. The worker's row says that it runs one.
 
     `boards` are the leaderboards that the worker can run, with the score version that it can for (`board_needs.runnable`);
-    left out, its announced inventory says it.
+    left out, its announced inventory says it. `environments` (image -> id of a RunnerEnvironment) and `gpus` are kept with the
+    attempt, for the job's page.
     """
     if boards is None:
         announced = Worker.objects.values_list("inventory", flat=True).get(pk=worker_id)
@@ -90,6 +101,8 @@ def claim_next(
         "lease": lease(),
         "boards": list(boards.keys()),
         "versions": list(boards.values()),
+        "environments": json.dumps(environments or {}),
+        "provided": json.dumps({name: provided(name, gpus) for name in resource_classes}),
     }
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM_NEXT.format(columns=_columns()), values)

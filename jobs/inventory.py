@@ -20,6 +20,7 @@ from jobs.board_needs import UNSETTLED, boards_with_needs, missing, runnable
 from jobs.execution import engine
 from jobs.models import Worker
 from jobs.pulse import DATABASE_ERRORS, forget_connection
+from jobs.runner_environments import RunnerEnvironments
 from jobs.sandbox import container
 from jobs.scoring import NOT_OF_A_SCORER, ScoringUnavailable, folder_of_labels, folder_of_scorer
 from leaderboards.models import Leaderboard
@@ -50,6 +51,7 @@ class Inventory:
         self.digests = FolderDigests(settings.WORK_ROOT)
         # The argument of a claim: a leaderboard's id -> the score version that it was found able for, 0 for none.
         self.boards: dict[int, int] = {}
+        self.environments = RunnerEnvironments(self._image_id)
         self._worker_id = worker_id
         self._on_gain = on_gain
         self._announced: dict[str, Any] = {}
@@ -57,7 +59,7 @@ class Inventory:
         # Of the labels and scorers: the digest ("" for none), and when it was looked for.
         self._folders: dict[Key, tuple[str, float]] = {}
         self._refused: dict[Key, str] = {}
-        self._images: dict[str, tuple[bool, float]] = {}
+        self._images: dict[str, tuple[str | None, float]] = {}
         self._forgotten = 0
         self._lock = threading.Lock()
         self._nudge = threading.Event()
@@ -151,10 +153,13 @@ class Inventory:
         can_score = self._can_score()
         with self._lock:
             folders = self._folders_taken(boards, can_score)
+        there = [name for name in images if self._has_image(name)]
+        self.environments.look(["", *there])
         return {
             "datasets": [name for name in datasets if dataset_folder(name)],
-            "images": [name for name in images if self._has_image(name)],
+            "images": there,
             **folders,
+            "environments": self.environments.digests(),
         }
 
     def _folders_taken(self, boards: Sequence[Leaderboard], can_score: bool) -> dict[str, dict[str, Any]]:
@@ -174,18 +179,22 @@ class Inventory:
         return settings.EXECUTOR != "container" or not settings.SCORING_IMAGE or self._has_image(settings.SCORING_IMAGE)
 
     def _has_image(self, image: str) -> bool:
-        is_there, asked_at = self._images.get(image, (False, 0.0))
-        lasts = settings.INVENTORY_SECONDS if is_there else settings.POLL_SECONDS
+        return self._image_id(image) is not None
+
+    def _image_id(self, image: str) -> str | None:
+        """Return the id of the image ("" is the default one), as it was within INVENTORY_SECONDS; None if it is not here."""
+        found, asked_at = self._images.get(image, (None, 0.0))
+        lasts = settings.POLL_SECONDS if found is None else settings.INVENTORY_SECONDS
         if image in self._images and time.monotonic() - asked_at < lasts:
-            return is_there
+            return found
         wanted = container(image)
         try:
-            is_there = wanted is not None and engine.has_image(wanted)
+            found = engine.image_id(wanted) if wanted is not None else None
         except (OSError, subprocess.TimeoutExpired) as error:
             logger.warning("the image %s could not be asked for: %s", image, error)
-            is_there = False
-        self._images[image] = (is_there, time.monotonic())
-        return is_there
+            found = None
+        self._images[image] = (found, time.monotonic())
+        return found
 
     def _is_due(self, key: Key) -> bool:
         digest, looked_at = self._folders.get(key, ("", 0.0))

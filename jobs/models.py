@@ -19,7 +19,7 @@ from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
 from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox, Withdrawal
 from jobs.wording import in_words
-from jobs.worker_record import Worker
+from jobs.worker_record import RunnerEnvironment, Worker
 from leaderboards.models import Leaderboard, ScoreVersion
 from submissions.models import Submission
 
@@ -36,6 +36,7 @@ __all__ = [
     "JobLogChunk",
     "JobProgress",
     "JobQuerySet",
+    "RunnerEnvironment",
     "Status",
     "TrackingOutbox",
     "Withdrawal",
@@ -113,6 +114,10 @@ class Job(models.Model):
     )
     is_by_operator = models.BooleanField(
         _("started by an operator"), default=False, db_default=False, help_text=_("Only operators cancel it.")
+    )
+    # Set to False by the transition that ends it (jobs/transitions.py); the one record of what counts against the hour.
+    costs_quota = models.BooleanField(
+        _("costs quota"), default=True, db_default=True, help_text=_("It counts against its owner's hour.")
     )
     operator_reason = models.TextField(_("the operator's reason"), blank=True, default="", db_default="")
 

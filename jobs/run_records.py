@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from jobs.codes import ErrorCode
 from jobs.wording import in_words
+from jobs.worker_record import RunnerEnvironment
 
 
 class JobAttempt(models.Model):
@@ -27,6 +28,20 @@ class JobAttempt(models.Model):
     outcome = models.CharField(_("outcome"), max_length=16, choices=Outcome, default=Outcome.RUNNING)
     detail = models.TextField(_("detail"), blank=True)
     detail_told = models.JSONField(_("parts of the detail"), default=dict, db_default={})
+    # Never looked up by environment, and environments are never deleted: no index.
+    environment = models.ForeignKey(
+        RunnerEnvironment,
+        verbose_name=_("Python environment"),
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="attempts",
+        db_index=False,
+        help_text=_("Empty: not recorded."),
+    )
+    provided = models.JSONField(
+        _("resources"), default=dict, db_default={}, help_text=_("The limits of its class and the GPUs, when it began.")
+    )
     started_at = models.DateTimeField(_("started at"), db_default=Now())
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
 

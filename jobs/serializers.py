@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from jobs.detail_metrics import published_categories
 from jobs.models import Job, JobAttempt, Status
+from jobs.runtime import as_json, runtime_of
 from leaderboards.ranking_state import ranking_state
 from leaderboards.serializers import RankingShown
 
@@ -77,14 +78,43 @@ class JobShown(JobReceipt):
                 "wall_seconds",
             ],
             *["cpu_seconds", "peak_memory_bytes", "isolation", "run_id", "trial", "withdrawn_at"],
-            *["rerun_of", "started_by_operator", "operator_reason", "submission_deleted_at"],
+            *["rerun_of", "started_by_operator", "operator_reason", "submission_deleted_at", "costs_quota"],
         ]
 
     def to_representation(self, instance: Job) -> dict[str, Any]:
         return {**super().to_representation(instance), "run_id": instance.run_id or None}
 
 
+class GpuShown(serializers.Serializer):
+    name = serializers.CharField()
+    memory_bytes = serializers.IntegerField(allow_null=True)
+
+
+class EnvironmentShown(serializers.Serializer):
+    python = serializers.CharField(allow_null=True, help_text="Null where no worker recorded it.")
+    packages = serializers.DictField(child=serializers.CharField(), allow_null=True, help_text="Name: version.")
+    gpus = GpuShown(many=True, help_text="Empty: none.")
+
+
+class BoardEnvironment(EnvironmentShown):
+    resource_classes = serializers.ListField(child=serializers.CharField())
+
+
+class BoardRuntime(serializers.Serializer):
+    leaderboard = serializers.CharField()
+    network = serializers.BooleanField()
+    limits = serializers.DictField(child=serializers.DictField(), help_text="By resource class.")
+    environments = BoardEnvironment(many=True, help_text="Of the live workers that can run it; several: they differ.")
+
+
+class JobRuntime(EnvironmentShown):
+    limits = serializers.DictField()
+
+
 class JobDetail(JobShown):
+    runtime = serializers.SerializerMethodField(
+        help_text="What the latest attempt got; null before the first, and for jobs of earlier versions."
+    )
     config = serializers.DictField()
     writable_code = serializers.BooleanField(
         source="has_writable_code", help_text="Its run has its own copy of the code folder, which it may write to."
@@ -120,6 +150,7 @@ class JobDetail(JobShown):
             "config",
             "writable_code",
             "attempts",
+            "runtime",
             "scorer",
             "score_version",
             "scoring_started_at",
@@ -130,6 +161,13 @@ class JobDetail(JobShown):
             "reruns",
             "ranking",
         ]
+
+    @extend_schema_field(JobRuntime(allow_null=True))
+    def get_runtime(self, job: Job) -> dict[str, Any] | None:
+        found = runtime_of(job)
+        if found is None or not (found.is_recorded or found.limits):
+            return None
+        return {**as_json(found), "limits": found.limits}
 
     def get_reruns(self, job: Job) -> list[UUID]:
         return list(job.reruns.newest_first().values_list("pk", flat=True)[:RERUNS_SHOWN])

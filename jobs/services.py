@@ -13,13 +13,13 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import log_context
 from accounts.models import User
-from accounts.quota import HOUR, seconds_until_free
+from accounts.quota import HOUR, HourlyUse
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
 from core.config_merge import ConfigRefused, check_replacements
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
-from jobs.models import PLATFORM_FAULTS, Job, Status
+from jobs.models import Job, Status
 from leaderboards.ranking_state import kept_off
 from leaderboards.services import refuse_closed
 from submissions.contents import refuse_deleted
@@ -126,12 +126,10 @@ def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: 
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def jobs_that_count(user: User) -> QuerySet[Job]:
-    """Return the jobs of the last hour that count against the user's quota: neither what operators started, nor what the
-    platform failed."""
-    return Job.objects.filter(user=user, created_at__gt=Now() - HOUR, is_by_operator=False).exclude(
-        error_code__in=PLATFORM_FAULTS
-    )
+def jobs_this_hour(user: User) -> HourlyUse:
+    """Return the user's use of the hourly quota of jobs; jobs that operators started are no part of it."""
+    sent = Job.objects.filter(user=user, created_at__gt=Now() - HOUR, is_by_operator=False)
+    return HourlyUse(sent, sent.filter(costs_quota=True), user.submission_quota)
 
 
 def active_jobs_that_count(user: User) -> QuerySet[Job]:
@@ -153,13 +151,13 @@ def _check_quotas(user: User) -> None:
             active=active,
             most=user.job_quota,
         )
-    recent = jobs_that_count(user)
-    if recent.count() >= user.submission_quota:
+    recent = jobs_this_hour(user)
+    if recent.left() <= 0:
         raise QuotaExceeded(
             "hourly_limit",
             _("You started %(count)d jobs within the last hour, which is the limit."),
-            retry_after=seconds_until_free(recent, user.submission_quota),
-            count=user.submission_quota,
+            retry_after=recent.seconds_until_free(),
+            count=recent.reached(),
         )
 
 
@@ -215,6 +213,7 @@ def rerun_job(job: Job, *, by: User | None, reason: str = "") -> Job:
         rerun_of=job,
         trial=kept_off(job) is not None,
         is_by_operator=not is_own,
+        costs_quota=is_own,
         operator_reason="" if is_own else reason.strip(),
         request_id=log_context.request_id(),
         priority=1,

@@ -29,7 +29,7 @@ from psycopg.types.json import Jsonb
 from accounts.models import User
 from jobs.execution.told import Told as _
 from jobs.execution.told import kept
-from jobs.models import ErrorCode, Job, JobAttempt, JobLogChunk, Status
+from jobs.models import PLATFORM_FAULTS, ErrorCode, Job, JobAttempt, JobLogChunk, Status
 from leaderboards.services import record_score
 
 # A job gets its result, as one statement: its row, its attempt's, and the outbox's; the parts of its log go. What follows waits
@@ -76,6 +76,11 @@ class Evidence:
     # What its owner should know of how the result was taken over.
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_run(self) -> bool:
+        """Whether its program began."""
+        return bool(self.cost.wall_seconds)
+
     def fields(self) -> dict[str, Any]:
         return {
             "wall_seconds": self.cost.wall_seconds,
@@ -115,6 +120,11 @@ def _held(job_id: UUID, attempt: int) -> QuerySet[Job]:
 def _error(code: ErrorCode, message: str) -> dict[str, Any]:
     """The code, the sentence in English, and what it is said from in the reader's language."""
     return {"error_code": code, "error_message": message, "error_told": kept(message)}
+
+
+def _free(is_free: bool) -> dict[str, Any]:
+    """Return what makes a job cost no quota. Never the reverse: an operator's rerun costs none from the start."""
+    return {"costs_quota": False} if is_free else {}
 
 
 def _end_attempt(job_id: UUID, attempt: int, outcome: str, detail: str = "", told: str = "") -> None:
@@ -192,8 +202,14 @@ def complete(
 
 @transaction.atomic(savepoint=False)
 def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence) -> bool:
-    """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers."""
-    won = _held(job.pk, attempt).update(**_final(Status.FAILED), **_error(code, message), **evidence.fields())
+    """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers.
+
+    It costs no quota if the platform was at fault, or if the program never began.
+    """
+    is_free = code in PLATFORM_FAULTS or not evidence.has_run
+    won = _held(job.pk, attempt).update(
+        **_final(Status.FAILED), **_error(code, message), **_free(is_free), **evidence.fields()
+    )
     if won:
         _end_attempt(job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {message}", told=message)
         JobLogChunk.objects.filter(job_id=job.pk).delete()
@@ -202,14 +218,16 @@ def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evi
 
 @transaction.atomic
 def finish_cancelled(job_id: UUID, *, attempt: int, evidence: Evidence | None = None) -> bool:
-    """running -> cancelled by its holder, after everything of the run is dead."""
+    """running -> cancelled by its holder, after everything of the run is dead. It costs no quota if its program never began."""
+    evidence = evidence or Evidence()
     won = (
         _held(job_id, attempt)
         .filter(cancel_requested_at__isnull=False)
         .update(
             **_final(Status.CANCELLED),
             **_error(ErrorCode.CANCELLED, _("Cancelled while it ran.")),
-            **(evidence or Evidence()).fields(),
+            **_free(not evidence.has_run),
+            **evidence.fields(),
         )
     )
     if won:
@@ -261,13 +279,14 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
     )
     delay = timedelta(seconds=settings.RETRY_DELAY_SECONDS)
     if lost.filter(cancel_requested_at__isnull=False).update(
-        **_final(Status.CANCELLED), **_error(ErrorCode.CANCELLED, _("Cancelled; its worker was lost."))
+        **_final(Status.CANCELLED), **_error(ErrorCode.CANCELLED, _("Cancelled; its worker was lost.")), **_free(True)
     ):
         outcome = Status.CANCELLED
     elif lost.filter(losses__gte=settings.MAX_LOSSES - 1).update(
         **_final(Status.FAILED),
         losses=F("losses") + 1,
         **_error(ErrorCode.WORKER_LOST, message),
+        **_free(True),
     ):
         outcome = Status.FAILED
     elif lost.filter(cancel_requested_at=None).update(
@@ -289,7 +308,10 @@ def requeue_lost(job_id: UUID, *, attempt: int) -> Status | None:
 
 @transaction.atomic
 def cancel(job_id: UUID, *, by: User | None) -> Status | None:
-    """Cancel a pending job at once, or ask a running one's holder to: its status afterwards, None when it was final."""
+    """Cancel a pending job at once, or ask a running one's holder to: its status afterwards, None when it was final.
+
+    A job that is cancelled while it is pending costs no quota.
+    """
     # The lock keeps the status still between the look and the write: it may be claimed or given back at any moment.
     status = Job.objects.select_for_update().filter(pk=job_id).values_list("status", flat=True).first()
     asked = {"cancel_requested_at": Now(), "cancel_requested_by": by, "updated_at": Now()}
@@ -298,6 +320,7 @@ def cancel(job_id: UUID, *, by: User | None) -> Status | None:
         job.update(
             **{**asked, **_final(Status.CANCELLED)},
             **_error(ErrorCode.CANCELLED, _("Cancelled before it ran.")),
+            **_free(True),
         )
         return Status.CANCELLED
     if status == Status.RUNNING:

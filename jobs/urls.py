@@ -15,6 +15,7 @@ urlpatterns = [
     path("jobs/", work.jobs, name="jobs"),
     path("jobs/<uuid:job_id>/", job.job, name="job"),
     path("jobs/<uuid:job_id>/state/", job.job_state, name="job_state"),
+    path("jobs/<uuid:job_id>/runtime/", job.job_runtime, name="job_runtime"),
     path("jobs/<uuid:job_id>/log/", log.job_log, name="job_log"),
     path("jobs/<uuid:job_id>/log.txt", log.job_log_text, name="job_log_text"),
     path("jobs/<uuid:job_id>/curves.csv", job.job_curves, name="job_curves"),

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.contrib.auth.decorators import login_required
 from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -19,21 +21,23 @@ from accounts.models import User
 from accounts.refusals import Conflict, RequestRefused
 from jobs import services
 from jobs.models import Job
+from jobs.outlook import outlook
+from leaderboards.models import Leaderboard
 from submissions.forms import RunForm, SubmitForm, earlier_values
 from submissions.models import Submission
-from submissions.services import create_submission, submissions_that_count
+from submissions.services import create_submission, submissions_this_hour
 from submissions.uploads import takes_files
 
 # For another post of the same form.
 LONGEST_WAIT_SECONDS = 10.0
+CLOSED_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Quota:
     """What a person has used of this hour, and of what runs at once."""
 
-    submissions: int
-    jobs: int
+    left: int
     per_hour: int
     active: int
     at_once: int
@@ -41,24 +45,21 @@ class Quota:
     seconds_until_back: int | None = None  # until the earliest that was used comes back
 
     @property
-    def left(self) -> int:
-        return max(0, self.per_hour - max(self.submissions, self.jobs))
+    def free_at(self) -> datetime | None:
+        """When one more is allowed, while none is left."""
+        return None if self.seconds_until_free is None else timezone.now() + timedelta(seconds=self.seconds_until_free)
 
 
 def quota_used(user: User) -> Quota:
-    submitted = submissions_that_count(user)
-    started = services.jobs_that_count(user)
-    counts = (submitted.count(), started.count())
-    fuller = started if counts[1] >= counts[0] else submitted
-    is_full = max(counts) >= user.submission_quota
+    uses = [services.jobs_this_hour(user), submissions_this_hour(user)]
+    left, use = min(((use.left(), use) for use in uses), key=lambda pair: pair[0])
     return Quota(
-        submissions=counts[0],
-        jobs=counts[1],
+        left=left,
         per_hour=user.submission_quota,
         active=services.active_jobs_that_count(user).count(),
         at_once=user.job_quota,
-        seconds_until_free=services.seconds_until_free(fuller, user.submission_quota) if is_full else None,
-        seconds_until_back=services.seconds_until_free(fuller, max(counts)) if max(counts) and not is_full else None,
+        seconds_until_free=None if left else use.seconds_until_free(),
+        seconds_until_back=use.seconds_until_back() if left else None,
     )
 
 
@@ -124,6 +125,9 @@ def submit(request: HttpRequest) -> HttpResponse:
         earlier = Job.objects.filter(user=user, idempotency_key=form.cleaned_data["key"]).first()
         if earlier is not None:
             return redirect(earlier)
+        sent = Submission.objects.filter(user=user, form_key=form.cleaned_data["key"]).first()
+        if sent is not None:  # its files are stored; only the job is missing
+            return _start(request, sent, form)
         try:
             submission = create_submission(
                 user,
@@ -134,6 +138,7 @@ def submit(request: HttpRequest) -> HttpResponse:
                 leaderboard=form.cleaned_data["leaderboard"].slug,
                 paths=form.cleaned_data["paths"],
                 writable_code=form.cleaned_data["writable_code"],
+                form_key=form.cleaned_data["key"],
             )
         except RequestRefused as refusal:
             form.add_refusal(refusal)
@@ -142,9 +147,11 @@ def submit(request: HttpRequest) -> HttpResponse:
 
 
 def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> HttpResponse:
-    context = {"form": form, "quota": quota_used(request.user), "max_bytes": settings.UPLOAD_MAX_BYTES}
-    boards = context["boards"] = list(form.fields["leaderboard"].queryset)
     user = request.user
+    context = {"form": form, "quota": quota_used(user), "max_bytes": settings.UPLOAD_MAX_BYTES}
+    boards = context["boards"] = list(form.fields["leaderboard"].queryset.select_related("score_version"))
+    context["closed"] = Leaderboard.objects.visible_to(user).upcoming()[:CLOSED_SHOWN]
+    context |= outlook(boards)
     context["can_make"] = not boards and user.is_staff and user.has_perm("leaderboards.add_leaderboard")
     newest = Submission.objects.filter(user=request.user, deleted_at=None).order_by("-created_at")
     context["latest"] = newest.only("pk").first()

@@ -118,12 +118,25 @@ def waiting(job: PendingJob) -> Waiting | None:
     return Waiting(position, _("It is next.") if position == 1 else _("Other jobs are before it."), start)
 
 
+def expected_start_of_next(view: QueueView) -> datetime | None:
+    """Return when a job behind all that wait now is expected to start; None when nothing tells, or no worker is there."""
+    return _expected_start(view, len(view.positions) + 1) if view.workers else None
+
+
+def queue_view(resource_class: str) -> QueueView:
+    """Return a fresh view of the class's queue."""
+    return _fresh_view(resource_class, None)
+
+
 def _view_with(job: PendingJob) -> QueueView:
     """A view of the job's queue that is fresh and has the job in it, if the queue has."""
+    return _fresh_view(job.resource_class, job.pk)
+
+
+def _fresh_view(name: str, job_id: UUID | None) -> QueueView:
     asked_at = time.monotonic()
-    name = job.resource_class
     view = _views.get(name)
-    if view is not None and _is_fresh(view, asked_at) and job.pk in view.positions:
+    if view is not None and _is_fresh(view, asked_at) and (job_id is None or job_id in view.positions):
         return view
     with _reading.setdefault(name, threading.Lock()):
         view = _views.get(name)

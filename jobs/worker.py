@@ -192,11 +192,15 @@ class WakeUpWorker(SimpleWorker):
             worker_name=self.name,
             resource_classes=self.queue_names(),
             boards=self.inventory.boards if self.inventory else None,
+            environments=self.inventory.environments.ids() if self.inventory else None,
+            gpus=[gpu.as_json() for gpu in self._gpus.gpus],
         )
 
     def _claim_along(self) -> Job | None:
         """The next job, asked for inside the transaction that ends the one in hand; None where the loop shall look first."""
         if self._must_stop() or self._done + 1 >= self._max_jobs or self._gpus.gpus:
+            return None
+        if self.inventory is not None and self.inventory.environments.has_changed():
             return None
         return self._claim()
 

@@ -1,4 +1,4 @@
-"""Who runs jobs, as it tells of itself."""
+"""Workers and the Python environments that they run submissions in, as workers report them."""
 
 from datetime import timedelta
 
@@ -7,6 +7,22 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+
+class RunnerEnvironment(models.Model):
+    """A Python with its packages, stored once however many workers and runs have it."""
+
+    digest = models.CharField(_("digest"), max_length=64, unique=True)
+    python = models.CharField(_("Python"), max_length=60)
+    packages = models.JSONField(_("packages"), default=list, help_text=_("[[name, version], ...] by name."))
+    created_at = models.DateTimeField(_("created at"), db_default=Now())
+
+    class Meta:
+        verbose_name = _("Python environment")
+        verbose_name_plural = _("Python environments")
+
+    def __str__(self) -> str:
+        return f"{self.python} {self.digest[:12]}"
 
 
 class WorkerQuerySet(models.QuerySet["Worker"]):

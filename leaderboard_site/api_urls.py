@@ -37,6 +37,7 @@ urlpatterns = [
     path("jobs/<uuid:job_id>/restore", jobs.JobRestoreView.as_view(), name="api-job-restore"),
     path("leaderboards", leaderboards.LeaderboardsView.as_view(), name="api-leaderboards"),
     path("leaderboards/<slug:slug>", leaderboards.LeaderboardView.as_view(), name="api-leaderboard"),
+    path("leaderboards/<slug:slug>/runtime", jobs.BoardRuntimeView.as_view(), name="api-leaderboard-runtime"),
     path("leaderboards/<slug:slug>/entries", leaderboards.EntriesView.as_view(), name="api-entries"),
     path("schema", SpectacularAPIView.as_view(), name="api-schema"),
     path("docs", SpectacularSwaggerSplitView.as_view(url_name="api-schema"), name="api-docs"),

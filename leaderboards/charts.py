@@ -76,7 +76,7 @@ class Chart:
     def moments(self) -> str:
         """How its ends are written: within a few days, a day says too little."""
         is_short = self.since and self.until and self.until - self.since < FEW_DAYS
-        return "Y-m-d H:i" if is_short else "Y-m-d"
+        return "Y-m-d H:i T" if is_short else "Y-m-d"
 
     @property
     def under(self) -> int:

@@ -31,6 +31,10 @@ class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
         ongoing = Q(closes_at=None) | Q(closes_at__gt=Now())
         return self.filter(started, ongoing, is_draft=False, takes_submissions=True, pause=None)
 
+    def upcoming(self) -> "LeaderboardQuerySet":
+        """Those that will open by themselves, the next one first."""
+        return self.filter(opens_at__gt=Now(), is_draft=False, takes_submissions=True).order_by("opens_at", "pk")
+
 
 def seen_by_members_sql(board: str) -> str:
     """Return `visible_to` for a person who is signed in and no operator, as a condition on the table or alias."""

@@ -1,6 +1,7 @@
 """Writes about leaderboards: who stands where."""
 
 import itertools
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from accounts.refusals import Conflict, InvalidInput
 from leaderboards.history import COUNTS, MAY_RANK, RANKING, SCORE, rebuild_standings, record_standing
 from leaderboards.metric_defaults import complete_metric
 from leaderboards.models import Baseline, Disqualification, Entry, Leaderboard, Metric, Pause
+from leaderboards.moments import zoned
 from leaderboards.score_contents import choose, contents_of, find_or_make, fit
 from leaderboards.scoring import declared_metrics
 
@@ -159,17 +161,31 @@ def refuse_closed(leaderboard: Leaderboard) -> None:
     if (paused := Pause.objects.filter(leaderboard=leaderboard).first()) is not None:
         sentence = _("%(slug)s is paused by the operators: %(reason)s")
         raise Conflict("leaderboard_paused", sentence, field="leaderboard", slug=leaderboard.slug, reason=paused.reason)
-    if not Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
-        if leaderboard.is_draft:
-            raise Conflict(
-                "leaderboard_closed",
-                _("%(slug)s is a draft: publish it first."),
-                field="leaderboard",
-                slug=leaderboard.slug,
-            )
+    if Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
+        return
+    if leaderboard.is_draft:
         raise Conflict(
-            "leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=leaderboard.slug
+            "leaderboard_closed",
+            _("%(slug)s is a draft: publish it first."),
+            field="leaderboard",
+            slug=leaderboard.slug,
         )
+    if (opens_at := opening_of(leaderboard)) is not None:
+        raise Conflict(
+            "leaderboard_closed",
+            _("%(slug)s is not open yet. It opens on %(time)s."),
+            field="leaderboard",
+            slug=leaderboard.slug,
+            time=zoned(opens_at),
+        )
+    raise Conflict(
+        "leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=leaderboard.slug
+    )
+
+
+def opening_of(leaderboard: Leaderboard) -> datetime | None:
+    """Return when the leaderboard opens by itself; None when it is open, closed for good or switched off."""
+    return Leaderboard.objects.upcoming().filter(pk=leaderboard.pk).values_list("opens_at", flat=True).first()
 
 
 def publish(leaderboard: Leaderboard) -> None:

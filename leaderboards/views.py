@@ -24,6 +24,7 @@ from leaderboards.models import Leaderboard
 from leaderboards.queries import PAGE_SIZE, Page, Ranking
 from leaderboards.run_counts import run_counts
 from leaderboards.selection import MOST_COLUMNS, Selection, selection, today
+from leaderboards.services import opening_of
 
 CHARTED = 100
 CHARTED_PEOPLE = 8
@@ -51,6 +52,7 @@ def leaderboard(request: HttpRequest, slug: str) -> HttpResponse:
         "paused": getattr(board, "pause", None),
         "sees_all": sees_all_jobs(request.user),
         "is_open": Leaderboard.objects.open().filter(pk=board.pk).exists(),
+        "opens_at": opening_of(board),
         "badge": settings.SITE_URL.rstrip("/") + reverse("leaderboard_badge", args=[board.slug]),
         "address": settings.SITE_URL.rstrip("/") + board.get_absolute_url(),
         "today": today(),

@@ -123,7 +123,10 @@ if (zoneShown && zoneHere && !("chosen" in zoneShown.dataset) && zoneHere !== zo
   const secure = location.protocol === "https:" ? "; secure" : "";
   document.cookie = `time_zone_seen=${zoneHere}; path=/; max-age=31536000; samesite=lax${secure}`;
   zoneShown.querySelector("span").textContent = zoneHere;
+  const zoneName = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
   for (const time of document.querySelectorAll("time.exact")) {
-    time.textContent = new Date(time.dateTime).toLocaleString("sv-SE", { timeZoneName: "short" });
+    const moment = new Date(time.dateTime);
+    const { value } = zoneName.formatToParts(moment).find(({ type }) => type === "timeZoneName");
+    time.textContent = `${moment.toLocaleString("sv-SE")} ${value}`;
   }
 }

@@ -69,15 +69,22 @@ function showLeavings(slug) {
 }
 
 // Where the leaderboard gives every run a writable code folder, there is nothing to choose; the choice comes back elsewhere.
-function showWritable(form, slug) {
-  const box = form.querySelector("[name=writable_code]");
-  const field = form.querySelector("[data-writable]");
+function showWritable(slug) {
+  const field = document.querySelector("[data-writable]");
+  const box = document.querySelector("[name=writable_code]");
   const isGiven = field.dataset.writable.split(" ").includes(slug);
   if (isGiven && !box.disabled) box.dataset.chosen = box.checked ? "yes" : "";
   if (isGiven) box.checked = true;
   else if (box.disabled) box.checked = Boolean(box.dataset.chosen);
   box.disabled = isGiven;
   field.querySelector("[data-writable-given]").hidden = !isGiven;
+}
+
+// What concerns other leaderboards only is hidden.
+function showBoard(slug) {
+  for (const part of document.querySelectorAll("[data-of]")) part.hidden = !part.dataset.of.split(" ").includes(slug);
+  showLeavings(slug);
+  showWritable(slug);
 }
 
 function prepare(form, state) {
@@ -159,7 +166,7 @@ function prepare(form, state) {
     const leftOut = element("span", { className: "left-out", textContent: words.leftOut.replace("{count}", state.skipped) });
     find("summary").replaceChildren(told.join(" · "), ...(state.skipped ? [leftOut] : []));
     find("summary").className = refused ? "small why" : "small";
-    send.disabled = refused > 0;
+    send.disabled = refused > 0 || "blocked" in send.dataset;
   };
 
   const leaveOut = (paths) => {
@@ -171,12 +178,8 @@ function prepare(form, state) {
     (buttons[Math.min(index, buttons.length - 1)] ?? input).focus();
   };
 
-  const showBoard = () => {
-    showLeavings(leaderboard.value);
-    showWritable(form, leaderboard.value);
-  };
-  leaderboard.addEventListener("change", showBoard);
-  showBoard();
+  leaderboard.addEventListener("change", () => showBoard(leaderboard.value));
+  showBoard(leaderboard.value);
   input.addEventListener("change", () => choose([...input.files].map((file) => ({ file, path: file.name }))));
   folderInput.addEventListener("change", () => {
     choose([...folderInput.files].map((file) => ({ file, path: file.webkitRelativePath || file.name })));
@@ -186,6 +189,11 @@ function prepare(form, state) {
   find("leave-all").addEventListener("click", () => leaveOut([...state.bad]));
   entrypoint.addEventListener("input", check);
   configFile.addEventListener("input", () => { editor.load(); check(); });
+
+  // While no submission is left; the server decides.
+  if ("blocked" in send.dataset) {
+    setTimeout(() => { delete send.dataset.blocked; check(); }, Number(send.dataset.blocked) * 1000);
+  }
 
   const drop = find("drop");
   for (const name of ["dragenter", "dragover"]) {
@@ -300,7 +308,7 @@ function upload(form, state) {
     text.textContent = told.join(" · ");
   });
   request.upload.addEventListener("load", () => { bar.removeAttribute("value"); text.textContent = words.checking; });
-  const failed = () => { send.disabled = false; bar.value = 0; text.textContent = words.failed; };
+  const failed = () => { send.disabled = "blocked" in send.dataset; bar.value = 0; text.textContent = words.failed; };
   request.addEventListener("error", failed);
   request.addEventListener("abort", failed);
   request.addEventListener("load", () => {

@@ -121,7 +121,7 @@ class RunForm(forms.Form):
         help_text=gettext_lazy("It runs and is shown to you, and never ranks. It counts against your quota."),
     )
     # Sent twice, by a double click or a reload, it starts one job.
-    key = forms.CharField(widget=forms.HiddenInput, max_length=200, initial=lambda: uuid4().hex)
+    key = forms.CharField(widget=forms.HiddenInput, max_length=64, initial=lambda: uuid4().hex)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

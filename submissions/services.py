@@ -13,12 +13,12 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import UploadedFile
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import QuerySet
+from django.db.models import BooleanField, Func
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from accounts.quota import HOUR, seconds_until_free
+from accounts.quota import HOUR, HourlyUse
 from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable, reason_of
 from accounts.services import lock_person
 from core.names import invisible_character, plain_name
@@ -41,10 +41,6 @@ METADATA_MAX_BYTES = 16 * 1024
 # Both come as fields of a form, which may have a mebibyte in all. Each token of JSON takes a byte or more.
 _METADATA = Bounds(bytes=1024 * 1024, tokens=METADATA_MAX_BYTES)
 _PATHS = Bounds(bytes=1024 * 1024)
-# The failures that give a submission back. They are jobs.codes.PLATFORM_FAULTS, which nothing here may import; a test compares.
-PLATFORM_FAULTS = (
-    "worker_lost", "storage_unavailable", "image_unusable", "scoring_unavailable", "scorer_failed", "internal",
-)  # fmt: skip
 DEFAULT_CONFIG_FILE = "config.yaml"
 BARE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -60,11 +56,14 @@ def create_submission(
     leaderboard: str = "",
     paths: Sequence[str] | str | None = None,
     writable_code: bool | str | None = None,
+    form_key: str = "",
 ) -> Submission:
     """Check the files (several, or one archive), store them as one object and record the submission.
 
     `paths` gives each file its place in a folder ("src/model.py"), which an upload's own file name cannot: browsers and
     multipart parsers cut it down to its last part. A list, or the same as JSON.
+
+    `form_key` is kept with the submission, so that the same form sent again finds it.
 
     The record is committed only when the object is stored and its size and SHA-256 are known. A refusal stores nothing.
 
@@ -86,7 +85,7 @@ def create_submission(
         submission = Submission(
             id=uuid4(), user=user, leaderboard=board, name=form.name, entrypoint=form.entrypoint,
             config_file=form.config_file, metadata=form.metadata, has_writable_code=form.has_writable_code, kind=form.kind,
-            size_bytes=content.size, sha256=content.sha256, root_folder=root,
+            size_bytes=content.size, sha256=content.sha256, root_folder=root, form_key=form_key,
             manifest=[{"path": entry.path, "bytes": entry.bytes} for entry in manifest],
         )  # fmt: skip
         _store(submission, content)
@@ -262,22 +261,29 @@ def check_contents(manifest: list[ManifestEntry], form: Form) -> str:
     return root
 
 
-def submissions_that_count(user: User) -> QuerySet[Submission]:
-    """The submissions of the last hour that count against the quota: not those whose job the platform failed."""
-    recent = Submission.objects.filter(user=user, created_at__gt=Now() - HOUR)
-    return recent.exclude(jobs__error_code__in=PLATFORM_FAULTS)
+class CostsQuota(Func):
+    """The database's function that says whether a submission counts: not when all its owner's jobs cost nothing."""
+
+    function = "submission_costs_quota"
+    output_field = BooleanField()
+
+
+def submissions_this_hour(user: User) -> HourlyUse:
+    """Return the user's use of the hourly quota of submissions."""
+    sent = Submission.objects.filter(user=user, created_at__gt=Now() - HOUR)
+    return HourlyUse(sent, sent.filter(CostsQuota("pk")), user.submission_quota)
 
 
 def refuse_over_quota(user: User) -> None:
     """Raise QuotaExceeded when the user has no submission left in this hour."""
-    recent = submissions_that_count(user)
-    if recent.count() < user.submission_quota:
+    recent = submissions_this_hour(user)
+    if recent.left() > 0:
         return
     raise QuotaExceeded(
         "hourly_limit",
         _("You made %(count)d submissions within the last hour, which is the limit."),
-        retry_after=seconds_until_free(recent, user.submission_quota),
-        count=user.submission_quota,
+        retry_after=recent.seconds_until_free(),
+        count=recent.reached(),
     )
 
 

@@ -1,7 +1,7 @@
 """The page of a submission: what was sent in, and what became of it. And what the submit page asks while one types."""
 
 import re
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
@@ -32,6 +32,7 @@ def submission(request: HttpRequest, submission_id: UUID) -> HttpResponse:
         "jobs": found.jobs.select_related("leaderboard").newest_first()[:JOBS_SHOWN],
         "is_mine": found.user_id == request.user.pk,
         "resource_classes": list(settings.RESOURCE_CLASSES),
+        "run_key": uuid4().hex,
     }
     return render(request, "submissions/submission.html", context)
 

@@ -54,7 +54,13 @@ def family() -> str:
 
 
 def has_image(container: Container) -> bool:
-    return _ask(container, "image", "inspect", container.image).returncode == 0
+    return image_id(container) is not None
+
+
+def image_id(container: Container) -> str | None:
+    """Return the id of the image's content, which changes when it is built anew; None when it is not there."""
+    answer = _ask(container, "image", "inspect", "--format", "{{.Id}}", container.image)
+    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def run_python(container: Container, program: str) -> subprocess.CompletedProcess[str]:

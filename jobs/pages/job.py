@@ -11,7 +11,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import RequestRefused
 from jobs import services
@@ -22,6 +22,7 @@ from jobs.models import Job, Status
 from jobs.pages.access import visible_job
 from jobs.pages.artifacts import FILES_SHOWN, PICTURES_SHOWN, is_picture, listed
 from jobs.queries import mlflow_ui_link, progress_of, seconds_left
+from jobs.runtime import runtime_of
 from jobs.waiting import waiting
 from jobs.withdrawing import may_withdraw, restore_job, withdraw_job
 from leaderboards.export import inert_cell
@@ -83,7 +84,7 @@ def _left(job: Job) -> dict[str, Any]:
 def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
     """The whole page; `?q=` shows the lines of the log that hold it instead of the log."""
     found = visible_job(request, job_id, *RELATED)
-    context = {**_moving(request, found), **_left(found)}
+    context = {**_moving(request, found), **_left(found), "runtime": runtime_of(found)}
     wanted = request.GET.get("q", "").strip()
     if wanted:
         context["found"] = found_in_log(found, wanted)
@@ -135,9 +136,22 @@ def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
 
 
 @login_required
-@require_POST
-def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
+@require_safe
+def job_runtime(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """What the run gets, for htmx: asked for until the run has started."""
     found = visible_job(request, job_id)
+    return render(request, "jobs/_runtime.html", {"job": found, "runtime": runtime_of(found)})
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
+    """Ask once (GET), then cancel (POST)."""
+    found = visible_job(request, job_id)
+    if request.method != "POST":
+        if found.is_final or not services.may_cancel(request.user, found):
+            return redirect(found)
+        return render(request, "jobs/cancel.html", {"job": found})
     try:
         status = services.cancel_job(found, by=request.user)
     except RequestRefused as refusal:

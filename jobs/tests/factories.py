@@ -5,7 +5,7 @@ from datetime import timedelta
 import factory
 from django.utils import timezone
 
-from jobs.models import FINAL, ErrorCode, Job, JobAttempt, JobLogChunk, Status, Worker
+from jobs.models import FINAL, PLATFORM_FAULTS, ErrorCode, Job, JobAttempt, JobLogChunk, Status, Worker
 
 
 class WorkerFactory(factory.django.DjangoModelFactory):
@@ -59,6 +59,7 @@ class JobFactory(factory.django.DjangoModelFactory):
         lambda job: job.created_at + timedelta(seconds=11) if job.status in FINAL else None
     )
     error_code = factory.LazyAttribute(_error)
+    costs_quota = factory.LazyAttribute(lambda job: job.error_code not in PLATFORM_FAULTS)
     score = factory.LazyAttribute(lambda job: 0.9 if job.status == Status.COMPLETED else None)
     metrics = factory.LazyAttribute(_metrics)
 

@@ -319,3 +319,24 @@ def test_completing_a_job_takes_few_statements(django_assert_max_num_queries):
     # The job, the entry, its standing, and one for all the rest.
     with django_assert_max_num_queries(4):
         assert complete(job)
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "costs"),
+    [("exit_nonzero", 3.0, True), ("bad_archive", None, False), ("scorer_failed", 3.0, False), ("timeout", 9.0, True)],
+)
+def test_a_failure_costs_quota_only_once_its_program_began(code, seconds, costs):
+    job = JobFactory(status="running")
+    evidence = Evidence(transitions.Cost(wall_seconds=seconds))
+    assert transitions.fail(job, attempt=1, code=ErrorCode(code), message="x", evidence=evidence)
+    job.refresh_from_db()
+    assert job.costs_quota == costs
+
+
+@pytest.mark.parametrize(("seconds", "costs"), [(None, False), (4.0, True)])
+def test_a_cancelled_run_costs_quota_once_its_program_began(seconds, costs):
+    job = JobFactory(status="running", cancel_requested_at=Now())
+    evidence = Evidence(transitions.Cost(wall_seconds=seconds))
+    assert transitions.finish_cancelled(job.pk, attempt=1, evidence=evidence)
+    job.refresh_from_db()
+    assert job.costs_quota == costs

@@ -19,10 +19,11 @@ from django.db import Error, transaction
 from django.utils import timezone
 
 from accounts.http import BODY
+from accounts.quota import TIMES_IN_ALL
 from accounts.refusals import RequestRefused
 from core.untrusted import load_json
 from jobs import queue
-from jobs.models import PLATFORM_FAULTS, Job, Status
+from jobs.models import Job, Status
 from jobs.services import check_request, request_digest
 from leaderboard_site.lane.answers import Answer, answer, away
 from leaderboard_site.lane.calls import Call
@@ -69,10 +70,10 @@ WHERE (asked.idempotency_key IS NULL OR NOT EXISTS (
             ORDER BY priority, created_at, id LIMIT asked.at_once) waiting)
         + (SELECT count(*) FROM jobs_job WHERE user_id = asked.user_id AND status = 'running' AND NOT is_by_operator)
         < asked.at_once
-    AND (SELECT count(*) FROM (
-            SELECT FROM jobs_job WHERE user_id = asked.user_id AND NOT is_by_operator
-            AND created_at > statement_timestamp() - interval '1 hour' AND error_code <> ALL (%s::text[])
-            ORDER BY created_at DESC, id DESC LIMIT asked.an_hour) recent) < asked.an_hour
+    AND (SELECT count(*) FILTER (WHERE costs_quota) < asked.an_hour AND count(*) < asked.an_hour * {times_in_all} FROM (
+            SELECT costs_quota FROM jobs_job WHERE user_id = asked.user_id AND NOT is_by_operator
+            AND created_at > statement_timestamp() - interval '1 hour'
+            ORDER BY created_at DESC, id DESC LIMIT asked.an_hour * {times_in_all}) recent)
 RETURNING id, created_at
 """
 _ASKED = {
@@ -194,7 +195,7 @@ def _insert(locked: dict[UUID, tuple[Wish, int, tuple[int, int]]]) -> dict[UUID,
         for job_id, (wish, user_id, quotas) in locked.items()
     ]  # fmt: skip
     with cursor() as asked:
-        asked.execute(_statement(), [*(list(column) for column in zip(*rows, strict=True)), list(PLATFORM_FAULTS)])
+        asked.execute(_statement(), [*(list(column) for column in zip(*rows, strict=True))])
         return dict(asked.fetchall())
 
 
@@ -207,7 +208,7 @@ def _digest(wish: Wish) -> str:
 @cache
 def _statement() -> str:
     columns, values = columns_and_values(Job, _ASKED)
-    return _INSERT.format(columns=columns, values=values, is_open=open_sql("open_board"))
+    return _INSERT.format(columns=columns, values=values, is_open=open_sql("open_board"), times_in_all=TIMES_IN_ALL)
 
 
 def _local(moment: datetime) -> datetime:

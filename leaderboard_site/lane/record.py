@@ -15,10 +15,11 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error, transaction
 
+from accounts.quota import TIMES_IN_ALL
 from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, is_too_slow
 from submissions.archive import ManifestEntry
 from submissions.models import Submission
-from submissions.services import PLATFORM_FAULTS, Form
+from submissions.services import Form
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +27,16 @@ logger = logging.getLogger(__name__)
 LOCK_TIMEOUT = "2s"
 LAST_LOCK_TIMEOUT = "200ms"
 
-# The submissions of the last hour, up to the quota, but those whose job the platform failed.
-RECENT = """
-SELECT count(*) FROM (
-    SELECT FROM submissions_submission made
+# How many more submissions `person` may send now, with the site's quota as %s: accounts.quota.HourlyUse as SQL.
+LEFT = f"""
+SELECT least(quota - count(recent.id) FILTER (WHERE submission_costs_quota(recent.id)), quota * {TIMES_IN_ALL} - count(recent.id))
+FROM (SELECT coalesce(person.submissions_per_hour, %s) AS quota) allowed
+LEFT JOIN LATERAL (
+    SELECT made.id FROM submissions_submission made
     WHERE made.user_id = person.id AND made.created_at > statement_timestamp() - interval '1 hour'
-        AND NOT EXISTS (SELECT FROM jobs_job WHERE submission_id = made.id AND error_code = ANY (%s::text[]))
-    LIMIT coalesce(person.submissions_per_hour, %s)) counted
-"""
+    ORDER BY made.created_at DESC, made.id DESC LIMIT quota * {TIMES_IN_ALL}) recent ON true
+GROUP BY quota
+"""  # noqa: S608 - a constant
 # In the order of the ids: two batches at once lock in one order.
 _LOCK = """
 SELECT id, set_config('lock_timeout', %s, true) FROM accounts_user WHERE id = ANY (%s::bigint[]) ORDER BY id FOR UPDATE
@@ -44,7 +47,7 @@ _INSERT = f"""
 INSERT INTO submissions_submission ({{columns}}) SELECT {{values}}
 FROM unnest({{arrays}}) AS asked({{names}})
 JOIN accounts_user person ON person.id = asked.user_id
-WHERE person.is_active AND ({RECENT}) + asked.before < coalesce(person.submissions_per_hour, %s) RETURNING id, created_at
+WHERE person.is_active AND asked.before < ({LEFT}) RETURNING id, created_at
 """  # noqa: S608 - of our own words
 _GIVEN = {
     "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "name": "text", "entrypoint": "text",
@@ -125,9 +128,8 @@ def _insert(stored: list[Stored]) -> dict[UUID, datetime]:
              one.name, one.size, one.sha256, one.root, json.dumps(manifest), form.has_writable_code, nth)
         )  # fmt: skip
     values = [list(column) for column in zip(*rows, strict=True)]
-    quota = settings.SUBMISSIONS_PER_HOUR
     with cursor() as asked:
-        asked.execute(_statement(), [*values, list(PLATFORM_FAULTS), quota, quota])
+        asked.execute(_statement(), [*values, settings.SUBMISSIONS_PER_HOUR])
         return dict(asked.fetchall())
 
 

@@ -25,13 +25,13 @@ from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call
 from leaderboard_site.lane.database import rows
 from leaderboard_site.lane.form import SmallForm, boundary_of, read_form
 from leaderboard_site.lane.large_form import IncomingFile
-from leaderboard_site.lane.record import RECENT, Stored, record_all
+from leaderboard_site.lane.record import LEFT, Stored, record_all
 from leaderboards.models import DEFAULT_SLUG
 from leaderboards.openness import open_sql, seen_by_members_sql
 from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, inspect_archive, write_archive
 from submissions.incoming import IncomingArchive
 from submissions.models import Submission
-from submissions.services import PLATFORM_FAULTS, Form, check_contents, check_form
+from submissions.services import Form, check_contents, check_form
 from submissions.storage import STORAGE_ERRORS, DurableFileSystemStorage
 from submissions.uploads import ENVELOPE_BYTES
 
@@ -48,7 +48,7 @@ WHERE token.digest = %s AND token.revoked_at IS NULL
 """
 # Who asks, and what lets them: an open leaderboard that they see, and what is left of their quota. No row: the site says why.
 _ADMIT = f"""
-SELECT asked.number, person.id, board.id, coalesce(person.submissions_per_hour, %s) - ({RECENT})
+SELECT asked.number, person.id, board.id, ({LEFT})
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(slug, digest, number)
 JOIN accounts_apitoken token ON token.digest = asked.digest AND token.revoked_at IS NULL
     AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
@@ -150,8 +150,7 @@ def _admitted(wishes: list[Wish]) -> list[tuple[Wish, int, int]]:
     if not wishes:
         return []
     slugs, digests = [wish.slug for wish in wishes], [wish.call.digest for wish in wishes]
-    quota = settings.SUBMISSIONS_PER_HOUR
-    found = rows(_ADMIT, quota, list(PLATFORM_FAULTS), quota, slugs, digests)
+    found = rows(_ADMIT, settings.SUBMISSIONS_PER_HOUR, slugs, digests)
     admitted = []
     taken: Counter[int] = Counter()
     for place, user_id, board_id, left in sorted(found):

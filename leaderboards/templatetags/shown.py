@@ -16,6 +16,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from leaderboards.markdown import rendered
+from leaderboards.moments import localized, zoned
 
 register = template.Library()
 _HUES = 8
@@ -143,21 +144,13 @@ def size(value: Any) -> str:
     return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:.1f} {units[0]}"
 
 
-def _local(moment: datetime) -> datetime:
-    """Return the time in the reader's zone, or unchanged if it has no date there, at the end of the year 9999."""
-    try:
-        return timezone.localtime(moment)
-    except OverflowError:
-        return moment
-
-
 @register.simple_tag
 def when(moment: datetime | None) -> str:
     """How long ago (or until when), with the exact time for the pointer and for programs."""
     if moment is None:
         return "–"
-    local = _local(moment)
-    exact = formats.date_format(local, "DATETIME_FORMAT")
+    local = localized(moment)
+    exact = formats.date_format(local, "DATETIME_FORMAT") + f" {local:%Z}"
     return format_html('<time datetime="{}" title="{}">{}</time>', moment.isoformat(), exact, _distance(moment))
 
 
@@ -173,11 +166,10 @@ def _distance(moment: datetime) -> str:
 
 @register.simple_tag
 def exactly(moment: datetime | None) -> str:
+    """The time in the reader's zone, which it names."""
     if moment is None:
         return "–"
-    local = _local(moment)
-    exact = local.strftime("%Y-%m-%d %H:%M:%S %Z")
-    return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), exact)
+    return format_html('<time class="exact" datetime="{}">{}</time>', moment.isoformat(), zoned(moment))
 
 
 @register.filter

@@ -150,6 +150,13 @@ def test_the_eleventh_job_within_an_hour_is_429(api, user, submission):
     assert api.enqueue(submission).status_code == 202
 
 
+def test_a_leaderboard_that_is_not_open_yet_says_when_it_opens(api, user):
+    board = LeaderboardFactory(slug="soon", opens_at="2099-01-02T03:04Z")
+    answer = api.enqueue(SubmissionFactory(user=user, leaderboard=board))
+    expected = "leaderboard: soon is not open yet. It opens on 2099-01-02 03:04:00 UTC."
+    assert (answer.status_code, answer.json()["message"]) == (409, expected)
+
+
 @pytest.mark.parametrize(
     ("error_code", "status"),
     [*((code, 202) for code in PLATFORM_FAULTS), ("timeout", 429), ("exit_nonzero", 429)],
@@ -159,6 +166,18 @@ def test_a_job_that_the_platform_failed_gives_its_quota_back(api, user, submissi
         earlier(user, 1)
     earlier(user, 1, "failed", error_code=error_code)
     assert api.enqueue(submission).status_code == status
+
+
+def test_jobs_that_are_cancelled_while_pending_cost_nothing_up_to_a_bound(api, user, submission):
+    for _ in range(9):
+        earlier(user, 1)
+    for _ in range(21):
+        made = api.enqueue(submission)
+        assert made.status_code == 202
+        assert api.post(f"/api/jobs/{made.json()['job_id']}/cancel").status_code == 202
+    answer = api.enqueue(submission)
+    assert refusal(answer) == (429, "hourly_limit")
+    assert answer.json()["message"] == "You started 30 jobs within the last hour, which is the limit."
 
 
 def test_runs_that_an_operator_repeats_cost_nothing(api, user, submission):

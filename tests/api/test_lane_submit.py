@@ -218,3 +218,8 @@ def test_other_storages_are_the_sites(api, settings, monkeypatch):
     monkeypatch.setattr(lane, "storages", {"submissions": Elsewhere()})
     assert api.submit().status_code == 201
     assert api.client.answered == 0
+
+
+def test_a_first_submission_within_a_quota_of_one_is_the_lanes(api):
+    set_quota(api.user, submissions_per_hour=1, concurrent_jobs=None)
+    assert (api.submit(MAIN).status_code, api.client.answered) == (201, 1)

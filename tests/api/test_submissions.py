@@ -254,6 +254,38 @@ def test_a_submission_that_the_platform_failed_costs_nothing(api, user, error_co
     assert api.submit().status_code == status
 
 
+def run(made, **fields):
+    return JobFactory(user=made.user, submission=made, leaderboard=made.leaderboard, **fields)
+
+
+def test_a_submission_costs_nothing_while_all_its_own_jobs_cost_nothing(api, user):
+    for _ in range(10):
+        made = earlier(user, 1)
+    run(made, status="cancelled", costs_quota=False)
+    run(made, status="completed", is_by_operator=True, costs_quota=False)
+    sent = api.submit()
+    assert sent.status_code == 201
+    Submission.objects.filter(pk=sent.json()["submission_id"]).delete()
+    run(made)
+    assert refusal(api.submit()) == (429, "hourly_limit")
+
+
+def test_an_operators_rerun_alone_gives_no_submission_back(api, user):
+    for _ in range(10):
+        made = earlier(user, 1)
+    run(made, status="completed", is_by_operator=True, costs_quota=False)
+    assert refusal(api.submit()) == (429, "hourly_limit")
+
+
+def test_uploads_that_cost_nothing_are_bounded(api, user):
+    for _ in range(29):
+        run(earlier(user, 1), status="cancelled", costs_quota=False)
+    assert api.submit().status_code == 201
+    answer = api.submit()
+    assert refusal(answer) == (429, "hourly_limit")
+    assert answer.json()["message"] == "You made 30 submissions within the last hour, which is the limit."
+
+
 # --- Reading -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from django.core.files.storage import storages
 from jobs import running, scoring
 from jobs.models import Job
 from jobs.running import Runner
-from jobs.services import jobs_that_count
+from jobs.services import jobs_this_hour
 from jobs.workspace import Workspace
 from leaderboards.models import Entry, Leaderboard, Metric
 from tests.attacks.playing import GOOD, SECRET, Play, in_one_executor
@@ -192,7 +192,7 @@ def test_bad_predictions_are_the_submissions_fault(play: Play, code: str, told: 
     assert told in job.error_message
     assert job.error_message.isascii() and len(job.error_message) < 300
     assert not job.is_platform_fault and job.score is None
-    assert jobs_that_count(job.user).count() == 1
+    assert jobs_this_hour(job.user).used() == 1
 
 
 @in_one_executor
@@ -238,7 +238,7 @@ def test_scorer_that_breaks_is_the_platforms_fault_and_tells_nothing(play: Play,
     assert (job.status, job.error_code, job.is_platform_fault) == ("failed", "scorer_failed", True)
     assert SECRET not in job.error_message + "".join(attempt.detail for attempt in job.attempts.all())
     assert job.score is None and not Entry.objects.filter(user=job.user).exists()
-    assert jobs_that_count(job.user).count() == 0
+    assert jobs_this_hour(job.user).used() == 0
     assert job.scorer_log_name and SECRET not in stored(job.log_name)
     if fault == "another metric":
         note = f"[leadersboard] the leaderboard requires accuracy, but the scorer {play.board.scorer} gives {SECRET}, not accuracy."

@@ -218,6 +218,7 @@ def test_it_works_without_javascript(open_page):
     page.click("text=Submit and run")
     assert re.search(r"/jobs/[0-9a-f-]{36}/$", page.url)
     page.click("#cancel")
+    page.click("#confirm-cancel")
     assert "The job is cancelled." in page.inner_text(".notes")
     page.click("#run-again")
     page.goto("/jobs/")

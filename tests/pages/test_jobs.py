@@ -92,10 +92,13 @@ def test_a_waiting_job_says_why(client, owner):
 def test_cancel_and_run_again(client, owner):
     job = JobFactory(user=owner)
     url = job.get_absolute_url()
-    assert client.get(f"{url}cancel/").status_code == 405
+    question = client.get(f"{url}cancel/").content.decode()
+    assert 'id="confirm-cancel"' in question and Job.objects.get(pk=job.pk).status == "pending"
     assert client.post(f"{url}cancel/")["Location"] == url
     job.refresh_from_db()
-    assert job.status == "cancelled"
+    assert (job.status, job.costs_quota) == ("cancelled", False)
+    assert "It did not cost you quota." in client.get(url).content.decode()
+    assert client.get(f"{url}cancel/")["Location"] == url
     assert "has already ended" in client.post(f"{url}cancel/", follow=True).content.decode()
 
     again = client.post(f"{url}again/", {"key": "k"})["Location"]
@@ -277,9 +280,9 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     with django_assert_num_queries(4):
         client.get("/jobs/")
     # Session, user, job, attempts, metrics of its board, its reruns, its log, the board's baselines, its person's entry, whether
-    # the board is open.
+    # the board is open, what the latest attempt got.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         client.get(job.get_absolute_url())
 
 

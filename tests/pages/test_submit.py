@@ -15,9 +15,9 @@ from django.db import connection
 from accounts.tests.factories import UserFactory
 from jobs import views
 from jobs.models import Job
-from jobs.tests.factories import JobFactory
+from jobs.tests.factories import JobFactory, WorkerFactory
 from jobs.views import quota_used
-from leaderboards.models import Leaderboard
+from leaderboards.models import Leaderboard, Pause
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
 from submissions.tests.factories import SubmissionFactory
@@ -175,7 +175,9 @@ def test_beyond_the_hourly_quota_it_says_so(owner, send):
     response = send(key="twice")
     assert response.status_code == 429
     assert response.context["quota"].left == 0
-    assert "The next is free in" in response.content.decode()
+    page = response.content.decode()
+    assert "The next is free in" in page and " UTC</time>" in page
+    assert re.search(r"data-send disabled data-blocked=\"\d+\"", page)
 
 
 def test_with_too_many_jobs_the_files_are_kept_and_can_be_run_later(client, owner, send):
@@ -187,6 +189,48 @@ def test_with_too_many_jobs_the_files_are_kept_and_can_be_run_later(client, owne
     client.post(f"{running[0].get_absolute_url()}cancel/")
     client.post(f"{submission.get_absolute_url()}run/", {"resource_class": "small"})
     assert submission.jobs.count() == 1
+
+
+def test_a_double_click_at_the_limit_of_jobs_stores_once(client, owner, send):
+    running = [JobFactory(user=owner) for _ in range(3)]
+    first = send()
+    assert send()["Location"] == first["Location"] == Submission.objects.get(form_key="once").get_absolute_url()
+    assert Submission.objects.filter(leaderboard__slug="bricks").count() == 1
+    client.post(f"{running[0].get_absolute_url()}cancel/")
+    job = Job.objects.filter(submission__form_key="once")
+    assert send()["Location"] == job.get().get_absolute_url()
+    job.update(idempotency_key=None)
+    send()
+    assert Submission.objects.filter(leaderboard__slug="bricks").count() == 1
+
+
+def test_a_double_click_on_run_starts_one_job(client, owner):
+    submission = SubmissionFactory(user=owner)
+    page = client.get(submission.get_absolute_url()).content.decode()
+    key = re.search(r'name="key" value="(\w{32})"', page)[1]
+    for _ in range(2):
+        client.post(f"{submission.get_absolute_url()}run/", {"resource_class": "small", "key": key})
+    assert submission.jobs.count() == 1
+
+
+def test_the_form_tells_deadline_queue_and_quota(client, owner):
+    LeaderboardFactory(slug="bricks", title="Bricks", closes_at="2099-01-02T03:04Z")
+    LeaderboardFactory(slug="later", title="Later", opens_at="2098-01-02T03:04Z")
+    WorkerFactory(state="idle", resource_classes=["small"])
+    JobFactory(user=owner)
+    page = client.get("/submit/").content.decode()
+    assert "2099-01-02 03:04:00 UTC" in page and "2098-01-02 03:04:00 UTC" in page
+    assert re.search(r'<th scope="row">small</th><td class="number">1</td>', page)
+    assert "no worker just now" in page
+    Pause.objects.create(leaderboard=None, reason="moving house")
+    page = client.get("/submit/").content.decode()
+    assert "The queue is paused: moving house" in page
+
+
+def test_the_form_says_when_no_worker_can_run_a_board(client, owner):
+    LeaderboardFactory(slug="bricks", title="Bricks", dataset="bricks")
+    WorkerFactory(state="idle", resource_classes=["small"])
+    assert "No worker has the data set that this leaderboard needs" in client.get("/submit/").content.decode()
 
 
 def test_closed_and_foreign_boards_are_not_offered(client, owner):

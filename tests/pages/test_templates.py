@@ -113,7 +113,17 @@ def test_nothing_is_missing_in_the_catalogue(texts):
 
 
 def test_the_stylesheet_and_script_reach_for_no_other_host():
-    for name in ("site.css", "board.css", "work.css", "site.js", "board.js", "mlflow.js", "console.css", "console.js"):
+    for name in (
+        "site.css",
+        "board.css",
+        "work.css",
+        "site.js",
+        "packages.js",
+        "board.js",
+        "mlflow.js",
+        "console.css",
+        "console.js",
+    ):
         assert not re.search(r"https?://|url\(|eval\(|innerHTML", (ROOT / "static" / name).read_text())
 
 

@@ -151,7 +151,7 @@ def test_job_that_loses_three_workers_fails_and_costs_no_quota(site):
         site.end(worker, signal.SIGKILL)
     job.wait_final(seconds=RECOVERED)
     assert (job.row()["error_code"], job.row()["losses"], job.effects()) == ("worker_lost", 3, (0, 0, 0))
-    counted = "from jobs.services import jobs_that_count as c; from accounts.models import User as U"
+    counted = "from jobs.services import jobs_this_hour as c; from accounts.models import User as U"
     out = subprocess.run(
         [
             sys.executable,
@@ -159,7 +159,7 @@ def test_job_that_loses_three_workers_fails_and_costs_no_quota(site):
             "shell",
             "-v0",
             "-c",
-            f"{counted}\nprint(c(U.objects.get(username='poison')).count())",
+            f"{counted}\nprint(c(U.objects.get(username='poison')).used())",
         ],
         env=site.environment,
         capture_output=True,
