@@ -188,7 +188,9 @@ class SubmitForm(RunForm):
     writable_code = forms.BooleanField(
         label=gettext_lazy("Writable code folder"),
         required=False,
-        help_text=gettext_lazy("For code that writes next to itself, such as results/. Only the output folder is kept."),
+        help_text=gettext_lazy(
+            "For code that writes next to itself, such as results/. Only the output folder is kept."
+        ),
     )
     # A folder's shape, which a browser's form cannot tell by itself (static/submit.js fills it in).
     paths = forms.CharField(widget=forms.HiddenInput, required=False, max_length=PATHS_MAX_CHARACTERS)

@@ -71,7 +71,12 @@ def create_submission(
     refuse_over_quota(user)  # before any work; decided again under the lock below
     board = _open_leaderboard(user, leaderboard)
     form = check_form(
-        files, entrypoint=entrypoint, config_file=config_file, metadata=metadata, paths=paths, writable_code=writable_code
+        files,
+        entrypoint=entrypoint,
+        config_file=config_file,
+        metadata=metadata,
+        paths=paths,
+        writable_code=writable_code,
     )
     with _as_one_file(files, form.names, form.kind) as (content, manifest):
         root = check_contents(manifest, form)

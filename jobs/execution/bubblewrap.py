@@ -98,7 +98,7 @@ def prepare(spec: RunSpec, group: cgroup.Group, *, is_gated: bool = False) -> Pr
         uid=uid if is_root else None,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "rlimit",
+            "output": "tmpfs", "tmp": "tmpfs", "shm": "tmpfs", "processes": group.held("pids") or "rlimit",
             **({"code": "tmpfs"} if spec.has_writable_code else {}),
         },
         exit_code=lambda wait_status: _exit_code(wait_status, status, status_writer),

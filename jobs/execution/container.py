@@ -84,7 +84,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         volumes=volumes,
         applied={
             "network": "namespace", "filesystem": "namespace", "system_calls": "seccomp",
-            "output": "tmpfs", "tmp": "tmpfs", "processes": group.held("pids") or "",
+            "output": "tmpfs", "tmp": "tmpfs", "shm": "tmpfs", "processes": group.held("pids") or "",
             **({"code": "tmpfs"} if spec.has_writable_code else {}),
         },
         exit_code=run.exit_code,

@@ -36,7 +36,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         working_directory=code,
         output=os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC),
         applied={
-            "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none",
+            "network": "none", "filesystem": "none", "system_calls": "none", "output": "none", "tmp": "none", "shm": "none",
             # RLIMIT_NPROC would count every process of the developer.
             "processes": group.held("pids") or "",
             **({"code": "none"} if spec.has_writable_code else {}),

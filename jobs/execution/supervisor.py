@@ -22,6 +22,7 @@ if __package__ in (None, ""):
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from jobs.execution import bubblewrap, cgroup, code_copy, collect, container, launch, linux, local, seccomp, watchdog
+from jobs.execution.failure_reason import last_words
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
@@ -286,8 +287,8 @@ class Run:
         try:
             code = prepared.exit_code(self.statuses[pid])
         except launch.SandboxError as error:
-            last_words = self.log.last(500).decode(errors="replace").strip()
-            raise launch.SandboxError(f"{error}: {last_words}") from error
+            newest = self.log.last(500).decode(errors="replace").strip()
+            raise launch.SandboxError(f"{error}: {newest}") from error
         result.exit_code = code
         result.signal = code - 128 if 128 < code < 128 + signal.NSIG else None
         used = result.cpu_seconds
@@ -311,6 +312,9 @@ class Run:
             )
         else:
             self.end("exited", _exit_sentence(code, result.signal))
+            if code != 0:
+                words = last_words(self.log.end_of(0), self.log.end_of(1), code)
+                result.reason_line, result.last_line = words.reason, words.last_line
 
     def _collect(self, prepared: launch.Prepared, result: Result) -> None:
         found = collect.collect(
@@ -354,7 +358,7 @@ def _applied(limits: Limits, group: cgroup.Group) -> dict[str, str]:
     return {
         "memory": group.held("memory") or "watchdog",
         "cpus": (group.held("cpu") or "none") if limits.cpus else "none",
-        "cpu_seconds": "rlimit" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
+        "cpu_seconds": "watchdog" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
         "wall_seconds": "supervisor",
         "log": "supervisor",
         "open_files": "rlimit",

@@ -36,8 +36,13 @@ TAKEN = {
     "two files": ([MAIN, CONFIG], {}),
     "all fields": (
         [("run.py", b"1"), ("c.yaml", b"a: 1")],
-        {"entrypoint": "run.py", "config_file": "c.yaml", "metadata": '{"名": [1]}', "leaderboard": "default",
-         "writable_code": "true"},
+        {
+            "entrypoint": "run.py",
+            "config_file": "c.yaml",
+            "metadata": '{"名": [1]}',
+            "leaderboard": "default",
+            "writable_code": "true",
+        },
     ),
     "folders": ([MAIN, ("a.py", b"")], {"paths": '["main.py", "src/a.py"]'}),
     "a zip": ([("code.zip", zipped(main_py="print()"))], {}),
