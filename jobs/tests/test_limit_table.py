@@ -1,5 +1,7 @@
 """Which limits are enforced, watched or absent: one table, told by job, worker and doctor."""
 
+from pathlib import Path
+
 import pytest
 
 from accounts.tests.factories import UserFactory
@@ -10,6 +12,7 @@ from jobs.execution.spec import Limits
 from jobs.tests.factories import JobFactory, WorkerFactory
 from leaderboard_site.doctor import machine
 from leaderboard_site.doctor.findings import Found
+from tests.api.conftest import Api
 
 WITHOUT_GROUP = {"memory": "watchdog", "cpus": "none", "processes": "rlimit", "output": "tmpfs", "log": "supervisor"}
 WITH_GROUP = WITHOUT_GROUP | {"memory": "cgroup-v2", "cpus": "cgroup-v2", "cpu_seconds": "cgroup-v2"}
@@ -25,7 +28,9 @@ def test_each_limit_is_enforced_watched_or_absent():
     assert {limit.kind for limit in held_limits(WITH_GROUP) if limit.name == "cpu_seconds"} == {Kind.WATCHED}
 
 
-@pytest.mark.parametrize("group", [cgroup.Group(), cgroup.Group(2, {"memory": "/x", "cpu": "/x", "pids": "/x"})])
+@pytest.mark.parametrize(
+    "group", [cgroup.Group(), cgroup.Group(2, dict.fromkeys(["memory", "cpu", "pids"], Path("/nowhere")))]
+)
 def test_supervisor_names_only_what_the_table_knows(group):
     applied = supervisor._applied(Limits(cpus=2), group)
     assert set(applied) <= set(LABELS) and set(applied.values()) <= set(MECHANISMS)
@@ -47,7 +52,8 @@ def test_doctor_tells_each_limit_and_warns_without_a_group(settings, monkeypatch
 
 @pytest.mark.django_db
 def test_console_and_api_tell_what_held(client):
-    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    operator = UserFactory(is_staff=True, is_superuser=True)
+    client.force_login(operator)
     job = JobFactory(status="failed", limits_applied=WITHOUT_GROUP)
     worker = WorkerFactory(limits=WITH_GROUP)
     pages = {
@@ -57,6 +63,6 @@ def test_console_and_api_tell_what_held(client):
     assert "<li>memory: watched (watchdog)</li>" in pages["job"]
     assert "<li>processors at once: not limited (none)</li>" in pages["job"]
     assert "<li>memory: enforced (cgroup-v2)</li>" in pages["worker"]
-    shown = client.get(f"/api/jobs/{job.pk}").json()["limits"]
+    shown = Api(operator).get(f"/api/jobs/{job.pk}").json()["limits"]
     assert shown[0] == {"limit": "memory", "kind": "watched", "by": "watchdog"}
     assert [limit["limit"] for limit in shown] == ["memory", "processes", "cpus", "output", "log"]

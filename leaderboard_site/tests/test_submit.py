@@ -182,6 +182,11 @@ def test_no_follow_prints_the_id_and_nothing_else(call):
     assert (code, out.strip()) == (submit.COMPLETED, str(Job.objects.get().pk))
 
 
+def test_writable_code_is_asked_for(call):
+    assert call(*call.files, "--no-follow", "--writable-code")[0] == submit.COMPLETED
+    assert Submission.objects.get().has_writable_code
+
+
 def test_a_folder_is_packed_without_what_is_hidden(call):
     for path in ("pkg/a.py", ".git/config", "__pycache__/main.pyc", ".env"):
         (call.folder / path).parent.mkdir(exist_ok=True)
