@@ -178,7 +178,7 @@ class WorkerAdmin(MachineMadeAdmin):
     def find(self, text, by):
         return [Q(name__startswith=text)]
 
-    @admin.display(description=_("limits that hold"))
+    @admin.display(description=_("break-outs contained"))
     def holds(self, worker: Worker) -> str:
         found = worker.sandbox_report
         return f"{sum(bool(one.get('contained')) for one in found)} / {len(found)}"

@@ -77,6 +77,11 @@ def held_limits(applied: Mapping[str, str]) -> list[HeldLimit]:
     return [HeldLimit(name, applied[name] or "none", _kind(name, applied[name])) for name in names]
 
 
+def lacking(applied: Mapping[str, str]) -> list[HeldLimit]:
+    """The limits that a control group would enforce and that nothing enforces here."""
+    return [limit for limit in held_limits(applied) if limit.name in NEED_CGROUP and limit.kind != Kind.ENFORCED]
+
+
 def _kind(name: str, mechanism: str) -> Kind:
     kind = MECHANISMS.get(mechanism, Kind.ABSENT)
     return Kind.WATCHED if name in _COMPARED and kind == Kind.ENFORCED else kind

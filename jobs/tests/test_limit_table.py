@@ -10,6 +10,7 @@ from jobs.execution.limit_table import LABELS, MECHANISMS, Kind, held_limits
 from jobs.execution.preflight import Findings, Probe
 from jobs.execution.spec import Limits
 from jobs.tests.factories import JobFactory, WorkerFactory
+from leaderboard_site.console.status import WorkerLine
 from leaderboard_site.doctor import machine
 from leaderboard_site.doctor.findings import Found
 from tests.api.conftest import Api
@@ -63,6 +64,8 @@ def test_console_and_api_tell_what_held(client):
     assert "<li>memory: watched (watchdog)</li>" in pages["job"]
     assert "<li>processors at once: not limited (none)</li>" in pages["job"]
     assert "<li>memory: enforced (cgroup-v2)</li>" in pages["worker"]
+    worker.limits = WITHOUT_GROUP
+    assert WorkerLine(worker, None, 0, False).not_enforced == ["memory: watched", "processors at once: not limited"]
     shown = Api(operator).get(f"/api/jobs/{job.pk}").json()["limits"]
     assert shown[0] == {"limit": "memory", "kind": "watched", "by": "watchdog"}
     assert [limit["limit"] for limit in shown] == ["memory", "processes", "cpus", "output", "log"]
