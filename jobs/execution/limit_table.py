@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from jobs.execution.cgroup import Group
+from jobs.execution.spec import Limits
 from jobs.execution.told import Told as _
 
 
@@ -69,6 +71,19 @@ class HeldLimit:
     @property
     def words(self) -> str:
         return WORDS[self.kind]
+
+
+def applied(limits: Limits, group: Group) -> dict[str, str]:
+    """What holds the limits that are the same in every executor."""
+    return {
+        "memory": group.held("memory") or "watchdog",
+        "cpus": (group.held("cpu") or "none") if limits.cpus else "none",
+        "cpu_seconds": "watchdog" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
+        "wall_seconds": "supervisor",
+        "log": "supervisor",
+        "open_files": "rlimit",
+        "file_bytes": "rlimit",
+    }
 
 
 def held_limits(applied: Mapping[str, str]) -> list[HeldLimit]:

@@ -21,7 +21,19 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, code_copy, collect, container, launch, linux, local, seccomp, watchdog
+from jobs.execution import (
+    bubblewrap,
+    cgroup,
+    code_copy,
+    collect,
+    container,
+    launch,
+    limit_table,
+    linux,
+    local,
+    seccomp,
+    watchdog,
+)
 from jobs.execution.failure_reason import last_words
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
@@ -113,7 +125,7 @@ class Run:
             self.prepared = bubblewrap.prepare(self.spec, self.group, is_gated=True)
         else:
             self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
-        self.applied = {**self.prepared.applied, **_applied(limits, self.group)}
+        self.applied = {**self.prepared.applied, **limit_table.applied(limits, self.group)}
         self.outputs = Outputs()
         self.started = linux.now()
         try:
@@ -301,15 +313,7 @@ class Run:
                 _("the output folder was full: its limit is %(size)s or %(files)d files", size=size, files=files),
             )
         elif code != 0 and (self.code_was_full or _is_full(prepared.volumes.get("code"))):
-            size, files = human_bytes(limits.tmp_bytes), code_copy.INODES
-            self.end(
-                "disk_limit",
-                _(
-                    "the code folder was full: a run may add %(size)s or %(files)d files to it",
-                    size=size,
-                    files=files,
-                ),
-            )
+            self.end("disk_limit", code_copy.full_sentence(limits))
         else:
             self.end("exited", _exit_sentence(code, result.signal))
             if code != 0:
@@ -352,18 +356,6 @@ def _is_full(volume: int | None) -> bool:
         return False
     state = os.fstatvfs(volume)
     return state.f_bavail == 0 or state.f_favail == 0
-
-
-def _applied(limits: Limits, group: cgroup.Group) -> dict[str, str]:
-    return {
-        "memory": group.held("memory") or "watchdog",
-        "cpus": (group.held("cpu") or "none") if limits.cpus else "none",
-        "cpu_seconds": "watchdog" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
-        "wall_seconds": "supervisor",
-        "log": "supervisor",
-        "open_files": "rlimit",
-        "file_bytes": "rlimit",
-    }
 
 
 def emit(event: dict[str, Any]) -> None:
