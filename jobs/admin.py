@@ -14,6 +14,7 @@ from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
 from accounts.refusals import Unavailable
 from jobs.board_needs import boards_with_needs
 from jobs.detail_metrics import category_table
+from jobs.execution.limit_table import held_limits
 from jobs.log_page import log_part
 from jobs.models import ErrorCode, Job, JobAttempt, Status, TrackingOutbox, Worker
 from jobs.queries import mlflow_ui_link, read_scorer_log
@@ -32,6 +33,12 @@ def _scorer_log(job: Job) -> str | None:
         return read_scorer_log(job)
     except Unavailable as refusal:
         return refusal.message
+
+
+def limits_shown(applied: dict[str, str]) -> str:
+    """A list of the limits with what holds each; for operators, in their language."""
+    rows = [(gettext(one.label), gettext(one.words), one.by) for one in held_limits(applied)]
+    return format_html("<ul>{}</ul>", format_html_join("", "<li>{}: {} ({})</li>", rows)) if rows else "–"
 
 
 @admin.register(Job)
@@ -111,6 +118,10 @@ class JobAdmin(MachineMadeAdmin):
             context["reruns"] = obj.reruns.order_by("created_at")[:20]
         return super().render_change_form(request, context, add, change, form_url, obj)
 
+    @admin.display(description=_("what held its limits"))
+    def held(self, job: Job) -> str:
+        return limits_shown(job.limits_applied)
+
     @admin.display(description=_("error message"))
     def error(self, job: Job) -> str:
         return job.error_in_words
@@ -118,7 +129,8 @@ class JobAdmin(MachineMadeAdmin):
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         # The further metrics have a table of their own.
         names = [str(field.name) for field in Job._meta.fields if field.name != "detail_metrics"]
-        return ["links", *("error" if name == "error_message" else name for name in names)]
+        shown = {"error_message": "error", "limits_applied": "held"}
+        return ["links", *(shown.get(name, name) for name in names)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
         return self.get_fields(request, obj)
@@ -176,7 +188,7 @@ class WorkerAdmin(MachineMadeAdmin):
     def find(self, text, by):
         return [Q(name__startswith=text)]
 
-    @admin.display(description=_("limits that hold"))
+    @admin.display(description=_("break-outs contained"))
     def holds(self, worker: Worker) -> str:
         found = worker.sandbox_report
         return f"{sum(bool(one.get('contained')) for one in found)} / {len(found)}"
@@ -194,6 +206,10 @@ class WorkerAdmin(MachineMadeAdmin):
                 ),
             ),
         )
+
+    @admin.display(description=_("what holds its limits"))
+    def held(self, worker: Worker) -> str:
+        return limits_shown(worker.limits)
 
     @admin.display(description=_("has, of what leaderboards need"))
     def has(self, worker: Worker) -> str:
@@ -217,7 +233,7 @@ class WorkerAdmin(MachineMadeAdmin):
         )
 
     def get_fields(self, request, obj=None):
-        shown = {"sandbox_report": ["report"], "inventory": ["has", "lacks"]}
+        shown = {"sandbox_report": ["report"], "limits": ["held"], "inventory": ["has", "lacks"]}
         return [name for field in Worker._meta.fields for name in shown.get(field.name, [field.name])]
 
     def get_readonly_fields(self, request, obj=None):

@@ -12,6 +12,7 @@ MAX_CHUNK_BYTES = 128 * 1024
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]")
 _STRING_ENDS = re.compile("[\x07\x1b\n]")
 _COLOUR = re.compile(r"[0-9;:]*")
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
 # Longer ones are no colours; what is kept of an unfinished one is bounded by it.
 _LONGEST_SEQUENCE = 64
 
@@ -96,6 +97,12 @@ class LogCleaner:
         return end.start() if end.group() == "\n" else end.end()
 
 
+def plain_line(text: str) -> str:
+    """The text as one line that is safe to show, without control characters and colours."""
+    cleaned = LogCleaner().clean(text.encode("utf-8", "replace"), is_last=True).decode()
+    return " ".join(_COLOURS.sub("", cleaned).split())
+
+
 class LogShipper:
     """Follows the supervisor's log file; the cleaned whole lies in `cleaned`, its parts go to PostgreSQL."""
 
@@ -106,7 +113,6 @@ class LogShipper:
         self._cleaner = LogCleaner()
         self._read_bytes = 0
         self._shipped_bytes = 0
-        self._own_words_at: int | None = None
 
     def collect(self, *, is_last: bool = False) -> None:
         """Clean what the run has written since."""
@@ -132,24 +138,13 @@ class LogShipper:
 
     def conclude(self, sentences: list[str]) -> None:
         """Add the platform's own sentences below what the run said; after the last `collect`."""
-        self._own_words_at = self.size_bytes
         if not sentences:
             return
         with self.cleaned.open("a+b") as target:
-            target.seek(max(0, self._own_words_at - 1))
+            target.seek(max(0, self.size_bytes - 1))
             is_within_a_line = target.read(1) not in (b"", b"\n")
             target.write(b"\n" * is_within_a_line + "".join(f"LeadersBoard: {one}\n" for one in sentences).encode())
 
     @property
     def size_bytes(self) -> int:
         return self.cleaned.stat().st_size if self.cleaned.exists() else 0
-
-    def last_line(self) -> str:
-        """The last line of the run that says something, for the error message of one that failed."""
-        if not self.cleaned.exists():
-            return ""
-        end = self.size_bytes if self._own_words_at is None else self._own_words_at
-        with self.cleaned.open("rb") as cleaned:
-            cleaned.seek(max(0, end - 4096))
-            lines = [line.strip() for line in cleaned.read(min(end, 4096)).decode("utf-8", "replace").splitlines()]
-        return next((re.sub(r"\x1b\[[0-9;:]*m", "", line)[:300] for line in reversed(lines) if line), "")

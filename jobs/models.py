@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.permissions import sees_all_jobs
 from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
+from jobs.execution.limit_table import HeldLimit, held_limits
 from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox, Withdrawal
 from jobs.wording import in_words
 from jobs.worker_record import RunnerEnvironment, Worker
@@ -339,6 +340,11 @@ class Job(models.Model):
             return "code" in self.limits_applied
         is_asked = self.submission.has_writable_code or self.leaderboard.has_writable_code
         return is_asked or (self.rerun_of is not None and self.rerun_of.has_writable_code)
+
+    @property
+    def held_limits(self) -> list[HeldLimit]:
+        """What held each limit of its run; empty until it has ended."""
+        return held_limits(self.limits_applied)
 
     @property
     def score_version_number(self) -> int | None:

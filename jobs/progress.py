@@ -24,7 +24,7 @@ from core.names import LONGEST_NAME, plain_name
 from jobs.execution.metrics import MAX_MAGNITUDE
 from jobs.execution.output_lines import LONGEST_REPORT
 from jobs.execution.told import Told as _
-from jobs.logs import LogCleaner
+from jobs.logs import plain_line
 
 MAX_CURVES = 200
 # Of one curve, and of all curves of a run: with many curves each has fewer.
@@ -44,7 +44,6 @@ _REPORT = re.compile(r"::(progress|metric)(?:[ \t]+(.*))?", re.DOTALL)
 # Perhaps meant as a report: C++ and Rust have names with `::` too, but not of these words.
 _ALIKE = re.compile(r"::[ \t]*([A-Za-z]{5,10})(?=[ \t]|:(?!:)|$)")
 _HOW_ALIKE = 0.82
-_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")
 
 # An attempt that was taken over meanwhile must not write over its successor's row either.
 _UPSERT = """
@@ -213,7 +212,7 @@ class Reports:
         if not self.ignored:
             return ()
         line, rule = self._first_ignored
-        example = _plain(line)
+        example = plain_line(line)
         example = example if len(example) <= LONGEST_EXAMPLE else f"{example[:LONGEST_EXAMPLE]}…"
         if self.ignored == 1:
             return (
@@ -232,7 +231,7 @@ class Reports:
     @property
     def message(self) -> str:
         """Safe to show."""
-        return _plain(self._message)[:MAX_MESSAGE]
+        return plain_line(self._message)[:MAX_MESSAGE]
 
     def as_json(self) -> str:
         curves = [
@@ -241,12 +240,6 @@ class Reports:
             if curve.last is not None
         ]
         return json.dumps(curves, separators=(",", ":"), allow_nan=False)
-
-
-def _plain(text: str) -> str:
-    """The text as one line, without control characters and colours."""
-    cleaned = LogCleaner().clean(text.encode("utf-8", "replace"), is_last=True).decode()
-    return " ".join(_SEQUENCE.sub("", cleaned).split())
 
 
 def _number(text: str) -> float | None:

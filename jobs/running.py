@@ -219,9 +219,7 @@ class Runner:
             return
         # It reads the leaderboard's metrics: with the database away that must wait, not fail the job.
         verdict: Success | Failure | None = persist(
-            lambda: judge(
-                result, job.leaderboard, metrics_file=place.run / "metrics.json", last_line=shipper.last_line()
-            )
+            lambda: judge(result, job.leaderboard, metrics_file=place.run / "metrics.json")
         )
         scored = Scored()
         if isinstance(verdict, Success) and scoring is not None:

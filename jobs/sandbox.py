@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from django.conf import settings
 
 from jobs.execution import engine
-from jobs.execution.preflight import Probe, is_tight, probe
+from jobs.execution.preflight import Findings, is_tight, probe
 from jobs.execution.spec import Container
 from jobs.execution.told import Told as _
 
@@ -28,7 +28,7 @@ def container(image: str = "") -> Container | None:
     )
 
 
-def probe_sandbox(image: str = "") -> list[Probe]:
+def probe_sandbox(image: str = "") -> Findings:
     """Try to break out of the sandbox that runs get here, in this image or the default one."""
     return probe(
         settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, container=container(image)

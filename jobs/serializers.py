@@ -7,6 +7,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from jobs.detail_metrics import published_categories
+from jobs.execution.limit_table import Kind
 from jobs.models import Job, JobAttempt, Status
 from jobs.runtime import as_json, runtime_of
 from leaderboards.ranking_state import ranking_state
@@ -85,6 +86,15 @@ class JobShown(JobReceipt):
         return {**super().to_representation(instance), "run_id": instance.run_id or None}
 
 
+class LimitShown(serializers.Serializer):
+    limit = serializers.CharField(source="name")
+    kind = serializers.ChoiceField(
+        choices=[kind.value for kind in Kind],
+        help_text="enforced: the kernel refuses more; watched: a process looks and ends the run; absent: nothing does.",
+    )
+    by = serializers.CharField()
+
+
 class GpuShown(serializers.Serializer):
     name = serializers.CharField()
     memory_bytes = serializers.IntegerField(allow_null=True)
@@ -119,6 +129,7 @@ class JobDetail(JobShown):
     writable_code = serializers.BooleanField(
         source="has_writable_code", help_text="Its run has its own copy of the code folder, which it may write to."
     )
+    limits = LimitShown(many=True, source="held_limits", help_text="What held each limit of an ended run.")
     attempts = AttemptShown(many=True)
     scorer = serializers.CharField(help_text="Whose numbers the metrics are: a scorer's; empty: the run's own.")
     score_version = serializers.IntegerField(
@@ -149,6 +160,7 @@ class JobDetail(JobShown):
             *JobShown.Meta.fields,
             "config",
             "writable_code",
+            "limits",
             "attempts",
             "runtime",
             "scorer",

@@ -8,10 +8,13 @@ from jobs.execution.metrics import BadMetrics, Parsed, parse_metrics
 from jobs.execution.spec import Result
 from jobs.execution.told import Told as _
 from jobs.execution.told import first_ones, together
+from jobs.logs import plain_line
 from jobs.models import ErrorCode
 from jobs.ranges import within_ranges
 from leaderboards.models import Leaderboard
 
+# Of a program's own words in an error message.
+MOST_WORDS = 300
 _LIMITS = {
     "timeout": ErrorCode.TIMEOUT,
     "cpu_limit": ErrorCode.TIMEOUT,
@@ -40,7 +43,7 @@ class Success:
     detail_metrics: dict[str, Any] = field(default_factory=dict)
 
 
-def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_line: str) -> Success | Failure:
+def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path) -> Success | Failure:
     """The verdict on a run that ended by itself or at a limit (not one that the platform ended).
 
     On a leaderboard with a scorer it is about predictions instead: the run's own numbers may be there, and rank nothing.
@@ -48,9 +51,7 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
     if code := _LIMITS.get(result.reason):
         return Failure(code, result.detail)
     if result.exit_code != 0:
-        how = result.detail or _("exit code %(code)d", code=result.exit_code)
-        told = _("%(how)s. Its last line: %(line)s", how=how, line=last_line) if last_line else _("%(how)s.", how=how)
-        return Failure(ErrorCode.EXIT_NONZERO, told)
+        return Failure(ErrorCode.EXIT_NONZERO, _why_it_failed(result))
     if leaderboard.is_scored and (failure := _about_predictions(result)) is not None:
         return failure
     if leaderboard.is_scored:
@@ -74,6 +75,16 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path, last_
         return Failure(
             ErrorCode.BAD_METRICS, told if result.output_full else _("metrics.json: %(why)s.", why=error.message)
         )
+
+
+def _why_it_failed(result: Result) -> str:
+    """The program's own reason, or how it ended and the last that it said."""
+    how = result.detail or _("exit code %(code)d", code=result.exit_code)
+    if reason := plain_line(result.reason_line)[:MOST_WORDS]:
+        return _("%(reason)s (%(how)s)", reason=reason, how=how)
+    if line := plain_line(result.last_line)[:MOST_WORDS]:
+        return _("%(how)s. Its last line: %(line)s", how=how, line=line)
+    return _("%(how)s.", how=how)
 
 
 def _self_reported(result: Result, metrics_file: Path) -> Success:

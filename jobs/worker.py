@@ -129,6 +129,7 @@ class WakeUpWorker(SimpleWorker):
             resource_classes=self.queue_names(),
             executor=settings.EXECUTOR,
             sandbox_report=self.sandbox_report,
+            limits=self.limits,
             gpus=[gpu.as_json() for gpu in self._gpus.gpus],
             disabled_at=self._was_disabled_at(),
             machine=machine_state(),
@@ -145,6 +146,7 @@ class WakeUpWorker(SimpleWorker):
         return None
 
     sandbox_report: list[dict[str, Any]] = []
+    limits: dict[str, str] = {}
 
     def _must_stop(self) -> bool:
         if self.runner.has_leftovers:

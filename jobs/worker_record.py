@@ -53,6 +53,12 @@ class Worker(models.Model):
     sandbox_report = models.JSONField(
         _("sandbox report"), default=list, help_text=_("What its probe of its own sandbox found at start.")
     )
+    limits = models.JSONField(
+        _("limits"),
+        db_default={},
+        default=dict,
+        help_text=_("What holds each limit of its runs, as its probe found at start."),
+    )
     gpus = models.JSONField(_("GPUs"), default=list)
     started_at = models.DateTimeField(_("started at"), db_default=Now())
     heartbeat_at = models.DateTimeField(_("heartbeat at"), db_default=Now())

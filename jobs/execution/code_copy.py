@@ -9,7 +9,8 @@ import stat
 from dataclasses import dataclass
 
 from . import linux
-from .spec import Limits
+from .spec import Limits, human_bytes
+from .told import Told as _
 
 NAME = "code"
 PLACE = "/sandbox/code"
@@ -33,11 +34,16 @@ class Source:
 def open_source(code_dir: str) -> Source:
     descriptor = os.open(code_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     size = inodes = 0
-    for _, folders, files, folder in os.fwalk(".", dir_fd=descriptor, follow_symlinks=False):
+    for _path, folders, files, folder in os.fwalk(".", dir_fd=descriptor, follow_symlinks=False):
         inodes += len(folders) + len(files)
         sizes = [os.stat(name, dir_fd=folder, follow_symlinks=False).st_size for name in files]
         size += sum(_in_blocks(each) for each in sizes) + _BLOCK * len(folders)
     return Source(descriptor, size, inodes + 1)
+
+
+def full_sentence(limits: Limits) -> str:
+    size = human_bytes(limits.tmp_bytes)
+    return _("the code folder was full: a run may add %(size)s or %(files)d files to it", size=size, files=INODES)
 
 
 def _in_blocks(size: int) -> int:

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-# Of each output.
-READ_BYTES = 64 * 1024
 LONGEST_LINE = 2000
 # Only an interpreter that an exception ended exits with 1. After other ends, a traceback further up may have been handled.
 EXIT_OF_EXCEPTIONS = 1
@@ -65,7 +63,7 @@ def last_words(output: bytes, error: bytes, exit_code: int) -> LastWords:
 
 
 def _lines(raw: bytes) -> list[str]:
-    text = _COLOUR.sub("", raw[-READ_BYTES:].decode("utf-8", "replace"))
+    text = _COLOUR.sub("", raw.decode("utf-8", "replace"))
     return [line[:LONGEST_LINE].rstrip() for line in text.split("\n")]
 
 

@@ -40,7 +40,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         output=writable.descriptors["output"],
         volumes=writable,
         applied={
-            "network": "none", "filesystem": "none", "system_calls": "none", **writable.applied,
+            "network": "none", "filesystem": "none", "system_calls": "none", **writable.applied, "shm": "none",
             # RLIMIT_NPROC would count every process of the developer.
             "processes": group.held("pids") or "",
         },

@@ -32,6 +32,8 @@ class LogFile:
         self._written_at = time.monotonic()
         self._kept = kept
         self._tail = bytearray()
+        # The last part of each stream, which may say why the run failed.
+        self._ends = [bytearray() for _ in range(streams)]
         self._newest = b""
         self.total = self._logged = self._reported = 0
 
@@ -61,6 +63,9 @@ class LogFile:
         """The end of what came last, for an error message."""
         return self._newest[-count:]
 
+    def end_of(self, stream: int) -> bytes:
+        return bytes(self._ends[stream][-TAIL_BYTES:])
+
     @property
     def counted(self) -> int:
         """The size that the limit is for: rewritten states count a sixteenth."""
@@ -85,6 +90,10 @@ class LogFile:
     def _log(self, text: bytes, stream: int) -> None:
         if not text:
             return
+        end = self._ends[stream]
+        end += text
+        if len(end) > 2 * TAIL_BYTES:
+            del end[:-TAIL_BYTES]
         if self._open not in (None, stream):
             text = b"\n" + text
         self._open = None if text.endswith(b"\n") else stream

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from .spec import MIB, Container, Limits, Result, RunSpec
 _SECRET_NAME = "LEADERSBOARD_PREFLIGHT_SECRET"
 _WAIT_SECONDS = 30.0
 PROBE_LIMITS = Limits(
-    wall_seconds=10, cpu_seconds=10, memory_bytes=160 * MIB, processes=40, output_bytes=4 * MIB, output_inodes=100,
+    wall_seconds=10, cpu_seconds=10, cpus=4, memory_bytes=160 * MIB, processes=40, output_bytes=4 * MIB, output_inodes=100,
     tmp_bytes=16 * MIB,
 )  # fmt: skip
 
@@ -35,6 +35,14 @@ class Probe:
     contained: bool
     # What stopped it, or what came out.
     how: str
+
+
+class Findings(list[Probe]):
+    """What came of each attempt; and what holds each limit of a run here, by its name."""
+
+    def __init__(self, found: Iterable[Probe] = (), limits_applied: dict[str, str] | None = None) -> None:
+        super().__init__(found)
+        self.limits_applied = limits_applied or {}
 
 
 ATTEMPTS = {
@@ -65,7 +73,7 @@ def probe(
     bwrap: str = "",
     container: Container | None = None,
     start: Callable[[], Supervisor] = Supervisor.start,
-) -> list[Probe]:
+) -> Findings:
     """Try everything in `ATTEMPTS` inside the executor. Takes a second or two."""
     with tempfile.TemporaryDirectory(prefix="leadersboard-preflight-") as scratch, ExitStack() as stack:
         root = Path(scratch)
@@ -79,10 +87,15 @@ def probe(
         )  # fmt: skip
         _write_code(root)
 
-        def run(entrypoint: str) -> tuple[Result, dict[str, Any]]:
-            return _run(replace(spec, entrypoint=entrypoint), root / entrypoint, start)
+        applied: dict[str, str] = {}
 
-        return [*_look_around(run), _processes(run), _memory(run), _daemon(run, targets["marker"])]
+        def run(entrypoint: str) -> tuple[Result, dict[str, Any]]:
+            result, said = _run(replace(spec, entrypoint=entrypoint), root / entrypoint, start)
+            applied.update(result.limits_applied)
+            return result, said
+
+        found = [*_look_around(run), _processes(run), _memory(run), _daemon(run, targets["marker"])]
+        return Findings(found, applied)
 
 
 def is_tight(found: list[Probe]) -> bool:

@@ -185,8 +185,11 @@ class Result:
     first_output_seconds: float | None = None
     # A sentence for people, with limit and measured value.
     detail: str = ""
+    # Of a program that failed: the line that says why, or else the last that it said. As it came, for a LogCleaner.
+    reason_line: str = ""
+    last_line: str = ""
     isolation: str = ""
-    # Limit -> what holds it: "cgroup-v1", "cgroup-v2", "rlimit", "tmpfs", "watchdog", "supervisor", "none".
+    # Limit -> what holds it (limit_table.py).
     limits_applied: dict[str, str] = field(default_factory=dict)
     # {"path", "bytes", "sha256"} of each file now in run_dir/artifacts/.
     artifacts: list[dict[str, Any]] = field(default_factory=list)

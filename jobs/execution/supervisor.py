@@ -21,7 +21,19 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from jobs.execution import bubblewrap, cgroup, collect, container, launch, linux, local, seccomp, watchdog
+from jobs.execution import (
+    bubblewrap,
+    cgroup,
+    collect,
+    container,
+    launch,
+    limit_table,
+    linux,
+    local,
+    seccomp,
+    watchdog,
+)
+from jobs.execution.failure_reason import last_words
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
 from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
@@ -111,7 +123,7 @@ class Run:
             self.prepared = bubblewrap.prepare(self.spec, self.group, is_gated=True)
         else:
             self.prepared = _PREPARE[self.spec.executor](self.spec, self.group)
-        self.applied = {**self.prepared.applied, **_applied(limits, self.group)}
+        self.applied = {**self.prepared.applied, **limit_table.applied(limits, self.group)}
         self.outputs = Outputs()
         self.started = linux.now()
         try:
@@ -285,8 +297,8 @@ class Run:
         try:
             code = prepared.exit_code(self.statuses[pid])
         except launch.SandboxError as error:
-            last_words = self.log.last(500).decode(errors="replace").strip()
-            raise launch.SandboxError(f"{error}: {last_words}") from error
+            newest = self.log.last(500).decode(errors="replace").strip()
+            raise launch.SandboxError(f"{error}: {newest}") from error
         result.exit_code = code
         result.signal = code - 128 if 128 < code < 128 + signal.NSIG else None
         used = result.cpu_seconds
@@ -297,6 +309,9 @@ class Run:
             self.end("disk_limit", prepared.volumes.sentence(min(full, key=["output", "code", "tmp", "shm"].index)))
         else:
             self.end("exited", _exit_sentence(code, result.signal))
+            if code != 0:
+                words = last_words(self.log.end_of(0), self.log.end_of(1), code)
+                result.reason_line, result.last_line = words.reason, words.last_line
 
     def _full(self, prepared: launch.Prepared) -> set[str]:
         """Return the folders that were full at some time, looking once more at those that the kernel bounds."""
@@ -334,18 +349,6 @@ def _memory_sentence(used: float, limits: Limits, *, is_counted: bool) -> str:
     if is_counted:
         return _("%(used)s of %(limit)s", **numbers)
     return _("%(used)s of %(limit)s, added up over its processes", **numbers)
-
-
-def _applied(limits: Limits, group: cgroup.Group) -> dict[str, str]:
-    return {
-        "memory": group.held("memory") or "watchdog",
-        "cpus": (group.held("cpu") or "none") if limits.cpus else "none",
-        "cpu_seconds": "rlimit" if group.cpu_seconds() is None else f"cgroup-v{group.version}",
-        "wall_seconds": "supervisor",
-        "log": "supervisor",
-        "open_files": "rlimit",
-        "file_bytes": "rlimit",
-    }
 
 
 def emit(event: dict[str, Any]) -> None:

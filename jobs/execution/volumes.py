@@ -85,9 +85,7 @@ class Volumes:
     @property
     def applied(self) -> dict[str, str]:
         """What holds the run to the size of each folder."""
-        return {
-            name: self.folders[name].bound if name in self.folders else "tmpfs" for name in self.sizes if name != "shm"
-        }
+        return {name: self.folders[name].bound if name in self.folders else "tmpfs" for name in self.sizes}
 
     @property
     def in_memory(self) -> dict[str, int]:
@@ -125,8 +123,7 @@ class Volumes:
         if name == "output":
             return _("the output folder was full: its limit is %(size)s or %(files)d files", **size)
         if name == code_copy.NAME:
-            size = {"size": human_bytes(self._limits.tmp_bytes), "files": code_copy.INODES}
-            return _("the code folder was full: a run may add %(size)s or %(files)d files to it", **size)
+            return code_copy.full_sentence(self._limits)
         place = {"tmp": "/tmp", "shm": "/dev/shm"}[name]
         return _("%(place)s was full: its limit is %(size)s or %(files)d files", place=place, **size)
 

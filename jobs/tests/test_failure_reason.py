@@ -8,6 +8,7 @@ import time
 import pytest
 
 from jobs.execution.failure_reason import LastWords, last_words
+from jobs.execution.logfile import TAIL_BYTES
 
 PLAIN = """\
 Epoch 0
@@ -140,7 +141,7 @@ NUM_WORKERS = "ValueError: num_workers must be 0"
     [
         (PLAIN, NUM_WORKERS),
         (CHAINED, "RuntimeError: no weights"),
-        (MULTI_LINE, "RuntimeError: Error(s) in loading state_dict for Net:"),
+        (MULTI_LINE, "RuntimeError: Error(s) in loading state_dict for Net: Missing key(s) in state_dict: \"fc.weight\"."),
         (MESSAGE_BELOW, "ImportError: libGL.so.1: cannot open shared object file"),
         (DATA_LOADER, "ValueError: image 7 is empty"),
         (RANKS, "ValueError: boom"),
@@ -199,7 +200,7 @@ def test_other_ends(output, error, code, expected):
 )
 def test_reason_of_this_interpreters_own_tracebacks(program):
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    last = [line for line in ended.stderr.decode().splitlines() if re.match(r"[\w.]+(Error|Mine)", line)][-1]
+    last = [line for line in ended.stderr.decode().splitlines() if re.match(r"[\w.]*(Error|Mine)", line)][-1]
     assert last_words(b"", ended.stderr, ended.returncode) == LastWords(last)
 
 
@@ -214,6 +215,7 @@ def test_reason_of_this_interpreters_own_tracebacks(program):
     ],
 )
 def test_hostile_output_costs_little(piece):
+    end = (piece.encode() * 3000)[-TAIL_BYTES:]
     start = time.monotonic()
-    last_words(piece.encode() * 3000, piece.encode() * 3000, 1)
+    last_words(end, end, 1)
     assert time.monotonic() - start < 1

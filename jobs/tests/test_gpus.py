@@ -9,6 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from jobs import gpus, worker
+from jobs.execution.preflight import Findings
 from jobs.gpus import Gpu, GpuError, HeldGpus
 from jobs.models import Job, Worker
 from jobs.tests.factories import JobFactory
@@ -124,7 +125,7 @@ def test_a_card_that_cannot_be_asked_or_is_gone_is_not_free(machine, caplog):
 )
 @pytest.mark.django_db
 def test_the_command_says_which_card_is_missing(machine, monkeypatch, wanted, said):
-    monkeypatch.setattr("jobs.management.commands.worker.probe_sandbox", lambda *args, **kwargs: [])
+    monkeypatch.setattr("jobs.management.commands.worker.probe_sandbox", lambda *args, **kwargs: Findings())
     monkeypatch.setattr("jobs.management.commands.worker.is_tight", lambda report: True)
     if "not found" in said:
         monkeypatch.setenv("PATH", "")

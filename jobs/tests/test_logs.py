@@ -150,9 +150,3 @@ def test_shipper_of_an_older_attempt_ships_nothing(shipper):
     write(shipper, b"zombie\n")
     shipper.ship()
     assert JobLogChunk.objects.count() == 0
-
-
-@pytest.mark.django_db
-def test_shipper_last_line_says_something(shipper):
-    write(shipper, b"x\nValueError: \x1b[31mno\x1b[0m\n\n  \n")
-    assert shipper.last_line() == "ValueError: no"

@@ -52,6 +52,13 @@ def test_run_of_another_kind_gets_a_sandbox_of_its_own(staging):
     assert not run(staging, staging.take_folder(), limits=limits)
 
 
+def test_run_with_writable_code_is_never_made_ahead(staging):
+    staging.prepare()
+    assert not run(staging, staging.take_folder(), has_writable_code=True)
+    staging.prepare()
+    assert run(staging, staging.take_folder()), "the next one has read-only code again"
+
+
 def test_run_in_other_folders_leaves_the_staged_one_for_the_next(staging):
     staging.prepare()
     assert not run(staging, make_folder("other"))

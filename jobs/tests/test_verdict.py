@@ -25,11 +25,11 @@ def board():
     return board
 
 
-def verdict(board, tmp_path, metrics=None, *, params=None, reason="exited", exit_code=0, last_line="", **result):
+def verdict(board, tmp_path, metrics=None, *, params=None, reason="exited", exit_code=0, **result):
     file = tmp_path / "metrics.json"
     file.write_text(json.dumps({"params": params or {"k": 1}, "metrics": metrics or {}}))
     ended = Result(reason, exit_code=exit_code, **result)
-    return judge(ended, board, metrics_file=file, last_line=last_line)
+    return judge(ended, board, metrics_file=file)
 
 
 def test_verdict_success(board, tmp_path):
@@ -51,9 +51,18 @@ def test_verdict_of_a_limit(board, tmp_path, reason, code):
     assert verdict(board, tmp_path, {"image_auc": 0.9}, reason=reason, detail="why") == Failure(code, "why")
 
 
-def test_verdict_of_an_error_shows_its_last_line(board, tmp_path):
-    found = verdict(board, tmp_path, {"image_auc": 1}, exit_code=3, detail="exit code 3", last_line="KeyError: 'x'")
-    assert found == Failure("exit_nonzero", "exit code 3. Its last line: KeyError: 'x'")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"reason_line": "KeyError: 'x'"}, "KeyError: 'x' (exit code 3)"),
+        ({"last_line": "no data"}, "exit code 3. Its last line: no data"),
+        ({}, "exit code 3."),
+        ({"reason_line": "Bad: \x1b]0;title\x07\u202e\x1b[31m" + "x" * 900}, f"Bad: {'x' * 295} (exit code 3)"),
+    ],
+)
+def test_verdict_of_an_error_is_the_programs_own_reason(board, tmp_path, words, message):
+    found = verdict(board, tmp_path, {"image_auc": 1}, exit_code=3, detail="exit code 3", **words)
+    assert found == Failure("exit_nonzero", message)
 
 
 def test_verdict_of_missing_and_broken_metrics(board, tmp_path):
@@ -159,7 +168,7 @@ def test_nothing_in_metrics_json_fails_a_run_that_is_scored(board, tmp_path, raw
     board.scorer = "regression"
     (tmp_path / "metrics.json").write_text(raw or "")
     ended = Result("exited", exit_code=0, metrics_error=None if raw else Told("too large"))
-    judged = judge(ended, board, metrics_file=tmp_path / "metrics.json", last_line="")
+    judged = judge(ended, board, metrics_file=tmp_path / "metrics.json")
     assert (judged.metrics, judged.score) == ({}, None)
     assert judged.notes[0].startswith("metrics.json was not read: ")
 

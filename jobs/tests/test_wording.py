@@ -62,7 +62,7 @@ def test_a_failed_job_is_read_in_both_languages(client, tmp_path):
     job = JobFactory(status="running")
     JobAttemptFactory(job=job)
     ended = Result("exited", exit_code=0, metrics_error=Told("missing"))
-    verdict = judge(ended, job.leaderboard, metrics_file=tmp_path / "metrics.json", last_line="")
+    verdict = judge(ended, job.leaderboard, metrics_file=tmp_path / "metrics.json")
     transitions.fail(job, attempt=1, code=verdict.code, message=verdict.message, evidence=Evidence())
     client.force_login(job.user)
     english, japanese = (

@@ -7,8 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from jobs.dependencies import SHOWN_HOURS
+from jobs.execution.limit_table import lacking
 from jobs.models import FINAL, Dependency, HourlyEnds, Job, Status, TrackingOutbox, Worker
 from jobs.reconciler import has_leader
 from jobs.stuck import Stuck, stuck_jobs
@@ -67,6 +69,11 @@ class WorkerLine:
     def open_probes(self) -> list[str]:
         """What its probe of its own sandbox could do, and should not have been able to."""
         return [str(found.get("name")) for found in self.worker.sandbox_report if not found.get("contained")]
+
+    @property
+    def not_enforced(self) -> list[str]:
+        """The limits that a control group would enforce and that are watched or absent here."""
+        return [f"{gettext(limit.label)}: {gettext(limit.words)}" for limit in lacking(self.worker.limits)]
 
 
 @dataclass(frozen=True)

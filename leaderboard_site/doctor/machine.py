@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from jobs import gpus as cards
+from jobs.execution.limit_table import WORDS, held_limits, lacking
 from jobs.execution.preflight import is_tight
 from jobs.sandbox import probe_sandbox
 from leaderboard_site.doctor.findings import Found
@@ -134,6 +135,17 @@ def environments(found: Found) -> None:
         found.warning(sentence, locations.made_by(folder.name))
 
 
+def _limits(found: Found, applied: dict[str, str]) -> None:
+    """Say of each limit whether it is enforced, watched or not there."""
+    for kind, words in WORDS.items():
+        if of_kind := [f"{one.label} ({one.by})" for one in held_limits(applied) if one.kind == kind]:
+            found.ok(f"limits {words}: {', '.join(of_kind)}")
+    if told := ", ".join(f"{one.label}: {one.words}" for one in lacking(applied)):
+        found.warning(
+            f"a worker here can write no control group ({told})", "run workers under systemd; docs/security.md#limits"
+        )
+
+
 def sandbox(found: Found) -> None:
     if not Path(settings.RUNNER_PYTHON).exists() and settings.EXECUTOR == "bubblewrap":
         found.wrong(f"RUNNER_PYTHON ({settings.RUNNER_PYTHON}) is missing", "make environments")
@@ -142,9 +154,7 @@ def sandbox(found: Found) -> None:
     report = probe_sandbox()
     if is_tight(report):
         found.ok(f"{settings.EXECUTOR}: {len(report)} attempts to break out were contained")
-        if any(one.name == "memory" and one.how.endswith("by watchdog") for one in report):
-            sentence = "the memory limit is watched, not enforced: a worker here can write no control group"
-            found.warning(sentence, "run workers under systemd or in a container; docs/security.md")
+        _limits(found, report.limits_applied)
         return
     for one in report:
         if not one.contained:

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db.models import Min
 from django.utils import timezone
 
+from jobs.execution.limit_table import lacking
 from jobs.models import TrackingOutbox
 from jobs.reconciler import has_leader
 from jobs.stuck import stuck_jobs
@@ -15,13 +16,20 @@ START = "manage.py worker, on a machine that can run submissions"
 
 
 def workers(found: Found) -> None:
+    told: dict[str, str] = {}
     for name in settings.RESOURCE_CLASSES:
         alive = live_workers(name)
+        told |= {
+            worker.name: ", ".join(f"{one.label}: {one.words}" for one in lacking(worker.limits)) for worker in alive
+        }
         if not alive:
             found.wrong(f"no worker takes jobs of the class {name}", START)
         else:
             hosts = {worker.hostname for worker in alive}
             found.ok(f"{name}: {len(alive)} on {len(hosts)} {'machine' if len(hosts) == 1 else 'machines'}")
+    for name, limits in told.items():
+        if limits:
+            found.ok(f"{name} has no control group ({limits})")
     for one in unrunnable_jobs():
         lacks = "; ".join(f"{host.hostname} lacks {', '.join(host.lacks)}" for host in one.hosts)
         found.wrong(

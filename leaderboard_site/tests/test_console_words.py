@@ -10,6 +10,7 @@ from django.utils import translation
 
 from accounts.models import Invitation, Operation, OperatorAction
 from accounts.tests.factories import ApiTokenFactory, UserFactory
+from jobs.execution.limit_table import LABELS, MECHANISMS
 from jobs.execution.preflight import ATTEMPTS
 from jobs.execution.told import Told, kept
 from jobs.models import TrackingOutbox, Worker
@@ -40,8 +41,9 @@ def operator(client):
     Pause.objects.create(leaderboard=board, reason="点検", by=user)
     ScoreVersionFactory(leaderboard=board, scorer="own/1", ground_truth="1", reason="訂正", by=user)
     JobAttemptFactory(job=entry.job, worker_name="機械一")
+    limits = {name: list(MECHANISMS)[number % len(MECHANISMS)] for number, name in enumerate(LABELS)}
     report = [{"what": what, "contained": True, "how": "1"} for what in ATTEMPTS.values()]
-    WorkerFactory(name="機械一", hostname="機械", sandbox_report=report)
+    WorkerFactory(name="機械一", hostname="機械", sandbox_report=report, limits=limits)
     TrackingOutbox.objects.create(job=entry.job)
     ApiTokenFactory(user=user, name="手元")
     Group.objects.create(name="当番")

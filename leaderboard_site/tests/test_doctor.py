@@ -248,7 +248,9 @@ def test_gpu(monkeypatch, tmp_path):
 # --- work ----------------------------------------------------------------------------------------------------------
 @pytest.mark.django_db
 def test_workers_reconciler_and_backlog():
-    WorkerFactory(state="idle", resource_classes=["small"], heartbeat_at=timezone.now())
+    limits = {"memory": "watchdog", "processes": "rlimit"}
+    WorkerFactory(name="w", state="idle", resource_classes=["small"], heartbeat_at=timezone.now(), limits=limits)
+    assert "w has no control group (memory: watched)" in [what for _, what, _ in look(work.workers)]
     wrong(work.workers, "no worker takes jobs of the class medium", "manage.py worker")
     wrong(work.reconciler, "none leads", "manage.py reconcile")
     is_well(work.stuck)

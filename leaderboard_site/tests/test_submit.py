@@ -179,11 +179,9 @@ def test_no_follow_prints_the_id_and_nothing_else(call):
     assert (code, out.strip()) == (faults.COMPLETED, str(Job.objects.get().pk))
 
 
-def test_writable_code_is_asked_for(call, monkeypatch):
-    sent = {}
-    monkeypatch.setattr(Client, "submit", lambda self, files, **fields: sent.update(fields) or {"submission_id": "x"})
-    call(*call.files, "--no-follow", "--writable-code")
-    assert sent["writable_code"] == "true"
+def test_writable_code_is_asked_for(call):
+    assert call(*call.files, "--no-follow", "--writable-code")[0] == faults.COMPLETED
+    assert Submission.objects.get().has_writable_code
 
 
 def test_a_folder_is_packed_without_what_is_hidden(call):

@@ -138,6 +138,14 @@ def test_create_leaderboard_tells_that_the_data_set_is_not_here(settings, tmp_pa
     )
 
 
+def test_create_leaderboard_gives_runs_writable_code(db):
+    for slug, given in (("plain", []), ("own", ["--writable-code"])):
+        call("create_leaderboard", slug, "--metric", "score", *given)
+    assert dict(Leaderboard.objects.filter(slug__in=["plain", "own"]).values_list("slug", "has_writable_code")) == {
+        "plain": False, "own": True,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -150,8 +158,9 @@ def test_create_leaderboard_tells_that_the_data_set_is_not_here(settings, tmp_pa
         (["b", "--metric", "m", "--replace"], "--replace"),
         (["--from-yaml", "/nowhere.yaml"], "cannot be read"),
         (["--from-yaml", "{file}"], "title: is missing"),
+        (["--from-yaml", "{file}", "--writable-code"], "--writable-code: not with --from-yaml"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_create_leaderboard_refuses_and_makes_nothing(board, tmp_path, arguments, word):
     (tmp_path / "file.yaml").write_text("leadersboard: 1\nslug: c\n")

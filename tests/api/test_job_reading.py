@@ -62,7 +62,7 @@ def test_one_job_with_its_attempts(api, user):
             "started_at": as_json(job.started_at), "finished_at": None, "score": None, "error_code": "",
             "error_message": "", "exit_code": None, "wall_seconds": None, "cpu_seconds": None,
             "peak_memory_bytes": None, "isolation": "", "run_id": None, "config": {"a": 1},
-            "writable_code": False,
+            "writable_code": False, "limits": [],
             "attempts": [
                 {"number": 1, "worker_name": "worker-0", "outcome": "running", "detail": "",
                  "started_at": as_json(attempt.__class__.objects.get().started_at), "ended_at": None}

@@ -322,3 +322,18 @@ def test_log_can_be_followed_while_the_run_goes_on(sandbox: None, executor: str,
         else:
             pytest.fail("the first line did not show up")
         assert supervisor.result is None
+
+
+def test_failed_program_says_why(submit: Submit) -> None:
+    """Whatever comes after the exception, on either output."""
+    outcome = submit(
+        """
+import atexit, sys
+atexit.register(lambda: (print("wandb: synced", file=sys.stderr), print("done")))
+print("starting", flush=True)
+raise ValueError("num_workers must be 0\\nnot 4")
+"""
+    )
+    assert outcome.result.reason_line == "ValueError: num_workers must be 0", outcome.result
+    silent = submit("import sys; print('epoch 1', flush=True); sys.stderr.write('no data\\n\\n'); sys.exit(3)")
+    assert (silent.result.reason_line, silent.result.last_line) == ("", "no data")

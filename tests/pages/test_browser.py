@@ -35,8 +35,10 @@ def choose(page, files):
 
 def test_from_a_refused_upload_to_a_result(open_page):
     user, board = UserFactory(), LeaderboardFactory(slug="bricks")
+    LeaderboardFactory(slug="own-code", has_writable_code=True)
     page = open_page(user)
     page.goto("/submit/?leaderboard=bricks")
+    offer_writable_code_where_it_is_not_given(page)
     be_refused(page)
     job = be_taken(page)
     held, text = see_it_run(page, job)
@@ -44,6 +46,15 @@ def test_from_a_refused_upload_to_a_result(open_page):
     see_it_complete(page, held, text)
     page.goto(board.get_absolute_url())
     expect(page.locator("tr.mine .medal")).to_have_text("1")
+
+
+def offer_writable_code_where_it_is_not_given(page):
+    box, note = page.locator("[name=writable_code]"), page.locator("[data-writable-given]")
+    for slug, is_given in (("bricks", False), ("own-code", True), ("bricks", False)):
+        page.select_option("[name=leaderboard]", slug)
+        expect(box).to_be_checked(checked=is_given)
+        expect(box).to_be_enabled(enabled=not is_given)
+        expect(note).to_be_visible(visible=is_given)
 
 
 def be_refused(page):

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
+from jobs.execution.limit_table import held_limits
 from jobs.execution.preflight import is_tight
 from jobs.management.commands.worker import refuse_executor, refuse_missing_runner
 from jobs.sandbox import probe_sandbox
@@ -39,5 +40,7 @@ class Command(TaughtCommand):
             for found in report:
                 word = self.style.SUCCESS("contained") if found.contained else self.style.ERROR("OPEN     ")
                 self.stdout.write(f"{word}  {found.what}: {found.how}")
+            for limit in held_limits(report.limits_applied):
+                self.stdout.write(f"{limit.words:<11}  {limit.label}: {limit.by}")
         if not is_tight(report):
             sys.exit(1)

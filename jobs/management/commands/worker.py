@@ -89,6 +89,7 @@ class Command(TaughtCommand):
             prepare_statements()
         worker = make_worker(classes, gpus=gpus)
         worker.sandbox_report = [dataclasses.asdict(found) for found in report]
+        worker.limits = report.limits_applied
         logger.info("worker %s serves %s", worker.name, ", ".join(classes))
         worker.work(burst=options["burst"], max_jobs=options["max_jobs"])
 
