@@ -45,6 +45,10 @@ test: ## Run the whole suite against real servers (ARGS="-k name" for a part of 
 	@$(ENVIRONMENTS) dev mlflow runner deploy
 	$(DEV) -m pytest -n $(WORKERS) $(ARGS)
 
+test-sandbox: ## Run the tests of the sandbox and of the embedded servers alone; CI does so as an ordinary user too
+	@$(ENVIRONMENTS) dev mlflow runner
+	$(DEV) -m pytest -n $(WORKERS) $(ARGS) tests/attacks tests/embedded
+
 check: ## All that must be right: lint, format, types, migrations, deployment settings, templates, tests, coverage, vulnerabilities
 	@$(ENVIRONMENTS) dev mlflow runner deploy
 	$(DEV) -m ruff check .
