@@ -21,7 +21,7 @@ def prepare(spec: RunSpec, group: cgroup.Group) -> Prepared:
         writable.use_unmounted()
     except OSError as error:
         raise SandboxError(f"the run's folders could not be made: {error}") from error
-    folder = Path(spec.run_dir, "disk")
+    folder = Path(writable.root)
     scratch = folder / "tmp"
     environment = bubblewrap.environment(spec) | {
         "PATH": f"{Path(spec.python).parent}:/usr/bin:/bin",

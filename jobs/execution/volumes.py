@@ -1,6 +1,7 @@
 """The folders that a run may write to: file systems in memory, or folders on disk where they are too large for that."""
 
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Volumes:
     def __init__(self, run_dir: str, limits: Limits, uid: int, gid: int, code: code_copy.Source | None = None) -> None:
         self.sizes = sizes(limits, code)
         self.descriptors: dict[str, int] = {}
+        # Where those on disk lie; empty if there are none.
+        self.root = ""
         self.folders: dict[str, disk.Folder] = {}
         # Folders that were full at some time.
         self.full: set[str] = set()
@@ -53,13 +56,14 @@ class Volumes:
         self._next_look = 0.0
         on_disk = [name for name in self.sizes if name != "shm" and self.sizes[name].bytes > limits.in_memory_bytes]
         if on_disk:
-            self._make(os.path.join(run_dir, "disk"), on_disk)
+            self._make(run_dir, on_disk)
 
-    def _make(self, root: str, names: list[str]) -> None:
-        os.mkdir(root, 0o700)
+    def _make(self, run_dir: str, names: list[str]) -> None:
+        # A sandbox that was made ahead for another kind of run may have left its own.
+        self.root = tempfile.mkdtemp(prefix="disk-", dir=run_dir)
         for name in names:
             size = self.sizes[name]
-            self.folders[name] = disk.make(root, name, size.bytes, size.inodes, *self._owner, size.mode)
+            self.folders[name] = disk.make(self.root, name, size.bytes, size.inodes, *self._owner, size.mode)
         if (free := disk.free_bytes(self.folders[names[0]].descriptor)) < disk.RESERVE_BYTES:
             raise SandboxError(_disk_is_full(free))
 
