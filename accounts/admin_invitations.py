@@ -1,6 +1,7 @@
 """Invitations in the admin: made there, shown once, withdrawn; never edited."""
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
@@ -22,6 +23,8 @@ class InvitationAdmin(MachineMadeAdmin):
         return admin.ModelAdmin.has_add_permission(self, request)
 
     def add_view(self, request, form_url="", extra_context=None):
+        if not self.has_add_permission(request):
+            raise PermissionDenied
         try:
             refuse_while_closed()
         except RequestRefused as refusal:
