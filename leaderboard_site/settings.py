@@ -195,16 +195,11 @@ _CLASS_DEFAULTS: dict[str, Any] = {
     "cpus": 2, "processes": 256, "open_files": 1024, "file_bytes": 512 * MIB, "output_bytes": 256 * MIB,
     "output_inodes": 5000, "tmp_bytes": 256 * MIB, "log_kept_bytes": MIB, "log_kill_bytes": 16 * MIB,
 }  # fmt: skip
+_SPACE = ("file_bytes", "output_bytes", "tmp_bytes")
 RESOURCE_CLASSES: dict[str, dict[str, Any]] = {
-    "small": {
-        **_CLASS_DEFAULTS, "wall_seconds": 30 * 60, "memory_bytes": 4 * GIB,
-        "file_bytes": GIB, "output_bytes": GIB, "tmp_bytes": GIB,
-    },
-    "medium": {
-        **_CLASS_DEFAULTS, "wall_seconds": 60 * 60, "memory_bytes": 12 * GIB,
-        "file_bytes": 2 * GIB, "output_bytes": 2 * GIB, "tmp_bytes": 2 * GIB,
-    },
-}  # fmt: skip
+    "small": {**_CLASS_DEFAULTS, "wall_seconds": 30 * 60, "memory_bytes": 4 * GIB, **dict.fromkeys(_SPACE, GIB)},
+    "medium": {**_CLASS_DEFAULTS, "wall_seconds": 60 * 60, "memory_bytes": 12 * GIB, **dict.fromkeys(_SPACE, 2 * GIB)},
+}
 for _name, _limits in dict(env.json("RESOURCE_CLASSES", None) or {}).items():
     RESOURCE_CLASSES[_name] = {**RESOURCE_CLASSES.get(_name, RESOURCE_CLASSES["small"]), **_limits}
 # Of a scorer, beside its own wall time: a run's have ended by then.
