@@ -11,6 +11,7 @@ from accounts.models import User
 from accounts.operations import Action, ReasonForm, register
 from accounts.services import record_action
 from jobs.unrunnable import unmet_needs
+from jobs.waiting import live_workers
 from leaderboards import services
 from leaderboards.admin import LeaderboardAdmin
 from leaderboards.models import Leaderboard
@@ -35,7 +36,8 @@ class PublishForm(ReasonForm):
 
 def _needs_of(ids: Sequence[Any]) -> list[str]:
     boards = Leaderboard.objects.select_related("score_version").filter(pk__in=list(ids)[:BOARDS_SHOWN])
-    return [f"{board}: {need}" for board in boards for need in unmet_needs(board)]
+    workers = live_workers()
+    return [f"{board}: {need}" for board in boards for need in unmet_needs(board, workers)]
 
 
 @register

@@ -1,5 +1,6 @@
 """Pending jobs that no live worker can run, and what workers lack for a leaderboard: for operators."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from jobs.board_needs import UNSETTLED, boards_with_needs, in_words, missing
+from jobs.models import Worker
 from jobs.waiting import first_lack, live_workers
 from leaderboards.models import Leaderboard
 
@@ -73,14 +75,16 @@ def lacks_in_words(board: Leaderboard, inventory: dict[str, object]) -> list[str
     return [in_words(lack, board) for lack in missing(board, inventory)]
 
 
-def unmet_needs(board: Leaderboard) -> list[str]:
+def unmet_needs(board: Leaderboard, workers: Sequence[Worker] | None = None) -> list[str]:
     """Return sentences on what no live worker has of what the leaderboard's jobs need; empty when one can run them.
 
-    A score version that is not settled yet is left out: workers settle it by themselves.
+    `workers` are the live ones, where the caller has them. A score version that is not settled yet is left out: workers
+    settle it by themselves.
     """
     if not (board.dataset or board.image or board.is_scored):
         return []
-    if not (workers := live_workers()):
+    workers = live_workers() if workers is None else workers
+    if not workers:
         return [_("No worker is running, so it is not known whether one has what the leaderboard needs.")]
     lacks = min((missing(board, worker.inventory) for worker in workers), key=len)
     needs = [in_words(lack, board) for lack in lacks if lack != UNSETTLED]
