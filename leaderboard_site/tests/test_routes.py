@@ -20,7 +20,7 @@ from jobs.models import Job
 from jobs.tests.factories import JobFactory, LogChunkFactory
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.models import Submission
-from submissions.tests.factories import SubmissionFactory
+from submissions.tests.factories import stored_submission
 from tests.routes import routes
 
 MARK = "owner-7f3a91"  # in everything that is the owner's, and nowhere else
@@ -49,7 +49,8 @@ def owner(db):
 def given(owner):
     """An object of the owner's for every parameter; the job is running and has left a file."""
     board = LeaderboardFactory(slug="hidden-board", title=MARK, visibility="hidden")
-    submission = SubmissionFactory(user=owner, leaderboard=board, metadata={"note": MARK})
+    files = {"main.py": MARK.encode(), "a.txt": MARK.encode()}
+    submission = stored_submission(files, user=owner, leaderboard=board, metadata={"note": MARK})
     name = storages["artifacts"].save(f"{uuid4()}", ContentFile(MARK.encode()))
     job = JobFactory(
         user=owner, leaderboard=board, submission=submission, status="running", config={"note": MARK},

@@ -23,7 +23,7 @@ from accounts.tests.factories import ApiTokenFactory, UserFactory
 from jobs.tests.factories import JobAttemptFactory, JobFactory
 from leaderboard_site.errors import BodyMiddleware
 from leaderboards.tests.factories import EntryFactory
-from submissions.tests.factories import SubmissionFactory
+from submissions.tests.factories import stored_submission
 from tests.routes import routes
 
 pytestmark = [pytest.mark.django_db, pytest.mark.slow]
@@ -80,7 +80,7 @@ def given():
     board = entry.leaderboard
     name = storages["artifacts"].save(f"{uuid4()}", ContentFile(b"{}"))
     job = JobFactory(
-        user=person, leaderboard=board, submission=SubmissionFactory(user=person, leaderboard=board), status="running",
+        user=person, leaderboard=board, submission=stored_submission({"main.py": b"pass"}, user=person, leaderboard=board), status="running",
         artifacts=[{"path": "a.json", "name": name, "bytes": 2, "sha256": "0" * 64}],
     )  # fmt: skip
     JobAttemptFactory(job=job)
