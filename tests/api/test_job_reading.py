@@ -69,7 +69,7 @@ def test_one_job_with_its_attempts(api, user):
             ],
             "notes": [], "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None, "trial": False,
             "withdrawn_at": None, "ranking": None, "categories": None, "rerun_of": None, "started_by_operator": False,
-            "operator_reason": "", "reruns": [], "submission_deleted_at": None,
+            "operator_reason": "", "reruns": [], "submission_deleted_at": None, "costs_quota": True, "runtime": None,
         },
     )  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_the_end_of_a_job_is_told_whatever_the_tag_and_polling_ends_with_it(user
 
 def test_another_persons_or_sessions_part_is_another_answer(user):
     """What is kept in a browser holds forms; after signing in anew their tokens are worth nothing."""
-    job = JobFactory(user=user, status="running")
+    job = JobFactory(user=user, status="failed")
     path = f"/jobs/{job.pk}/state/"
     client = Client()
     client.force_login(user)
