@@ -14,6 +14,9 @@ _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
+# "Icon\r" is Finder's, for a folder with an icon of its own.
+_JUNK_FILES = {".ds_store", "icon\r", "desktop.ini", "thumbs.db"}
+
 
 def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
     """The path as we keep it: relative, posix, NFC, without `.` and empty parts. Raises ArchiveRefused."""
@@ -85,23 +88,39 @@ def _refuse_name(path: str, sentence: object, **parameters: object) -> NoReturn:
 
 
 def decode_name(raw: bytes) -> str:
+    """The UTF-8 name. Junk is passed over whatever the rest of its name is; any other name that is not UTF-8 is refused."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        shown = printable(raw.decode("utf-8", "backslashreplace"))
-        refuse(
-            gettext_lazy("The name %(name)s is not UTF-8; pack the archive again with UTF-8 names."),
-            "bad_file_name",
-            name=shown,
-        )
+        name = raw.decode("utf-8", "replace")
+        if is_junk(name):
+            return name
+        refuse_undecoded(raw)
 
 
-def is_junk(path: str, *, is_directory: bool) -> bool:
-    """What macOS adds to archives by itself; nobody means to submit it."""
-    parts = path.split("/")
-    if parts[0] == "__MACOSX" or parts[-1] == ".DS_Store":
-        return True
-    return parts[-1].startswith("._") and not is_directory
+def refuse_undecoded(raw: bytes) -> NoReturn:
+    refuse(
+        gettext_lazy("The name %(name)s is not UTF-8; pack the archive again with UTF-8 names."),
+        "bad_file_name",
+        name=printable(raw.decode("utf-8", "backslashreplace")),
+    )
+
+
+def is_junk(name: str) -> bool:
+    """Whether the member is one that macOS or Windows adds by itself; a directory's name ends in a slash.
+
+    Asked before the name is checked, so that junk with a name that breaks a rule does not cost a good archive. A name that
+    leads out of the archive is never junk.
+    """
+    *folders, last = name.split("/")
+    if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in folders:
+        return False
+    return "__MACOSX" in folders or last.startswith("._") or last.casefold() in _JUNK_FILES
+
+
+def _is_root(name: str) -> bool:
+    """Whether a directory is the archive's own: `tar -C folder .` begins with `./`, some packers of zips with `/`."""
+    return all(part in ("", ".") for part in name.split("/"))
 
 
 class Tree:
@@ -115,15 +134,14 @@ class Tree:
         self._directories: set[str] = set()
 
     def add(self, name: str, *, is_directory: bool) -> str | None:
-        """The checked path, or None for a member to pass over (the root itself, macOS junk)."""
+        """The checked path, or None for a member to pass over (the root itself, junk)."""
         if is_directory:
-            # `tar -C folder .` begins with the folder itself.
-            if not name.startswith("/") and all(part in ("", ".") for part in name.split("/")):
+            if _is_root(name):
                 return None
-            name = name.rstrip("/") or name
-        path = check_path(name, self._limits)
-        if is_junk(path, is_directory=is_directory):
+            name = name.rstrip("/")
+        if is_junk(f"{name}/" if is_directory else name):
             return None
+        path = check_path(name, self._limits)
         parts = path.split("/")
         for depth in range(1, len(parts)):
             self._add_directory("/".join(parts[:depth]), path)

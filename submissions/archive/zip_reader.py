@@ -18,9 +18,10 @@ from typing import BinaryIO
 from django.utils.translation import gettext_lazy
 from isal.isal_zlib import crc32
 
-from submissions.archive.limits import CHUNK_BYTES, Budget, Member, Seen, printable, refuse
-from submissions.archive.names import check_path, decode_name
+from submissions.archive.limits import CHUNK_BYTES, ArchiveLimits, Budget, Member, Seen, printable, refuse
+from submissions.archive.names import check_path
 from submissions.archive.streams import read_fully
+from submissions.archive.zip_names import UTF8_FLAG, Spelling, decoded_names
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
@@ -40,7 +41,7 @@ _MAX32 = 0xFFFFFFFF
 
 @dataclass
 class _Entry:
-    raw_name: bytes
+    spelling: Spelling
     name: str
     flags: int
     method: int
@@ -88,12 +89,12 @@ def _read_directory(file: BinaryIO, budget: Budget) -> tuple[list[_Entry], int]:
         position += _DIRECTORY.size + variable_bytes
         if fixed[0] != b"PK\1\2" or position > end:
             refuse(gettext_lazy("The directory of the archive is damaged."))
-        entries.append(_directory_entry(fixed, read_fully(file, variable_bytes)))
-        # All names are kept until the last is read: 1 500 of 64 KiB would be as many megabytes as an upload may have.
-        if len(entries[-1].name) > budget.limits.path_characters:
-            check_path(entries[-1].name, budget.limits)
+        entries.append(_directory_entry(fixed, read_fully(file, variable_bytes), budget.limits))
     if position != end:
         refuse(gettext_lazy("The directory of the archive has more in it than it says."))
+    for entry, name in zip(entries, decoded_names([entry.spelling for entry in entries]), strict=True):
+        entry.name = name
+        _check_entry(entry)
     entries.sort(key=lambda entry: entry.header_offset)
     return entries, offset
 
@@ -137,10 +138,10 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     return count, size, offset
 
 
-def _directory_entry(fixed: tuple[int, ...], variable: bytes) -> _Entry:
+def _directory_entry(fixed: tuple[int, ...], variable: bytes, limits: ArchiveLimits) -> _Entry:
     (
         _,
-        _,
+        made_by,
         _,
         flags,
         method,
@@ -158,21 +159,18 @@ def _directory_entry(fixed: tuple[int, ...], variable: bytes) -> _Entry:
         offset,
     ) = fixed
     raw_name = variable[:name_bytes]
-    name = decode_name(raw_name)
+    # For the sentences, until all names are read and it is known which characters they are in.
+    name = raw_name.decode("utf-8", "replace")
+    # All names are kept until the last is read: 1 500 of 64 KiB would be as many megabytes as an upload may have.
+    if len(name) > limits.path_characters:
+        check_path(name, limits)
     extra = _extra_fields(name, variable[name_bytes : name_bytes + extra_bytes])
     size, packed, offset = _zip64(name, extra, [size, packed, offset])
-    entry = _Entry(raw_name, name, flags, method, crc, packed, size, offset, attributes >> 16)
     if disk != 0:
         refuse(gettext_lazy("%(name)s is in another part of a zip that was split."), name=printable(name))
-    _check_second_name(name, raw_name, extra)
-    _check_entry(entry)
-    return entry
-
-
-def _check_second_name(name: str, raw_name: bytes, extra: dict[int, bytes]) -> None:
-    unicode_path = extra.get(_UNICODE_PATH_EXTRA)
-    if unicode_path is not None and unicode_path[5:] != raw_name:
-        refuse(gettext_lazy("%(name)s has two different names."), "bad_file_name", name=printable(name))
+    spelling = Spelling(raw_name, bool(flags & UTF8_FLAG), made_by >> 8, extra.get(_UNICODE_PATH_EXTRA))
+    spelling.check(limits)
+    return _Entry(spelling, name, flags, method, crc, packed, size, offset, attributes >> 16)
 
 
 def _check_entry(entry: _Entry) -> None:
@@ -284,12 +282,12 @@ def _check_local_header(file: BinaryIO, entry: _Entry) -> bool:
     extra = _extra_fields(entry.name, variable[name_bytes:])
     size, packed = _zip64(entry.name, extra, [size, packed])
     # Programs that read a zip from its first byte see no other names than these.
-    _check_second_name(entry.name, entry.raw_name, extra)
+    entry.spelling.check_local(entry.name, bool(flags & UTF8_FLAG), extra.get(_UNICODE_PATH_EXTRA))
     entry.data_offset = entry.header_offset + _LOCAL.size + name_bytes + extra_bytes
     has_descriptor = bool(flags & _DESCRIPTOR_FLAG)
     told = [(crc, entry.crc), (packed, entry.packed_bytes), (size, entry.file_bytes)]
     agrees = all(here == there or (has_descriptor and here in (0, _MAX32)) for here, there in told)
-    agrees &= method == entry.method and variable[:name_bytes] == entry.raw_name
+    agrees &= method == entry.method and variable[:name_bytes] == entry.spelling.raw
     if signature != b"PK\3\4" or not agrees or flags & (_ENCRYPTED_FLAGS | _PATCH_FLAG):
         refuse(
             gettext_lazy("%(name)s is not the same in the directory of the archive and in its own header."), name=shown

@@ -95,15 +95,6 @@ def test_git_archive_comment_for_all_members_is_fine() -> None:
 
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
-def test_macos_junk_is_passed_over(playground: Playground, pack: Callable[[dict[str, bytes]], bytes]) -> None:
-    junk = ["__MACOSX/._a.py", "__MACOSX/d/x", ".DS_Store", "d/.DS_Store", "d/._b.py", "._a.py"]
-    data = pack({**dict.fromkeys(junk, b"junk"), "a.py": b"a", "d/b.py": b"b"})
-    kind: ArchiveKind = "zip" if pack is zip_of else "tar"
-    extract_archive(io.BytesIO(data), kind=kind, destination=playground.inside)
-    assert playground.contents() == {"a.py": b"a", "d/b.py": b"b"}
-
-
-@pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_archive_of_junk_only_is_empty(playground: Playground, pack: Callable[[dict[str, bytes]], bytes]) -> None:
     assert_refused(playground, pack({".DS_Store": b"x"}), "zip" if pack is zip_of else "tar", "empty", "no files")
 

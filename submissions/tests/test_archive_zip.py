@@ -39,6 +39,8 @@ class Part:
     central: dict[str, Any] = field(default_factory=dict)
     behind_data: bytes = b""
     is_cut: bool = False
+    # 3 is Unix; 0 FAT, 10 and 11 NTFS.
+    system: int = 3
 
     def packed(self) -> bytes:
         if self.is_cut:
@@ -78,7 +80,7 @@ def build(
         f = part.fields(len(body) - base)
         here, there = {**f, **part.local}, {**f, **part.central}
         directory += (
-            struct.pack("<4s4B4H3L", b"PK\1\2", 20, 3, 20, 0, there["flags"], there["method"], 0, 0x21,
+            struct.pack("<4s4B4H3L", b"PK\1\2", 20, part.system, 20, 0, there["flags"], there["method"], 0, 0x21,
                         there["crc"], there["packed"], there["size"])
             + struct.pack("<5H2L", len(there["name"]), len(there["extra"]), 0, there["disk"], 0,
                           part.mode << 16, there["offset"])
@@ -131,8 +133,8 @@ def quoted_overlap() -> bytes:
     return build(first, Part(b"b", bytes(1000), central={"offset": 31}))
 
 
-def unicode_path(name: bytes) -> bytes:
-    value = b"\1" + struct.pack("<L", zlib.crc32(b"a.py")) + name
+def unicode_path(name: bytes, of: bytes = b"a.py") -> bytes:
+    value = b"\1" + struct.pack("<L", zlib.crc32(of)) + name
     return struct.pack("<2H", 0x7075, len(value)) + value
 
 
@@ -199,7 +201,7 @@ HOSTILE: dict[str, tuple[bytes, str, str]] = {
     "control character": (build(Part(b"a\x1b]0;x\x07.py")), "bad_file_name", "U+001B"),
     "NUL": (build(Part(b"a.py\0.txt")), "bad_file_name", "U+0000"),
     "bidi": (build(Part("a\u202egpj.py".encode())), "bad_file_name", "U+202E"),
-    "Shift JIS": (build(Part("モデル.py".encode("cp932"))), "bad_file_name", "not UTF-8"),
+    "root with content": (build(Part(b"/", b"x")), "bad_archive", "content"),
     "no name": (build(Part(b"")), "bad_file_name", "without a file name"),
     "name of 60 000 bytes": (build(Part(b"n" * 60_000)), "bad_file_name", "60000"),
     "deep": (build(Part(b"d/" * 12 + b"f")), "bad_file_name", "13 levels"),
