@@ -1,13 +1,14 @@
 """The sandbox as the settings describe it: which executor, which image, and whether it is tight."""
 
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.conf import settings
 
-from jobs.execution import engine
+from jobs.execution import disk, engine
 from jobs.execution.preflight import Findings, is_tight, probe
-from jobs.execution.spec import Container
+from jobs.execution.spec import Container, Limits
 from jobs.execution.told import Told as _
 
 
@@ -30,9 +31,21 @@ def container(image: str = "") -> Container | None:
 
 def probe_sandbox(image: str = "") -> Findings:
     """Try to break out of the sandbox that runs get here, in this image or the default one."""
-    return probe(
+    report = probe(
         settings.EXECUTOR, settings.RUNNER_PYTHON, sandbox_uid=settings.SANDBOX_UID, container=container(image)
     )
+    # The probes' folders are small and in memory; those of runs need not be.
+    for name in ("output", "tmp"):
+        if name in report.limits_applied and any(
+            _is_on_disk(name, limits) for limits in settings.RESOURCE_CLASSES.values()
+        ):
+            report.limits_applied[name] = disk.bound_below(settings.WORK_ROOT)
+    return report
+
+
+def _is_on_disk(name: str, limits: Mapping[str, Any]) -> bool:
+    size: int = limits[f"{name}_bytes"]
+    return size > limits.get("in_memory_bytes", Limits.in_memory_bytes)
 
 
 def import_problem(modules: Iterable[str], image: str = "") -> str:

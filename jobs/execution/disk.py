@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import struct
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,18 @@ def make(root: str, name: str, size_bytes: int, inodes: int, uid: int, gid: int,
     if _set_quota(folder):
         folder.bound = "project-quota"
     return folder
+
+
+def bound_below(root: Path) -> str:
+    """Return what holds folders below `root` to their size: "project-quota" or "watchdog"."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="disk-", dir=root) as place:
+            folder = make(place, "probe", 1024**2, 10, os.geteuid(), os.getegid(), 0o700)
+            os.close(folder.descriptor)
+            os.close(folder.work)
+            return folder.bound
+    except OSError:
+        return "watchdog"
 
 
 def _make(path: str) -> int:

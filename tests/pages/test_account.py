@@ -69,6 +69,6 @@ def test_the_account_costs_the_same_number_of_queries(client, django_assert_num_
     client.force_login(user)
     for _ in range(count):
         ApiTokenFactory(user=user)
-    # Session, user, tokens, and three counts of the quota.
-    with django_assert_num_queries(6):
+    # Session, user, tokens, and six counts of the quotas: of what counts and of all that was sent.
+    with django_assert_num_queries(9):
         client.get("/account/")
