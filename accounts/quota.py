@@ -7,6 +7,7 @@ platform failed, does not count (`Job.costs_quota`); the second limit bounds wha
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db.models import QuerySet
@@ -35,28 +36,35 @@ class HourlyUse:
     counted: QuerySet[Any]
     quota: int
 
+    @cached_property
+    def _counts(self) -> tuple[int, int]:
+        return self.counted.count(), self.sent.count()
+
     def left(self) -> int:
         """Return how many more are allowed now."""
-        used = self.counted.count()
-        return max(0, min(self.quota - used, self.quota * TIMES_IN_ALL - self.sent.count()))
+        counted, sent = self._counts
+        return max(0, min(self.quota - counted, self.quota * TIMES_IN_ALL - sent))
 
     def used(self) -> int:
         return self.quota - self.left()
 
     def reached(self) -> int:
         """Return the limit that is used up, while none is left: the quota, or that of all that was sent."""
-        return self.quota if self.counted.count() >= self.quota else self.quota * TIMES_IN_ALL
+        return self.quota if self._counts[0] >= self.quota else self.quota * TIMES_IN_ALL
 
     def seconds_until_free(self) -> int:
         """Return after how many seconds one more is allowed, while none is left."""
         waits = [
             seconds_until_free(rows, most)
-            for rows, most in ((self.counted, self.quota), (self.sent, self.quota * TIMES_IN_ALL))
-            if rows.count() >= most
+            for rows, count, most in (
+                (self.counted, self._counts[0], self.quota),
+                (self.sent, self._counts[1], self.quota * TIMES_IN_ALL),
+            )
+            if count >= most
         ]
         return max(waits, default=1)
 
     def seconds_until_back(self) -> int | None:
         """Return after how many seconds the earliest that counts is out of the hour; None when none counts."""
-        used = self.counted.count()
+        used = self._counts[0]
         return seconds_until_free(self.counted, used) if used else None

@@ -69,6 +69,6 @@ def test_the_account_costs_the_same_number_of_queries(client, django_assert_num_
     client.force_login(user)
     for _ in range(count):
         ApiTokenFactory(user=user)
-    # Session, user, tokens, and six counts of the quotas: of what counts and of all that was sent.
-    with django_assert_num_queries(9):
+    # Session, user, tokens, and five counts of the quotas: of what counts, of all that was sent, and of active jobs.
+    with django_assert_num_queries(8):
         client.get("/account/")

@@ -164,7 +164,7 @@ def test_home_without_a_board_says_what_to_do(client):
 
 
 @pytest.mark.parametrize(
-    ("days", "written"), [(1, r">\d{4}-\d\d-\d\d \d\d:\d\d</text>"), (30, r">\d{4}-\d\d-\d\d</text>")]
+    ("days", "written"), [(1, r">\d{4}-\d\d-\d\d \d\d:\d\d UTC</text>"), (30, r">\d{4}-\d\d-\d\d</text>")]
 )
 def test_the_chart_of_the_best_tells_hours_where_days_say_too_little(client, days, written):
     entry = EntryFactory()
