@@ -31,7 +31,7 @@ NO_PAGES = {
         FORM,
     ),
     "create_token": "the answer to a form; test_quality walks it",
-    **dict.fromkeys(["job_state", "job_log"], PART),
+    **dict.fromkeys(["job_state", "job_log", "job_runtime"], PART),
     **dict.fromkeys(
         ["job_log_text", "job_curves", "artifact", "leaderboard_export", "leaderboard_badge", "submission_config", "submission_archive"],
         FILE,
