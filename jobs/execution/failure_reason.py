@@ -109,8 +109,7 @@ def _body(lines: list[str], header: int, before: str) -> Iterator[tuple[int, str
     if (box := before.find("╭")) >= 0:
         # Rich draws a box; the exception stands below it.
         prefix = before[:box]
-        ends = (at for at in range(start, len(lines)) if lines[at].startswith(f"{prefix}╰"))
-        start = next(ends, len(lines) - 1) + 1
+        start = _box_end(lines, start, prefix) + 1
     else:
         words = _HEADER_WORDS.search(before)
         prefix = before[: words.start()] if words else before
@@ -122,6 +121,16 @@ def _body(lines: list[str], header: int, before: str) -> Iterator[tuple[int, str
     for at in range(start, min(start + _MOST_BODY_LINES, len(lines))):
         if lines[at].startswith(prefix):
             yield at, lines[at][len(prefix) :]
+
+
+def _box_end(lines: list[str], start: int, prefix: str) -> int:
+    """Return the last line of the box; the last of all if the next traceback begins before it ends."""
+    for at in range(start, len(lines)):
+        if lines[at].startswith(f"{prefix}╰"):
+            return at
+        if _HEADER in lines[at]:
+            break
+    return len(lines) - 1
 
 
 def _is_exception(text: str) -> bool:

@@ -216,6 +216,6 @@ def test_reason_of_this_interpreters_own_tracebacks(program):
 )
 def test_hostile_output_costs_little(piece):
     end = (piece.encode() * 3000)[-TAIL_BYTES:]
-    start = time.monotonic()
+    start = time.process_time()
     last_words(end, end, 1)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from accounts.tests.factories import UserFactory
-from jobs.execution import bubblewrap, cgroup, limit_table
+from jobs.execution import cgroup, limit_table, volumes
 from jobs.execution.limit_table import LABELS, MECHANISMS, Kind, held_limits
 from jobs.execution.preflight import Findings, Probe
 from jobs.execution.spec import Limits
@@ -35,7 +35,7 @@ def test_each_limit_is_enforced_watched_or_absent():
 def test_supervisor_names_only_what_the_table_knows(group):
     names = limit_table.applied(Limits(cpus=2), group)
     assert set(names) <= set(LABELS) and set(names.values()) <= set(MECHANISMS)
-    assert set(bubblewrap.volume_sizes(Limits())) <= set(LABELS)
+    assert set(volumes.sizes(Limits())) <= set(LABELS)
 
 
 @pytest.mark.parametrize(("applied", "warns"), [(WITH_GROUP, False), (WITHOUT_GROUP, True)])
