@@ -43,8 +43,8 @@ class Runtime:
         return [package for _number, package in sorted(found)]
 
     @property
-    def board_slugs(self) -> str:
-        return " ".join(board.slug for board in self.boards)
+    def board_slugs(self) -> list[str]:
+        return [board.slug for board in self.boards]
 
 
 def _short(name: str) -> str:

@@ -152,6 +152,8 @@ def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> H
     boards = context["boards"] = list(form.fields["leaderboard"].queryset.select_related("score_version"))
     context["closed"] = Leaderboard.objects.visible_to(user).upcoming()[:CLOSED_SHOWN]
     context |= outlook(boards)
+    # What concerns other boards is hidden from the start: the page must not jump when its script does so.
+    context["chosen"] = form["leaderboard"].value() or (boards[0].slug if boards else "")
     context["can_make"] = not boards and user.is_staff and user.has_perm("leaderboards.add_leaderboard")
     newest = Submission.objects.filter(user=request.user, deleted_at=None).order_by("-created_at")
     context["latest"] = newest.only("pk").first()

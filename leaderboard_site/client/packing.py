@@ -23,7 +23,7 @@ from leaderboard_site.client.upload_body import opened
 
 # What tools and systems leave in every folder. The site passes over what macOS and Windows add (submissions/archive/names.py);
 # a test holds that all of that is left out here too.
-JUNK = frozenset(["__pycache__", "__macosx", "desktop.ini", "thumbs.db"])
+JUNK = frozenset(["__pycache__", "__macosx", "desktop.ini", "thumbs.db", "icon\r"])
 MOST_FILES = 20_000
 MOST_NAMED = 10
 

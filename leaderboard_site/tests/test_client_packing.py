@@ -55,5 +55,5 @@ def test_what_systems_and_tools_leave_stays_here(name):
 
 def test_all_that_the_site_passes_over_stays_here():
     names = ["__MACOSX", ".DS_Store", "._a", "desktop.ini", "Desktop.ini", "Thumbs.db", ".git", "main.py", "Icon\r"]
-    passed_over = [name for name in names if is_junk(name, is_directory=False)]
+    passed_over = [name for name in names if is_junk(name)]
     assert passed_over and [name for name in passed_over if not packing.is_left_out(name)] == []

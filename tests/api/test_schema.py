@@ -89,7 +89,7 @@ def test_every_call_of_the_api_is_in_the_schema():
         ("GET", "/api/submissions/{submission_id}"), ("PATCH", "/api/submissions/{submission_id}"),
             ("DELETE", "/api/submissions/{submission_id}"),
             ("GET", "/api/submissions/{submission_id}/archive"), ("GET", "/api/submissions/{submission_id}/files/{path}"),
-            ("GET", "/api/jobs"), ("POST", "/api/jobs"),
+            ("GET", "/api/jobs"), ("POST", "/api/jobs"), ("GET", "/api/leaderboards/{slug}/runtime"),
         ("GET", "/api/jobs/{job_id}"), ("GET", "/api/jobs/{job_id}/status"), ("GET", "/api/jobs/{job_id}/logs"),
         ("GET", "/api/jobs/{job_id}/progress"), ("GET", "/api/jobs/{job_id}/results"),
             ("GET", "/api/jobs/{job_id}/artifacts/{path}"),
