@@ -13,7 +13,7 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import linux
@@ -46,6 +46,8 @@ class Folder:
     work: int
     # "project-quota" or "watchdog".
     bound: str
+    # By which open and mapped files of the folder are known. Folders that no overlay shows have the disk's alone, in common.
+    devices: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def make(root: str, name: str, size_bytes: int, inodes: int, uid: int, gid: int,
     """Make the folder `name` below `root`, for the user. Raises OSError."""
     descriptor, work = _make(os.path.join(root, name)), _make(os.path.join(root, f"{name}.work"))
     folder = Folder(name, size_bytes, inodes, descriptor, work, bound="watchdog")
+    folder.devices.add(os.fstat(descriptor).st_dev)
     os.fchown(folder.descriptor, uid, gid)
     os.fchmod(folder.descriptor, mode)
     if _set_quota(folder):
@@ -112,17 +115,24 @@ def _set_quota(folder: Folder) -> bool:
     return state.f_blocks * state.f_frsize <= folder.size_bytes + state.f_frsize
 
 
-def measure(folder: Folder, processes: Iterable[int], other_devices: set[int]) -> Usage:
+def add_devices(folder: Folder, shown: int) -> None:
+    """Learn the devices of the overlay that shows the folder, by its descriptor: one of folders, another of files."""
+    name = ".device"
+    made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=shown)
+    with linux.opened(made):
+        folder.devices |= {os.fstat(shown).st_dev, os.fstat(made).st_dev}
+    os.unlink(name, dir_fd=shown)
+
+
+def measure(folder: Folder, processes: Iterable[int]) -> Usage:
     """Return what the folder holds, with files that were deleted but are open or mapped in these processes.
 
-    It stops at the limit of inodes or depth. `other_devices` are those of the run's file systems in memory, whose deleted
-    files do not count here.
+    It stops at the limit of bytes, names or depth.
     """
     usage = _in_tree(folder)
     if usage.exceeds(folder):
         return usage
-    device = os.fstat(folder.descriptor).st_dev
-    return Usage(usage.used_bytes + _deleted_bytes(processes, device, other_devices), usage.inodes)
+    return Usage(usage.used_bytes + _deleted_bytes(processes, folder.devices), usage.inodes)
 
 
 def _in_tree(folder: Folder) -> Usage:
@@ -141,12 +151,12 @@ def _in_tree(folder: Folder) -> Usage:
                 state = os.stat(name, dir_fd=descriptors[-1], follow_symlinks=False)
             except OSError:
                 continue  # gone meanwhile
-            if state.st_nlink > 1 and not stat.S_ISDIR(state.st_mode):
-                if state.st_ino in linked:
-                    continue
-                linked.add(state.st_ino)
-            used += state.st_blocks * _BLOCK
+            # Every name counts, or a file with a million of them would hold up the walk.
             inodes += 1
+            if state.st_ino not in linked:
+                used += state.st_blocks * _BLOCK
+            if state.st_nlink > 1 and not stat.S_ISDIR(state.st_mode):
+                linked.add(state.st_ino)
             if inodes > folder.inodes or used > folder.size_bytes:
                 break
             if stat.S_ISDIR(state.st_mode):
@@ -176,9 +186,9 @@ def _open_folder(name: str, parent: int) -> int | None:
         return None
 
 
-def _deleted_bytes(processes: Iterable[int], device: int, other_devices: set[int]) -> int:
+def _deleted_bytes(processes: Iterable[int], devices: set[int]) -> int:
     found: dict[int, int] = {}
-    mapped: dict[tuple[str, str], int] = {}
+    mapped: dict[int, int] = {}
     for pid in processes:
         folder = f"/proc/{pid}/fd"
         try:
@@ -190,23 +200,13 @@ def _deleted_bytes(processes: Iterable[int], device: int, other_devices: set[int
                 state = os.stat(f"{folder}/{number}")
             except OSError:
                 continue
-            if state.st_nlink or not stat.S_ISREG(state.st_mode) or state.st_dev in other_devices:
-                continue
-            # Files in memory (memfd) lie on a device of the kernel's own; their names say what they are.
-            if state.st_dev == device or not _is_memory_file(f"{folder}/{number}"):
+            if not state.st_nlink and stat.S_ISREG(state.st_mode) and state.st_dev in devices:
                 found[state.st_ino] = state.st_blocks * _BLOCK
-        _add_mapped(pid, other_devices, mapped)
-    return sum(found.values()) + sum(size for (_, inode), size in mapped.items() if int(inode) not in found)
+        _add_mapped(pid, devices, mapped)
+    return sum(found.values()) + sum(size for inode, size in mapped.items() if inode not in found)
 
 
-def _is_memory_file(link: str) -> bool:
-    try:
-        return os.readlink(link).startswith("/memfd:")
-    except OSError:
-        return True  # closed meanwhile
-
-
-def _add_mapped(pid: int, other_devices: set[int], mapped: dict[tuple[str, str], int]) -> None:
+def _add_mapped(pid: int, devices: set[int], mapped: dict[int, int]) -> None:
     """Add the deleted files that the process has mapped, each with the size of its largest mapping."""
     try:
         lines = Path(f"/proc/{pid}/maps").read_bytes().splitlines()
@@ -215,15 +215,11 @@ def _add_mapped(pid: int, other_devices: set[int], mapped: dict[tuple[str, str],
     for line in lines:
         if not line.endswith(b" (deleted)"):
             continue
-        place, _, _, where, inode, path = line.split(maxsplit=5)
-        if path.startswith((b"/memfd:", b"/dev/zero", b"/SYSV")):
-            continue
-        major, minor = (int(part, 16) for part in where.split(b":"))
-        if os.makedev(major, minor) in other_devices:
-            continue
-        start, end = (int(part, 16) for part in place.split(b"-"))
-        key = (where.decode(), inode.decode())
-        mapped[key] = max(mapped.get(key, 0), end - start)
+        place, _, _, device, inode, _ = line.split(maxsplit=5)
+        major, minor = (int(part, 16) for part in device.split(b":"))
+        if os.makedev(major, minor) in devices:
+            start, end = (int(part, 16) for part in place.split(b"-"))
+            mapped[int(inode)] = max(mapped.get(int(inode), 0), end - start)
 
 
 def clear(descriptor: int) -> None:

@@ -72,6 +72,7 @@ class Volumes:
         for name, size in self.sizes.items():
             if name in self.folders:
                 self.descriptors[name] = stage.disk_volume(self.folders[name], size.flags)
+                disk.add_devices(self.folders[name], self.descriptors[name])
             else:
                 mode = f"{size.mode:o}"
                 self.descriptors[name] = stage.volume(name, size.bytes, size.inodes, mode, *self._owner, size.flags)
@@ -105,9 +106,8 @@ class Volumes:
         if (free := disk.free_bytes(watched[0].descriptor)) < disk.RESERVE_BYTES // 2:
             end("sandbox_error", _disk_is_full(free))
         processes = linux.descendants(os.getpid())
-        devices = {os.fstat(volume).st_dev for volume in self.in_memory.values()}
         for folder in watched:
-            usage = disk.measure(folder, processes, devices)
+            usage = disk.measure(folder, processes)
             if usage.exceeds(folder):
                 self.full.add(folder.name)
                 end("disk_limit", self.sentence(folder.name))

@@ -66,10 +66,20 @@ leave_metrics()
         ("/tmp", "import os\nos.chdir('/tmp')\nfor _ in range(3000):\n    os.mkdir('d'), os.chdir('d')\nimport time; time.sleep(9)"),
         (
             "the output folder",
+            "import os\nopen('/sandbox/output/a', 'w').close()\n"
+            "for number in range(6000): os.link('/sandbox/output/a', f'/sandbox/output/{number}')\nimport time; time.sleep(9)",
+        ),
+        (
+            "/tmp",
+            "import mmap, os\nfile = open('/tmp/a', 'w+b')\nfile.truncate(100 << 20)\nheld = mmap.mmap(file.fileno(), 0)\n"
+            "os.unlink('/tmp/a'), file.close()\nheld[::4096] = b'x' * len(held[::4096])\nimport time; time.sleep(9)",
+        ),
+        (
+            "the output folder",
             "for number in range(6000):\n    open(f'/sandbox/output/{number}', 'w').close()\nimport time; time.sleep(9)",
         ),
     ],
-    ids=["file", "deleted file", "deep tree", "many files"],
+    ids=["file", "deleted file", "deep tree", "many names", "deleted and mapped", "many files"],
 )  # fmt: skip
 @pytest.mark.parametrize("executor", ["bubblewrap"], scope="session")
 def test_a_full_folder_on_disk_is_the_disk_limit(submit: Submit, place: str, code: str) -> None:
@@ -91,6 +101,25 @@ def test_files_on_disk_do_not_count_as_memory(submit: Submit) -> None:
     outcome = submit(
         "from attack import leave_metrics\nwith open('/tmp/a', 'wb') as file:\n    for _ in range(300): file.write(b'x' * (1 << 20))\nleave_metrics()",
         limits=limits,
+    )
+    assert outcome.result.succeeded, outcome
+
+
+def test_deleted_files_count_in_their_own_folder_alone(submit: Submit) -> None:
+    outcome = submit(
+        """
+import os, time
+from attack import leave_metrics
+held = []
+for place in ("/tmp/a", "/sandbox/output/a"):
+    held.append(open(place, "wb", 0))
+    os.unlink(place)
+    for _ in range(40):
+        held[-1].write(b"x" * (1 << 20))
+time.sleep(1.5)
+leave_metrics()
+""",
+        limits=ON_DISK,
     )
     assert outcome.result.succeeded, outcome
 
