@@ -115,7 +115,7 @@ class OperatedAdmin(admin.ModelAdmin):
     change_list_template = "admin/console/change_list.html"
     object_history_template = "admin/console/history.html"
 
-    # What operators should know of an object: functions of apps further to the right, which return sentences.
+    # Functions that return warnings about an object. Apps that import this one add theirs here.
     notices: ClassVar[list[Callable[[Any], list[str]]]] = []
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:

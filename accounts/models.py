@@ -78,12 +78,12 @@ class User(AbstractUser):
 
     @property
     def display_name(self) -> str:
-        """What people see: the name that the user chose, else the username."""
+        """The name that people see: the one that the user chose, or else the username."""
         return display_name(self.username, self.first_name, self.last_name)
 
     @property
     def full_label(self) -> str:
-        """What operators see: the chosen name with the username, which alone is certain to be this person's."""
+        """The name that operators see: the chosen one with the username, which alone identifies the person."""
         return self.username if self.display_name == self.username else f"{self.display_name} ({self.username})"
 
     @property

@@ -18,9 +18,9 @@ CLOSED, BY_INVITATION, OPEN = "closed", "invitation", "open"
 
 
 def refuse_while_closed() -> None:
-    """Raise Conflict while SIGN_UP lets nobody use an invitation."""
+    """Raise Conflict while SIGN_UP is `closed`: an invitation could not be used."""
     if settings.SIGN_UP == CLOSED:
-        sentence = _("SIGN_UP is `closed`: nobody could use an invitation. Set it to `invitation` first.")
+        sentence = _("SIGN_UP is `closed`, so an invitation would not work. Set it to `invitation` first.")
         raise Conflict("sign_up_closed", sentence)
 
 

@@ -148,7 +148,6 @@ class Stage:
                 except OSError:
                     continue
             else:
-                self.exposed.add(folder.name)
                 linux.mount(layers[1], place, None, linux.MS_BIND)
                 linux.mount(place, place, None, linux.MS_BIND | linux.MS_REMOUNT | flags | _FLAGS)
         return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-
-from leaderboard_site.client.faults import COMPLETED
+from leaderboard_site.client.commands.withdraw import add_arguments as add_arguments
+from leaderboard_site.client.commands.withdraw import change
 from leaderboard_site.client.language import say
-from leaderboard_site.client.session import Session, job_id
+from leaderboard_site.client.session import Session
 
 EXAMPLES = [("restore JOB", "it competes again")]
 
@@ -15,11 +14,5 @@ def summary() -> str:
     return say("Count a run again that you withdrew.")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB", help=say("The job's id."))
-
-
 def run(session: Session) -> int:
-    answer = session.client.json("POST", f"/api/jobs/{job_id(session.options.job)}/restore")
-    session.console.result(answer, answer["ranking"]["reason"])
-    return COMPLETED
+    return change(session, "restore")

@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(session: Session) -> int:
-    answer = session.client.json("POST", f"/api/jobs/{job_id(session.options.job)}/withdraw")
+    return change(session, "withdraw")
+
+
+def change(session: Session, action: str) -> int:
+    """Withdraw or restore the job, and say where that leaves it."""
+    answer = session.client.json("POST", f"/api/jobs/{job_id(session.options.job)}/{action}")
     session.console.result(answer, answer["ranking"]["reason"])
     return COMPLETED
