@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from django.utils import timezone
 
 from accounts.tests.factories import UserFactory
 from jobs import claiming, runner_environments
@@ -109,6 +110,20 @@ def test_a_job_of_an_earlier_version_says_not_recorded(client):
     JobAttempt.objects.create(job=job, number=1, worker_name="w")
     client.force_login(job.user)
     assert "Not recorded" in client.get(job.get_absolute_url()).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "started_at", "told"),
+    [
+        ("pending", None, "It is recorded when the run starts."),
+        ("cancelled", None, "The job never started."),
+        ("failed", timezone.now(), "Not recorded: the job ran before the site kept this."),
+    ],
+)
+def test_the_job_page_says_why_nothing_is_recorded(client, status, started_at, told):
+    job = JobFactory(status=status, started_at=started_at)
+    client.force_login(job.user)
+    assert told in client.get(job.get_absolute_url()).text
 
 
 def test_notable_packages_come_first():
