@@ -107,6 +107,7 @@ def test_the_whole_story_without_a_mouse(open_page, tmp_path):
         page.wait_for_url("**/jobs/*/")
         tab_to(page, "#cancel")
         page.keyboard.press("Enter")
+        page.wait_for_url("**/cancel/")
         tab_to(page, "#confirm-cancel")
         page.keyboard.press("Enter")
         expect(page.locator(".notes")).to_contain_text("cancelled")
