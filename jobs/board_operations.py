@@ -23,10 +23,11 @@ LeaderboardAdmin.notices.append(unmet_needs)
 
 
 class PublishForm(ReasonForm):
-    """Asks for consent when jobs of the leaderboards would wait."""
+    """Take a reason or none, and ask for consent when jobs of the leaderboards would wait."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["reason"].required = False
         if self.initial.get("unmet_needs"):
             self.fields["is_accepted"] = forms.BooleanField(label=_("Publish although jobs may wait"))
 
@@ -55,7 +56,7 @@ class PublishLeaderboard(Action):
         return {"unmet_needs": _needs_of(ids)}
 
     def effects(self, ids: Sequence[Any]) -> list[str]:
-        shown = _("It becomes visible as its visibility says, and takes submissions as its other fields say.")
+        shown = _("Its readers will see it, and it will accept submissions as soon as it is open.")
         return [*_needs_of(ids), shown]
 
     def apply(self, obj: Any, *, by: User, reason: str, parameters: dict[str, Any]) -> None:

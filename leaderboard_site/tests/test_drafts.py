@@ -49,6 +49,14 @@ def test_publishing_asks_when_no_worker_has_the_data_set(operator):
     assert Operation.objects.get().state == "done"
 
 
+def test_publishing_needs_no_reason(operator):
+    client, _ = operator
+    board = LeaderboardFactory(is_draft=True)
+    preview = chosen_in_list(client, board, "publish_leaderboard")["Location"]
+    assert client.post(preview, {"reason": ""}).status_code == 302
+    assert not Leaderboard.objects.get(pk=board.pk).is_draft
+
+
 def test_publishing_does_not_ask_when_a_worker_has_it_all(operator):
     board = LeaderboardFactory(is_draft=True, dataset="bottles")
     WorkerFactory(state="idle", inventory={"datasets": ["bottles"]})

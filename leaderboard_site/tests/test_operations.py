@@ -65,13 +65,14 @@ def test_no_action_is_done_for_who_has_not(code, who):
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_plan_is_not_carried_out_without_a_reason_nor_by_another(code):
+def test_a_plan_is_not_carried_out_without_what_its_form_requires_nor_by_another(code):
     action = operations.ACTIONS[code]
     target, (client, user) = subject(code), signed_in(action.permission)
     ids = [str(getattr(target, action.chosen_field))]
     made = operations.plan(code, ids, by=user)
     address = reverse("admin:operation", args=[made.pk])
-    assert client.post(address, {"reason": "  "}).status_code == 400
+    if code != "publish_leaderboard":  # its reason may stay empty
+        assert client.post(address, {"reason": "  "}).status_code == 400
     other, _ = signed_in(action.permission)
     assert (other.get(address).status_code, other.post(address, {"reason": "x"}).status_code) == (404, 404)
     made.refresh_from_db()
