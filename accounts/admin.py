@@ -27,8 +27,8 @@ class GivesRights(admin.ModelAdmin):
 
     def formfield_for_manytomany(self, db_field, request=None, **kwargs):
         field = super().formfield_for_manytomany(db_field, request, **kwargs)
-        if field is not None and field.queryset.model is Permission:
-            field.label_from_instance = permission_in_words
+        if field is not None and field.queryset is not None and field.queryset.model is Permission:
+            field.label_from_instance = permission_in_words  # type: ignore[method-assign, assignment]
         return field
 
 

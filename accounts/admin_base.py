@@ -1,7 +1,7 @@
 """What the admin pages of all apps share: lists that stay fast, rows that nobody edits, actions with a preview."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from uuid import UUID
 
 from django import forms
@@ -48,8 +48,8 @@ class CappedPaginator(Paginator):
     CAP = 10_000
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
-        return int(self.object_list.order_by()[: self.CAP].values("pk").count())
+    def count(self) -> int:
+        return int(cast(QuerySet[Any], self.object_list).order_by()[: self.CAP].values("pk").count())
 
 
 class CappedChangeList(ChangeList):
@@ -59,7 +59,7 @@ class CappedChangeList(ChangeList):
         return {}
 
     def get_ordering(self, request, queryset):
-        return list(self.model_admin.get_ordering(request) or self.lookup_opts.ordering)
+        return list(self.model_admin.get_ordering(request) or self.lookup_opts.ordering or ())
 
     def get_results(self, request):
         try:
@@ -196,7 +196,7 @@ class OperatedAdmin(admin.ModelAdmin):
         """Who did what to this object: the same record as everywhere."""
         obj = self.get_object(request, object_id)
         if obj is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)  # type: ignore[attr-defined]
         if not self.has_view_or_change_permission(request, obj):
             raise PermissionDenied
         record = OperatorAction.objects.filter(kind=self.model._meta.label_lower, object_id=str(obj.pk))[:200]

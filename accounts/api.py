@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.models import User
+from accounts.requests import SignedInApiRequest
 from accounts.schema import refusals
 from accounts.serializers import LoginAnswer, LoginRequest
 from accounts.services import create_token, revoke_token
@@ -41,7 +42,7 @@ class LoginView(APIView):
 
 class LogoutView(APIView):
     @extend_schema(request=None, responses={204: None, **refusals(401, 503)}, operation_id="logout")
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """End the token that this call carries."""
         revoke_token(request.auth)
         return Response(status=204)

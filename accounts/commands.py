@@ -23,7 +23,7 @@ class ExamplesKept(DjangoHelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         if "\n" in text:
-            return RawDescriptionHelpFormatter._fill_text(self, text, width, indent)  # type: ignore[arg-type]
+            return RawDescriptionHelpFormatter._fill_text(self, text, width, indent)
         return super()._fill_text(text, width, indent)
 
 

@@ -1,7 +1,11 @@
 """Forms about accounts."""
 
+from collections.abc import Callable
+from typing import Any
+
 from django import forms
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordMixin
+from django.forms import BaseForm
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import ApiToken, User
@@ -17,11 +21,11 @@ class TokenForm(forms.ModelForm):
         help_texts = {"name": _("What it is for, so that you know it again: laptop, CI.")}
 
 
-class Told:
+class Told(BaseForm):
     """Says to screen readers which field is wrong and where the reason and the help stand; shows services' refusals."""
 
     def full_clean(self) -> None:
-        super().full_clean()  # type: ignore[misc]
+        super().full_clean()
         for name in self.fields:
             self.describe(name)
 
@@ -42,7 +46,7 @@ class Told:
             self.describe(name)
 
 
-def clean_by(check, value: str) -> str:
+def clean_by(check: Callable[[str], str], value: str) -> str:
     try:
         return check(value)
     except InvalidInput as refusal:
@@ -87,7 +91,7 @@ class SignUpForm(Told, SetPasswordMixin, forms.Form):
     password1, password2 = SetPasswordMixin.create_password_fields()
     field_order = ["invitation", "username", "name", "email", "password1", "password2"]
 
-    def __init__(self, *args, by_invitation: bool, **kwargs):
+    def __init__(self, *args: Any, by_invitation: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not by_invitation:
             del self.fields["invitation"]

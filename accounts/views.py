@@ -19,6 +19,7 @@ from accounts import services, signing_up, throttle
 from accounts.forms import PasswordForm, ProfileForm, SignUpForm, TokenForm
 from accounts.hashing import hashing_slot
 from accounts.refusals import InvalidInput, RequestRefused
+from accounts.requests import SignedInRequest
 
 
 def _form_again(request: HttpRequest, template: str, refusal: RequestRefused, context: dict[str, Any]) -> HttpResponse:
@@ -105,7 +106,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def profile(request: HttpRequest) -> HttpResponse:
+def profile(request: SignedInRequest) -> HttpResponse:
     user = request.user
     form = ProfileForm(request.POST or None, initial={"name": user.get_full_name(), "email": user.email})
     if request.method != "POST" or not form.is_valid():
@@ -119,7 +120,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @never_cache
 @sensitive_post_parameters()
-def password(request: HttpRequest) -> HttpResponse:
+def password(request: SignedInRequest) -> HttpResponse:
     """Change the password: this session goes on, every other one ends. Wrong old ones are counted like failed logins."""
     user = request.user
     if request.method != "POST":
@@ -155,7 +156,7 @@ def password(request: HttpRequest) -> HttpResponse:
 @require_POST
 @never_cache
 @sensitive_variables("secret")
-def create_token(request: HttpRequest) -> HttpResponse:
+def create_token(request: SignedInRequest) -> HttpResponse:
     """The secret is shown in this answer alone: a redirect would have to store it somewhere in clear."""
     form = TokenForm(request.POST)
     if not form.is_valid():
@@ -166,7 +167,7 @@ def create_token(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
+def revoke_token(request: SignedInRequest, token_id: int) -> HttpResponse:
     token = get_object_or_404(request.user.api_tokens, pk=token_id)
     services.revoke_token(token)
     messages.success(request, _("The token “%(name)s” is revoked.") % {"name": token.name})

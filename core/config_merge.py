@@ -103,7 +103,7 @@ def _as_yaml(name: str) -> Any:
         return name
     loader = BoundedLoader("", _SCALAR)
     try:
-        tag = loader.resolve(yaml.ScalarNode, name, (True, False))  # type: ignore[no-untyped-call]
+        tag = loader.resolve(yaml.ScalarNode, name, (True, False))
         return loader.construct_object(yaml.ScalarNode(tag, name, yaml.Mark("", 0, 0, 0, None, 0)))
     except (yaml.YAMLError, ValueError):
         return name

@@ -183,7 +183,7 @@ class BoundedLoader(yaml.SafeLoader):
         super().__init__(text)
 
     def fetch_more_tokens(self) -> None:
-        super().fetch_more_tokens()  # type: ignore[no-untyped-call]
+        super().fetch_more_tokens()
         self.counted += 1
         # All open levels: the scanner's work for one token is proportional to the open brackets.
         if self.flow_level + len(self.indents) > self.bounds.depth:
@@ -212,7 +212,7 @@ class BoundedLoader(yaml.SafeLoader):
         if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
             self.refuse(_TOO_LONG, "number", node, value=str(node.value)[:20], most=LONGEST_NUMBER)
         try:
-            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep)
         except TextRefused:
             raise
         except _STUMBLES:
@@ -225,7 +225,7 @@ class BoundedLoader(yaml.SafeLoader):
                 if key.tag in _NUMBERS and len(key.value) > LONGEST_NUMBER_AS_NAME:
                     sentence = _("the number %(value)s... is used as a name and has more than %(most)d characters")
                     self.refuse(sentence, "number", key, value=key.value[:20], most=LONGEST_NUMBER_AS_NAME)
-        made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type,no-untyped-call]
+        made: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[arg-type]
         return made
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -240,7 +240,7 @@ class BoundedLoader(yaml.SafeLoader):
         if self.merged > MOST_MERGED_NAMES:
             sentence = _("merges (<<) copy more than %(most)d names")
             self.refuse(sentence, "merges", node, most=MOST_MERGED_NAMES)
-        super().flatten_mapping(node)  # type: ignore[no-untyped-call]
+        super().flatten_mapping(node)
 
 
 def _sources(value: yaml.Node) -> list[yaml.Node]:

@@ -1,9 +1,12 @@
 """Jobs for operators: everything visible, nothing of a job's record editable; actions call the same services as the API."""
 
+from typing import Any
+
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Model, Q
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -93,7 +96,7 @@ class JobAdmin(MachineMadeAdmin):
 
     @admin.display(description=_("links"))
     def links(self, job: Job) -> str:
-        addresses = [
+        addresses: list[tuple[str, str | Promise]] = [
             (job.get_absolute_url(), _("its page")),
             (reverse("admin:submissions_submission_change", args=[job.submission_id]), _("its submission")),
             (reverse("admin:accounts_user_change", args=[job.user_id]), _("its person")),
@@ -126,14 +129,14 @@ class JobAdmin(MachineMadeAdmin):
     def error(self, job: Job) -> str:
         return job.error_in_words
 
-    def get_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Job | None = None) -> Any:
         # The further metrics have a table of their own.
         names = [str(field.name) for field in Job._meta.fields if field.name != "detail_metrics"]
         shown = {"error_message": "error", "limits_applied": "held"}
         return ["links", *(shown.get(name, name) for name in names)]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Job | None = None) -> list[str]:
-        return self.get_fields(request, obj)
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return self.get_fields(request)
 
 
 @admin.register(JobAttempt)

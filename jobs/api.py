@@ -9,12 +9,12 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from accounts.http import refuse_unknown_parameters
 from accounts.refusals import Conflict, InvalidInput
+from accounts.requests import SignedInApiRequest
 from accounts.schema import refusals
 from core.downloads import content_disposition
 from jobs.board_needs import boards_with_needs
@@ -47,20 +47,20 @@ DETAIL = ("leaderboard__score_version", "user", "disqualification", "score_versi
 LARGE = ("submission__manifest", "submission__metadata")
 
 
-def _record(request: Request, job_id: UUID, *related: str) -> Job:
+def _record(request: SignedInApiRequest, job_id: UUID, *related: str) -> Job:
     """Return the job's record, which stays when its submission is deleted."""
     found = Job.objects.visible_to(request.user).select_related(*related, "submission").defer(*LARGE)
     return get_object_or_404(found, pk=job_id)
 
 
-def _own(request: Request, job_id: UUID, *related: str) -> Job:
+def _own(request: SignedInApiRequest, job_id: UUID, *related: str) -> Job:
     """Return the job with what it left. Raises Gone if its submission is deleted."""
     job = _record(request, job_id, *related)
     refuse_deleted(job.submission)
     return job
 
 
-def _detail(request: Request, job_id: UUID) -> Any:
+def _detail(request: SignedInApiRequest, job_id: UUID) -> Any:
     job = _record(request, job_id, *DETAIL)
     return JobDetail(job, context={"viewer": request.user}).data
 
@@ -74,7 +74,7 @@ class JobsView(APIView):
         responses={202: JobReceipt, **refusals(400, 401, 403, 404, 409, 410, 413, 415, 429, 503)},
         operation_id="create_job",
     )
-    def post(self, request: Request) -> Response:
+    def post(self, request: SignedInApiRequest) -> Response:
         """Queue a run of a submission."""
         sent = JobRequest(data=request.data)
         sent.is_valid(raise_exception=True)
@@ -93,7 +93,7 @@ class JobsView(APIView):
         responses={200: JobShown(many=True), **refusals(400, 401, 503)},
         operation_id="list_jobs",
     )
-    def get(self, request: Request) -> Response:
+    def get(self, request: SignedInApiRequest) -> Response:
         """Your jobs, newest first."""
         refuse_unknown_parameters(request, "status", *NewestFirst.parameters)
         own = Job.objects.filter(user=request.user).select_related("leaderboard", "user", "submission")
@@ -111,14 +111,14 @@ class JobsView(APIView):
 
 class JobView(APIView):
     @extend_schema(responses={200: JobDetail, **refusals(401, 404, 503)}, operation_id="get_job")
-    def get(self, request: Request, job_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """One job with its attempts."""
         return Response(_detail(request, job_id))
 
 
 class JobStatusView(APIView):
     @extend_schema(responses={200: JobStatus, **refusals(401, 404, 503)}, operation_id="get_job_status")
-    def get(self, request: Request, job_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """Where the job stands; while it waits, why and until when."""
         return Response(status_shown(_record(request, job_id)))
 
@@ -131,7 +131,7 @@ class JobLogsView(APIView):
         responses={(200, "text/plain"): OpenApiTypes.STR, **refusals(400, 401, 404, 410, 503)},
         operation_id="get_job_logs",
     )
-    def get(self, request: Request, job_id: UUID) -> HttpResponse:
+    def get(self, request: SignedInApiRequest, job_id: UUID) -> HttpResponse:
         """The log as text, live while it runs."""
         refuse_unknown_parameters(request, "offset")
         job = _own(request, job_id)
@@ -148,7 +148,7 @@ class JobLogsView(APIView):
 
 class JobProgressView(APIView):
     @extend_schema(responses={200: ProgressShown, **refusals(401, 404, 410, 503)}, operation_id="get_job_progress")
-    def get(self, request: Request, job_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """How far the run says it is, and its curves so far; they stay after the end."""
         job = _own(request, job_id, "progress")
         progress = progress_of(job)
@@ -168,7 +168,7 @@ class JobProgressView(APIView):
 
 class JobResultsView(APIView):
     @extend_schema(responses={200: JobResults, **refusals(401, 404, 409, 410, 503)}, operation_id="get_job_results")
-    def get(self, request: Request, job_id: UUID) -> Response:
+    def get(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """What the run left. `run_id` and the links are null until MLflow has the run."""
         job = _own(request, job_id, "progress", "score_version")
         if not job.is_final:
@@ -202,7 +202,7 @@ class JobArtifactView(APIView):
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, **refusals(401, 404, 410, 503)},
         operation_id="get_job_artifact",
     )
-    def get(self, request: Request, job_id: UUID, path: str) -> FileResponse:
+    def get(self, request: SignedInApiRequest, job_id: UUID, path: str) -> FileResponse:
         """One file that the run left."""
         job = _own(request, job_id)
         found = next((item for item in job.artifacts if item["path"] == path), None)
@@ -217,7 +217,7 @@ class JobCancelView(APIView):
     @extend_schema(
         request=None, responses={202: JobReceipt, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="cancel_job"
     )
-    def post(self, request: Request, job_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """Cancel: a waiting job at once, a running one within seconds."""
         job = _own(request, job_id)
         job.status = cancel_job(job, by=request.user)
@@ -228,7 +228,7 @@ class JobWithdrawView(APIView):
     @extend_schema(
         request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="withdraw_job"
     )
-    def post(self, request: Request, job_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """Take your completed run off the board; your next best one counts at once."""
         withdraw_job(_own(request, job_id), by=request.user)
         return Response(_detail(request, job_id))
@@ -238,7 +238,7 @@ class JobRestoreView(APIView):
     @extend_schema(
         request=None, responses={200: JobDetail, **refusals(401, 403, 404, 409, 410, 503)}, operation_id="restore_job"
     )
-    def post(self, request: Request, job_id: UUID) -> Response:
+    def post(self, request: SignedInApiRequest, job_id: UUID) -> Response:
         """Count a run again that you withdrew."""
         restore_job(_own(request, job_id), by=request.user)
         return Response(_detail(request, job_id))
@@ -246,7 +246,7 @@ class JobRestoreView(APIView):
 
 class BoardRuntimeView(APIView):
     @extend_schema(responses={200: BoardRuntime, **refusals(401, 404, 503)}, operation_id="get_leaderboard_runtime")
-    def get(self, request: Request, slug: str) -> Response:
+    def get(self, request: SignedInApiRequest, slug: str) -> Response:
         """What runs of a leaderboard get now: Python, packages, GPUs and limits."""
         visible = Leaderboard.objects.visible_to(request.user).values("pk")
         board = get_object_or_404(boards_with_needs().filter(pk__in=visible), slug=slug)

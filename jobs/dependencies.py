@@ -41,7 +41,7 @@ def _postgresql() -> dict[str, Any]:
 def _redis() -> dict[str, Any]:
     answer = queue.connection()
     answer.ping()
-    found: dict[str, Any] = answer.info("server")  # type: ignore[assignment]
+    found: dict[str, Any] = answer.info("server")
     return {"version": str(found.get("valkey_version") or found.get("redis_version", ""))}
 
 

@@ -100,4 +100,4 @@ def _room(resource_class: str) -> int:
         waiting = connection().llen(f"{Queue.redis_queue_namespace_prefix}{resource_class}")
     except RedisError:
         return 1  # `push` says what is wrong, and begins the break
-    return max(0, CALLS_KEPT - int(waiting))  # type: ignore[arg-type]
+    return max(0, CALLS_KEPT - int(waiting))

@@ -48,7 +48,7 @@ class JobShown(JobReceipt):
         help_text="When its owner deleted the submission, and with it what this job left.",
     )
     user_id = serializers.CharField(source="user.username")
-    leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    leaderboard: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(slug_field="slug", read_only=True)
     run_id = serializers.CharField(allow_null=True)
     error_message = serializers.CharField(source="error_in_words", help_text="In the language of the request.")
     rerun_of = serializers.UUIDField(source="rerun_of_id", allow_null=True, help_text="The job that it runs again.")

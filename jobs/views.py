@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.models import User
 from accounts.refusals import Conflict, RequestRefused
+from accounts.requests import SignedInRequest
 from jobs import services
 from jobs.models import Job
 from jobs.outlook import outlook
@@ -105,7 +106,7 @@ def _lock(user: User, name: str) -> Iterator[bool]:
 @takes_files()
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def submit(request: HttpRequest) -> HttpResponse:
+def submit(request: SignedInRequest) -> HttpResponse:
     user = request.user
     if request.method != "POST":
         initial = {
@@ -146,10 +147,10 @@ def submit(request: HttpRequest) -> HttpResponse:
         return _start(request, submission, form)
 
 
-def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> HttpResponse:
+def _submit_page(request: SignedInRequest, form: SubmitForm, status: int = 200) -> HttpResponse:
     user = request.user
     context = {"form": form, "quota": quota_used(user), "max_bytes": settings.UPLOAD_MAX_BYTES}
-    boards = context["boards"] = list(form.fields["leaderboard"].queryset.select_related("score_version"))
+    boards = context["boards"] = list(form.boards.select_related("score_version"))
     context["closed"] = Leaderboard.objects.visible_to(user).upcoming()[:CLOSED_SHOWN]
     context |= outlook(boards)
     # What concerns other boards is hidden from the start: the page must not jump when its script does so.
@@ -160,7 +161,7 @@ def _submit_page(request: HttpRequest, form: SubmitForm, status: int = 200) -> H
     return render(request, "submissions/submit.html", context, status=status)
 
 
-def _start(request: HttpRequest, submission: Submission, form: RunForm) -> HttpResponse:
+def _start(request: SignedInRequest, submission: Submission, form: RunForm) -> HttpResponse:
     """Enqueue the submission and go to the job; when that is refused, to the submission, whose files are kept."""
     try:
         job, _is_new = services.enqueue_job(
@@ -179,10 +180,10 @@ def _start(request: HttpRequest, submission: Submission, form: RunForm) -> HttpR
 
 @login_required
 @require_POST
-def run_submission(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def run_submission(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     submission = get_object_or_404(Submission.objects.filter(user=request.user), pk=submission_id)
     form = RunForm({"key": uuid4().hex, **request.POST.dict()})
     if form.is_valid():
         return _start(request, submission, form)
-    messages.error(request, " ".join(message for errors in form.errors.values() for message in errors))
+    messages.error(request, " ".join(str(message) for errors in form.errors.values() for message in errors))
     return redirect(submission)

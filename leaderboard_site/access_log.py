@@ -7,7 +7,7 @@ from gunicorn.glogging import Logger
 from accounts.masking import MaskedFormatter, MaskingFormatter
 
 
-class MaskingLogger(Logger):  # type: ignore[misc]
+class MaskingLogger(Logger):
     """gunicorn's own logger, with the lines of every handler masked, whatever configuration the handlers come from."""
 
     def setup(self, cfg: Any) -> None:

@@ -19,6 +19,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, Unread
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import translation
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions
 from rest_framework.permissions import AllowAny
@@ -65,6 +66,7 @@ def _first_message(detail: Any, field: str = "") -> str:
 def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: translate what services and DRF raise; anything else is a 500 by handler500."""
     headers: dict[str, str] = {}
+    message: str | Promise
     if isinstance(error, RequestRefused):
         status, code, message = error.status, error.code, error.message
         if error.retry_after is not None:
@@ -84,8 +86,8 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             _CODES.get(error.status_code, "invalid"),
             _first_message(error.detail),
         )
-        if isinstance(error, exceptions.Throttled) and error.wait is not None:
-            headers["Retry-After"] = str(int(error.wait) + 1)
+        if (wait := getattr(error, "wait", None)) is not None:  # Throttled has it
+            headers["Retry-After"] = str(int(wait) + 1)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
@@ -254,10 +256,10 @@ class MaintenanceMiddleware:
 class DependencyDownMiddleware:
     """Pages: a refusal that no view has shown, and a database that is away, as what they are (the API has its handler)."""
 
-    def __init__(self, get_response):
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
-    def __call__(self, request: HttpRequest):
+    def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
         # `require_POST` and its like answer without a word.
         if response.status_code == 405 and not response.streaming and not response.content and not is_api(request):

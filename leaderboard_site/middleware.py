@@ -1,6 +1,7 @@
 """Middleware: what only pages need is left out for the API, which knows no cookies; security headers go on every answer."""
 
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
@@ -34,9 +35,9 @@ def is_api(request: HttpRequest) -> bool:
 class PagesOnly:
     """Steps aside for the API: its calls carry a token and cost no session, CSRF or message machinery."""
 
-    get_response: Callable[[HttpRequest], HttpResponseBase]
+    get_response: Any
 
-    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+    def __call__(self, request: HttpRequest) -> Any:
         if is_api(request):
             return self.get_response(request)
         return super().__call__(request)  # type: ignore[misc]
@@ -113,7 +114,7 @@ class SecurityHeadersMiddleware:
         if is_api(request):
             response.headers.setdefault("Cache-Control", "no-store")
             # A page's is set by CommonMiddleware. Without it an answer goes out in chunks.
-            if not response.streaming:
+            if isinstance(response, HttpResponse):
                 response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 

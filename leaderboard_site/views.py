@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -13,6 +14,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.forms import TokenForm
+from accounts.models import User
+from accounts.requests import SignedInRequest
 from jobs.models import Job, Status
 from jobs.views import quota_used
 from leaderboard_site.time_zones import choose_zone, zone_named, zone_names
@@ -44,7 +47,7 @@ class BoardCard:
     pending: int
 
 
-def board_cards(user) -> list[BoardCard]:
+def board_cards(user: User | AnonymousUser) -> list[BoardCard]:
     """Every leaderboard that the user can see, in five queries however many there are. Baselines lead none."""
     marked = Baseline.objects.filter(leaderboard=OuterRef("leaderboard_id"), user=OuterRef("user_id"))
     entries = Entry.objects.filter(~Exists(marked), leaderboard=OuterRef("pk"))
@@ -94,7 +97,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def account(request: HttpRequest) -> HttpResponse:
+def account(request: SignedInRequest) -> HttpResponse:
     tokens = request.user.api_tokens.active()
     context = {
         "tokens": tokens,
@@ -107,7 +110,7 @@ def account(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_POST
-def set_time_zone(request: HttpRequest) -> HttpResponse:
+def set_time_zone(request: SignedInRequest) -> HttpResponse:
     name = request.POST.get("time_zone", "")
     response = redirect("account")
     if name and zone_named(name) is None:

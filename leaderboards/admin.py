@@ -23,7 +23,7 @@ def job_id(row: Any) -> str:
 
 
 @admin.display(description=_("score"), empty_value="-")
-def score(row: Any) -> str | None:
+def score(row: Any) -> Any:
     """As many digits as tell people apart; the row's own page has all of them."""
     return None if row.score is None else f"{row.score:.6g}"
 

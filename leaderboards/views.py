@@ -141,7 +141,7 @@ def charts_context(request: HttpRequest, ranking: Ranking, page: Page) -> dict[s
     return {
         "ranking_metric": board.ranking_metric,
         "progress": progress_chart(records(board), steps, references, timezone.now()),
-        "cost": cost_chart(page.rows, metric),
+        "cost": cost_chart(page.rows, metric) if metric else None,
     }
 
 
@@ -181,4 +181,4 @@ def leaderboard_badge(request: HttpRequest, slug: str) -> HttpResponseBase:
         "Cross-Origin-Resource-Policy": "cross-origin" if is_public else "same-origin",
     }
     response = HttpResponse(content, content_type="image/svg+xml; charset=utf-8", headers=headers)
-    return get_conditional_response(request, etag=etag, response=response)
+    return get_conditional_response(request, etag=etag, response=response) or response

@@ -1,7 +1,7 @@
 """The form with which people send code in."""
 
 import json
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import yaml
@@ -125,7 +125,8 @@ class RunForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["resource_class"].choices = [
+        resource_class = cast(forms.ChoiceField, self.fields["resource_class"])
+        resource_class.choices = [
             (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name))
             for name in settings.RESOURCE_CLASSES
         ]
@@ -172,7 +173,7 @@ class SubmitForm(RunForm):
     leaderboard = forms.ModelChoiceField(
         Leaderboard.objects.none(), label=gettext_lazy("Leaderboard"), to_field_name="slug", empty_label=None
     )
-    files = FilesField(label=gettext_lazy("Files"), allow_empty_file=True)
+    files = FilesField(label=gettext_lazy("Files"), allow_empty_file=True)  # type: ignore[assignment]
     name = forms.CharField(
         label=gettext_lazy("Name"),
         required=False,
@@ -218,7 +219,8 @@ class SubmitForm(RunForm):
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["leaderboard"].queryset = Leaderboard.objects.visible_to(user).open()
+        leaderboard = cast("forms.ModelChoiceField[Leaderboard]", self.fields["leaderboard"])
+        leaderboard.queryset = self.boards = Leaderboard.objects.visible_to(user).open()
         self.fields["files"].widget.attrs.update(
             {
                 "accept": ",".join(settings.UPLOAD_EXTENSIONS),

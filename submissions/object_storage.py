@@ -65,7 +65,7 @@ class ObjectStorage(S3Storage):
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        self.client_config: Config = self.client_config.merge(limits)  # type: ignore[has-type]
+        self.client_config: Config = self.client_config.merge(limits)
         self.transfer_config = TransferConfig(
             multipart_threshold=16 * MIB, multipart_chunksize=8 * MIB, max_concurrency=2
         )

@@ -1,5 +1,7 @@
 """What the API takes and shows of submissions."""
 
+from typing import Any
+
 from rest_framework import serializers
 
 from submissions.models import NAME_MAX_LENGTH, Submission
@@ -28,7 +30,7 @@ class SubmissionUpload(serializers.Serializer):
 
 class SubmissionReceipt(serializers.ModelSerializer):
     submission_id = serializers.UUIDField(source="id")
-    leaderboard = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    leaderboard: "serializers.SlugRelatedField[Any]" = serializers.SlugRelatedField(slug_field="slug", read_only=True)
 
     class Meta:
         model = Submission

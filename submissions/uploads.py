@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
@@ -88,7 +88,7 @@ class HashingUploadHandler(FileUploadHandler):
         super().new_file(*args, **kwargs)
         # Not an attribute called `file`: Django would close that one, and only that one, on errors (see `discard`).
         self._opened.append(
-            TemporaryUploadedFile(self.file_name, self.content_type, 0, self.charset, self.content_type_extra)
+            TemporaryUploadedFile(self.file_name or "", self.content_type, 0, self.charset, self.content_type_extra)
         )
         self.hash = hashlib.sha256()
 
@@ -203,7 +203,7 @@ class UploadParser(MultiPartParser):
         length = refuse_bad_length(request)
         whole = WholeBody(stream)
         try:
-            parsed = super().parse(whole, media_type=media_type, parser_context=parser_context)
+            parsed = super().parse(cast(IO[Any], whole), media_type=media_type, parser_context=parser_context)
         except TooManyFilesSent:
             raise InvalidInput(
                 "too_many_files", _("at most %(most)d in one upload."), field="files", most=settings.UPLOAD_MAX_FILES

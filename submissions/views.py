@@ -6,11 +6,12 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.refusals import TooLarge
+from accounts.requests import SignedInRequest
 from core.downloads import content_disposition
 from submissions.contents import as_text, open_archive, read_config_file, read_file, refuse_deleted
 from submissions.forms import CONFIG_MAX_CHARACTERS, config_problem
@@ -23,7 +24,7 @@ _SLASHES = re.compile(r"[/\\]")
 
 @login_required
 @require_safe
-def submission(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def submission(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     visible = Submission.objects.visible_to(request.user).select_related("leaderboard", "user")
     found = get_object_or_404(visible, pk=submission_id)
     refuse_deleted(found)
@@ -37,7 +38,7 @@ def submission(request: HttpRequest, submission_id: UUID) -> HttpResponse:
     return render(request, "submissions/submission.html", context)
 
 
-def _visible(request: HttpRequest, submission_id: UUID) -> Submission:
+def _visible(request: SignedInRequest, submission_id: UUID) -> Submission:
     """Return the submission; 404 for whoever may not see it, 410 if its owner has deleted it."""
     found = get_object_or_404(Submission.objects.visible_to(request.user), pk=submission_id)
     refuse_deleted(found)
@@ -46,7 +47,7 @@ def _visible(request: HttpRequest, submission_id: UUID) -> Submission:
 
 @login_required
 @require_safe
-def files(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def files(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     """Every file of the submission, page by page."""
     found = _visible(request, submission_id)
     number = request.GET.get("page", "1")
@@ -60,7 +61,7 @@ def files(request: HttpRequest, submission_id: UUID) -> HttpResponse:
 
 @login_required
 @require_safe
-def view_file(request: HttpRequest, submission_id: UUID, path: str) -> HttpResponse:
+def view_file(request: SignedInRequest, submission_id: UUID, path: str) -> HttpResponse:
     """One file as text, or the reason why it is not shown."""
     found = _visible(request, submission_id)
     file = next((item for item in found.manifest if item["path"] == path), None)
@@ -76,7 +77,7 @@ def view_file(request: HttpRequest, submission_id: UUID, path: str) -> HttpRespo
 
 @login_required
 @require_safe
-def archive(request: HttpRequest, submission_id: UUID) -> FileResponse:
+def archive(request: SignedInRequest, submission_id: UUID) -> FileResponse:
     """The archive as it was stored, to be saved."""
     return archive_response(_visible(request, submission_id))
 
@@ -90,7 +91,7 @@ def archive_response(submission: Submission) -> FileResponse:
 
 @login_required
 @require_safe
-def submission_config(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def submission_config(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     """The text of the config file of one of one's own submissions, to begin another with; 204 when there is none."""
     found = get_object_or_404(Submission.objects.filter(user=request.user), pk=submission_id)
     text = read_config_file(found)
@@ -101,7 +102,7 @@ def submission_config(request: HttpRequest, submission_id: UUID) -> HttpResponse
 
 @login_required
 @require_POST
-def check_config(request: HttpRequest) -> JsonResponse:
+def check_config(request: SignedInRequest) -> JsonResponse:
     """What is wrong with a config file that is being edited: `{"problem": ""}` when nothing is."""
     text, name = request.POST.get("text", ""), request.POST.get("name", "")
     return JsonResponse({"problem": config_problem(text[:CONFIG_MAX_CHARACTERS], name)})

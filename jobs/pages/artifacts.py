@@ -7,11 +7,12 @@ from uuid import UUID
 from django.contrib.auth.decorators import login_required
 from django.core.files.base import File
 from django.core.paginator import Paginator
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from accounts.refusals import Unavailable
+from accounts.requests import SignedInRequest
 from core.downloads import content_disposition
 from jobs.models import Job
 from jobs.pages.access import visible_job
@@ -69,7 +70,7 @@ def _opened(item: dict[str, Any]) -> File:
 
 @login_required
 @require_safe
-def files(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def files(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Every file that the run left, page by page."""
     found = visible_job(request, job_id)
     number = request.GET.get("page", "1")
@@ -79,12 +80,12 @@ def files(request: HttpRequest, job_id: UUID) -> HttpResponse:
     if not 1 <= int(number) <= pages.num_pages:
         raise Http404
     page = pages.page(int(number))
-    return render(request, "jobs/files.html", {"job": found, "page": page, "files": listed(page.object_list)})
+    return render(request, "jobs/files.html", {"job": found, "page": page, "files": listed(list(page))})
 
 
 @login_required
 @require_safe
-def view_file(request: HttpRequest, job_id: UUID, path: str) -> HttpResponse:
+def view_file(request: SignedInRequest, job_id: UUID, path: str) -> HttpResponse:
     """One file in a page of its own: a picture large, with the one before and after it; numbers as curves."""
     found = visible_job(request, job_id)
     item = _item(found, path)
@@ -103,7 +104,7 @@ def view_file(request: HttpRequest, job_id: UUID, path: str) -> HttpResponse:
 
 @login_required
 @require_safe
-def artifact(request: HttpRequest, job_id: UUID, path: str) -> FileResponse:
+def artifact(request: SignedInRequest, job_id: UUID, path: str) -> FileResponse:
     """One file as it is: pictures to be shown, all else to be saved; nothing of it can run in the page."""
     found = visible_job(request, job_id)
     item = _item(found, path)

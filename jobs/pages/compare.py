@@ -4,10 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from accounts.requests import SignedInRequest
 from jobs.code_diff import TooLargeToCompare, code_diff
 from jobs.comparison import Side, compared, oldest, told_apart
 from jobs.models import Job
@@ -19,7 +20,7 @@ MOST_COMPARED = 8
 RECENT_JOBS = 20
 
 
-def _wanted(request: HttpRequest) -> list[UUID]:
+def _wanted(request: SignedInRequest) -> list[UUID]:
     """The ids of the address in their order, each but once; 404 for what is no id."""
     try:
         return list(dict.fromkeys(UUID(text) for text in request.GET.getlist("job")))
@@ -27,7 +28,7 @@ def _wanted(request: HttpRequest) -> list[UUID]:
         raise Http404 from error
 
 
-def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
+def _sides(request: SignedInRequest, wanted: list[UUID]) -> list[Side]:
     """One's own jobs whole; of others' those on a board that one may see, as the board shows them. 404 for any else."""
     related = ("leaderboard", "user")
     own = Job.objects.visible_to(request.user).select_related(*related, "progress", "submission", "disqualification")
@@ -46,7 +47,7 @@ def _sides(request: HttpRequest, wanted: list[UUID]) -> list[Side]:
     return told_apart([sides[job_id] for job_id in wanted])
 
 
-def _baseline(request: HttpRequest, sides: list[Side]) -> Side:
+def _baseline(request: SignedInRequest, sides: list[Side]) -> Side:
     """The job that the address chooses, else the oldest; 404 for one that is not compared."""
     chosen = request.GET.get("baseline")
     if not chosen:
@@ -59,7 +60,7 @@ def _baseline(request: HttpRequest, sides: list[Side]) -> Side:
 
 @login_required
 @require_safe
-def compare(request: HttpRequest) -> HttpResponse:
+def compare(request: SignedInRequest) -> HttpResponse:
     wanted = _wanted(request)
     sides = _sides(request, wanted[:MOST_COMPARED])
     context: dict[str, Any] = {"sides": sides, "is_cut": len(wanted) > MOST_COMPARED, "most": MOST_COMPARED}
@@ -83,7 +84,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def compare_code(request: HttpRequest) -> HttpResponse:
+def compare_code(request: SignedInRequest) -> HttpResponse:
     """How the code of the second job differs from that of the first; both submissions must be the viewer's to read."""
     wanted = _wanted(request)
     if len(wanted) != 2:

@@ -8,12 +8,13 @@ from uuid import UUID, uuid4
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.refusals import RequestRefused
+from accounts.requests import SignedInRequest
 from jobs import services
 from jobs.curves import run_charts
 from jobs.detail_metrics import category_table, published_categories
@@ -33,7 +34,7 @@ RERUNS_SHOWN = 20
 RERUN_SHOWN = ("id", "status", "is_by_operator", "operator_reason", "rerun_of", "created_at")
 
 
-def _moving(request: HttpRequest, job: Job) -> dict[str, Any]:
+def _moving(request: SignedInRequest, job: Job) -> dict[str, Any]:
     """What moves while a job runs: the timeline and what the run reports."""
     progress = progress_of(job) if job.status != Status.PENDING else None
     board = job.leaderboard
@@ -81,7 +82,7 @@ def _left(job: Job) -> dict[str, Any]:
 
 @login_required
 @require_safe
-def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def job(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """The whole page; `?q=` shows the lines of the log that hold it instead of the log."""
     found = visible_job(request, job_id, *RELATED)
     context = {**_moving(request, found), **_left(found), "runtime": runtime_of(found)}
@@ -95,7 +96,7 @@ def job(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_safe
-def job_state(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def job_state(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """What moves on a job's page, for htmx: until its end, and then until MLflow has it. Whoever has `?ended` already
     shows what the run left."""
     found = visible_job(request, job_id, *RELATED)
@@ -118,7 +119,7 @@ class _Echo:
 
 @login_required
 @require_safe
-def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
+def job_curves(request: SignedInRequest, job_id: UUID) -> StreamingHttpResponse:
     """The curves that the run reported as numbers: name, step, value, seconds since its start."""
     progress = progress_of(visible_job(request, job_id, "progress"))
     curves = progress.curves if progress else []
@@ -137,7 +138,7 @@ def job_curves(request: HttpRequest, job_id: UUID) -> StreamingHttpResponse:
 
 @login_required
 @require_safe
-def job_runtime(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def job_runtime(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """What the run gets, for htmx: asked for until the run has started."""
     found = visible_job(request, job_id)
     return render(request, "jobs/_runtime.html", {"job": found, "runtime": runtime_of(found)})
@@ -145,7 +146,7 @@ def job_runtime(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def cancel(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Ask once (GET), then cancel (POST)."""
     found = visible_job(request, job_id)
     if request.method != "POST":
@@ -164,7 +165,7 @@ def cancel(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def withdraw(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def withdraw(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """Take one's run off the board, or with `restore` count it again."""
     found = visible_job(request, job_id)
     is_restore = "restore" in request.POST
@@ -179,7 +180,7 @@ def withdraw(request: HttpRequest, job_id: UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def run_again(request: HttpRequest, job_id: UUID) -> HttpResponse:
+def run_again(request: SignedInRequest, job_id: UUID) -> HttpResponse:
     """The same files and config as a new job: within the owner's quota, or by an operator, outside of it.
 
     A trial runs again as a trial, unless its owner asks for a run that ranks (`ranked`).

@@ -4,12 +4,13 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from accounts.refusals import Conflict, RequestRefused
+from accounts.requests import SignedInRequest
 from jobs.deleting import counting_jobs, delete_submission, refuse_deletion
 from jobs.renaming import rename_submission
 from submissions.models import Submission
@@ -17,7 +18,7 @@ from submissions.models import Submission
 
 @login_required
 @require_POST
-def rename(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def rename(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     submission = get_object_or_404(Submission.objects.visible_to(request.user), pk=submission_id)
     try:
         rename_submission(submission, by=request.user, name=request.POST.get("name", ""))
@@ -30,7 +31,7 @@ def rename(request: HttpRequest, submission_id: UUID) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def delete(request: HttpRequest, submission_id: UUID) -> HttpResponse:
+def delete(request: SignedInRequest, submission_id: UUID) -> HttpResponse:
     """Say what a deletion takes along, or why it is refused; a POST deletes."""
     visible = Submission.objects.visible_to(request.user).select_related("leaderboard")
     submission = get_object_or_404(visible, pk=submission_id)
@@ -47,7 +48,7 @@ def delete(request: HttpRequest, submission_id: UUID) -> HttpResponse:
     return _page(request, submission)
 
 
-def _page(request: HttpRequest, submission: Submission, refusal: Conflict | None = None) -> HttpResponse:
+def _page(request: SignedInRequest, submission: Submission, refusal: Conflict | None = None) -> HttpResponse:
     jobs = submission.jobs.all()
     entry = jobs.filter(entry__isnull=False).only("pk").first()
     context = {

@@ -9,13 +9,14 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db.models import Count, Model, Prefetch, Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.views.decorators.http import require_safe
 
 from accounts.permissions import sees_all_jobs
+from accounts.requests import SignedInRequest
 from jobs.models import Job, Status
 from leaderboards.models import Leaderboard
 from submissions.models import Submission
@@ -52,7 +53,7 @@ class Filters:
     before_text: str
 
     @classmethod
-    def of(cls, request: HttpRequest) -> "Filters":
+    def of(cls, request: SignedInRequest) -> "Filters":
         status, board = request.GET.get("status", ""), request.GET.get("leaderboard", "")
         if status and status not in Status.values:
             raise Http404
@@ -75,7 +76,7 @@ class Filters:
         return shown, "" if is_last else self.query(f"{shown[-1].created_at.isoformat()}_{shown[-1].pk}")
 
 
-def _context(request: HttpRequest, filters: Filters, older: str, *, is_moving: bool) -> dict[str, Any]:
+def _context(request: SignedInRequest, filters: Filters, older: str, *, is_moving: bool) -> dict[str, Any]:
     return {
         "statuses": Status.choices,
         "status": filters.status,
@@ -89,14 +90,14 @@ def _context(request: HttpRequest, filters: Filters, older: str, *, is_moving: b
     }
 
 
-def _rendered(request: HttpRequest, page: str, part: str, context: dict[str, Any]) -> HttpResponse:
+def _rendered(request: SignedInRequest, page: str, part: str, context: dict[str, Any]) -> HttpResponse:
     """The list alone for htmx, which asks every few seconds while something moves."""
     return render(request, part if request.htmx else page, context)
 
 
 @login_required
 @require_safe
-def jobs(request: HttpRequest) -> HttpResponse:
+def jobs(request: SignedInRequest) -> HttpResponse:
     """My jobs."""
     filters = Filters.of(request)
     mine = Job.objects.filter(user=request.user).select_related("leaderboard", "progress", "submission")
@@ -111,7 +112,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_safe
-def submissions(request: HttpRequest) -> HttpResponse:
+def submissions(request: SignedInRequest) -> HttpResponse:
     """My submissions, each with its jobs; by status those of which a job has it."""
     filters = Filters.of(request)
     mine = Submission.objects.filter(user=request.user).select_related("leaderboard").defer("manifest", "metadata")
@@ -122,14 +123,14 @@ def submissions(request: HttpRequest) -> HttpResponse:
     runs = Job.objects.defer(*OF_JOBS, "error_message", "error_told").newest_first()[:RUNS_SHOWN]
     mine = mine.annotate(run_count=Count("jobs"))
     shown, older = filters.page(mine.prefetch_related(Prefetch("jobs", queryset=runs, to_attr="runs")))
-    moving = any(not job.is_final for submission in shown for job in submission.runs)
+    moving = any(not job.is_final for submission in shown for job in submission.runs)  # type: ignore[attr-defined]
     context = _context(request, filters, older, is_moving=moving) | {"submissions": shown}
     return _rendered(request, "jobs/submissions.html", "jobs/_submissions.html", context)
 
 
 @login_required
 @require_safe
-def runs(request: HttpRequest) -> HttpResponse:
+def runs(request: SignedInRequest) -> HttpResponse:
     """My runs in MLflow, in place of MLflow's own lists, which hold everybody's and are for operators alone."""
     filters = Filters.of(request)
     mine = Job.objects.filter(user=request.user).exclude(run_id="").select_related("leaderboard", "submission")

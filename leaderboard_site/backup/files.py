@@ -56,7 +56,7 @@ def named_files() -> Iterator[tuple[str, str]]:
 def put_back(storage: Storage, name: str, source: IO[bytes]) -> None:
     """Store the file under exactly this name, in the place of one that is there."""
     storage.delete(name)
-    saved = storage.save(name, File(source, name=Path(name).name))  # type: ignore[arg-type]
+    saved = storage.save(name, File(source, name=Path(name).name))
     if saved != name:
         raise OSError(f"{name} was stored as {saved}")
 
@@ -69,7 +69,7 @@ def copy_all(storage: Storage, add: Callable[[str, IO[bytes]], Any]) -> Iterator
         except FileNotFoundError:
             continue
         with stored:
-            add(name, stored)  # type: ignore[arg-type]
+            add(name, stored)
         yield name
 
 

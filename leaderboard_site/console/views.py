@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -15,6 +15,7 @@ from accounts.models import Operation
 from accounts.operations import ACTIONS, AT_ONCE, Action, ReasonForm, confirm
 from accounts.operations import plan as plan_operation
 from accounts.refusals import RequestRefused
+from accounts.requests import SignedInRequest
 from accounts.services import record_action
 from jobs.models import Job
 from jobs.stuck import mend as mend_stuck
@@ -25,17 +26,19 @@ from leaderboards.services import pause, resume
 EXAMPLES = 10
 
 
-def _may(request: HttpRequest, permission: str) -> None:
+def _may(request: SignedInRequest, permission: str) -> None:
     if not request.user.has_perm(permission):
         raise PermissionDenied
 
 
-def _page(request: HttpRequest, template: str, title: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+def _page(
+    request: SignedInRequest, template: str, title: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
     shared = admin.site.each_context(request)
     return render(request, template, {**shared, "title": title, **context}, status=status)
 
 
-def _status_context(request: HttpRequest) -> dict[str, Any]:
+def _status_context(request: SignedInRequest) -> dict[str, Any]:
     _may(request, "jobs.view_job")
     user = request.user
     return {
@@ -48,18 +51,18 @@ def _status_context(request: HttpRequest) -> dict[str, Any]:
 
 
 @require_safe
-def status(request: HttpRequest) -> HttpResponse:
+def status(request: SignedInRequest) -> HttpResponse:
     return _page(request, "admin/console/status.html", _("Status of the site"), _status_context(request))
 
 
 @require_safe
-def status_part(request: HttpRequest) -> HttpResponse:
+def status_part(request: SignedInRequest) -> HttpResponse:
     """What moves on the page, for htmx."""
     return render(request, "admin/console/_status.html", _status_context(request))
 
 
 @require_POST
-def mend(request: HttpRequest) -> HttpResponse:
+def mend(request: SignedInRequest) -> HttpResponse:
     """The one click beside a stuck job."""
     _may(request, "jobs.change_job")
     try:
@@ -77,7 +80,7 @@ def mend(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def queue_switch(request: HttpRequest) -> HttpResponse:
+def queue_switch(request: SignedInRequest) -> HttpResponse:
     """Pause the whole queue, or let it run again."""
     _may(request, "leaderboards.change_pause")
     standing = Pause.objects.filter(leaderboard=None).select_related("by").first()
@@ -104,7 +107,7 @@ def queue_switch(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
-def plan(request: HttpRequest) -> HttpResponse:
+def plan(request: SignedInRequest) -> HttpResponse:
     """Plan an action on the object that is named, from its own page."""
     try:
         made = plan_operation(request.POST.get("action", ""), request.POST.getlist("object")[:1], by=request.user)
@@ -113,14 +116,14 @@ def plan(request: HttpRequest) -> HttpResponse:
     return redirect("admin:operation", made.pk)
 
 
-def _refused(request: HttpRequest, refusal: RequestRefused) -> HttpResponse:
+def _refused(request: SignedInRequest, refusal: RequestRefused) -> HttpResponse:
     if refusal.status == 403:
         raise PermissionDenied
     messages.error(request, refusal.message)
     return redirect("admin:index")
 
 
-def _own_operation(request: HttpRequest, operation_id: UUID) -> tuple[Operation, Action]:
+def _own_operation(request: SignedInRequest, operation_id: UUID) -> tuple[Operation, Action]:
     """The operator's own, or anybody's for a superuser; its action's permission is asked for each time."""
     found = get_object_or_404(Operation.objects.select_related("user"), pk=operation_id)
     if found.user_id != request.user.pk and not request.user.is_superuser:
@@ -146,7 +149,7 @@ def _operation_context(operation: Operation, action: Action) -> dict[str, Any]:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
-def operation(request: HttpRequest, operation_id: UUID) -> HttpResponse:
+def operation(request: SignedInRequest, operation_id: UUID) -> HttpResponse:
     """First the preview with its form, then the progress, then what came of it."""
     found, action = _own_operation(request, operation_id)
     context = _operation_context(found, action)
@@ -180,7 +183,7 @@ def _more(obj: Any) -> str:
 
 
 @require_safe
-def operation_part(request: HttpRequest, operation_id: UUID) -> HttpResponse:
+def operation_part(request: SignedInRequest, operation_id: UUID) -> HttpResponse:
     """The progress, for htmx; it asks no more when all is done."""
     found, action = _own_operation(request, operation_id)
     return render(request, "admin/console/_progress.html", _operation_context(found, action))

@@ -109,7 +109,7 @@ def clock(found: Found) -> None:
 def redis(found: Found) -> None:
     client = queue.connection()
     try:
-        info: dict[str, Any] = client.info()  # type: ignore[assignment]
+        info: dict[str, Any] = client.info()
         key = f"leadersboard:doctor:{uuid.uuid4()}"
         client.set(key, "1", ex=10)
         client.delete(key)

@@ -11,7 +11,7 @@ from gunicorn.workers.gthread import TConn
 LINGER_SECONDS, LINGER_BYTES = 2.0, 64 * 1024
 
 
-class LaneConnection(TConn):  # type: ignore[misc]
+class LaneConnection(TConn):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.received = b""

@@ -42,7 +42,7 @@ MOST_SLOW_READERS = 256
 LAST_LOOKS_SECONDS = 0.05
 
 
-class LaneWorker(ThreadWorker):  # type: ignore[misc]
+class LaneWorker(ThreadWorker):
     def run(self) -> None:
         # Imported here: gunicorn loads this class before Django is set up.
         from jobs import queue as wake_up_calls

@@ -7,13 +7,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from accounts.commands import TaughtCommand, shown_time
 from accounts.models import User
 from accounts.refusals import RequestRefused
-from jobs.models import ErrorCode, Job, Status
+from jobs.models import ErrorCode, Job, JobQuerySet, Status
 from jobs.queries import mlflow_ui_link, read_log, read_scorer_log
 from jobs.services import cancel_job, rerun_job
 from jobs.waiting import waiting
@@ -86,7 +85,7 @@ class Command(TaughtCommand):
             ]
             self.write_table(heads, rows)
 
-    def _filtered(self, options: dict[str, Any]) -> QuerySet[Job]:
+    def _filtered(self, options: dict[str, Any]) -> JobQuerySet:
         # A name that is misspelt must not read as "nothing there".
         if options["user"] and not User.objects.filter(username=options["user"]).exists():
             raise CommandError(f"--user: there is no user {options['user']!r}.")
@@ -222,7 +221,8 @@ def _details(job: Job) -> dict[str, Any]:
 
 
 def _log(job: Job) -> str:
-    parts, offset = [], 0
+    parts: list[bytes] = []
+    offset = 0
     while True:
         content, following = read_log(job, offset)
         if following == offset:

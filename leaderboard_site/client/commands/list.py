@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -41,7 +42,7 @@ def run(session: Session) -> int:
     kind = "submissions" if options.submissions else "jobs"
     page = 200 if options.leaderboard else min(options.limit, 200)
     path = f"/api/{kind}?limit={page}" + (f"&status={options.status}" if options.status else "")
-    rows = islice(session.client.pages(path), MOST_READ)
+    rows: Iterator[dict[str, Any]] = islice(session.client.pages(path), MOST_READ)
     if options.leaderboard:
         rows = (row for row in rows if row["leaderboard"] == options.leaderboard)
     shown = list(islice(rows, options.limit))

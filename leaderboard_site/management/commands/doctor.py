@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -80,7 +81,12 @@ class Command(TaughtCommand):
         return []
 
     def _show(self, finding: Finding) -> None:
-        style = {OK: self.style.SUCCESS, WARNING: self.style.WARNING, WRONG: self.style.ERROR, SKIPPED: str}
+        style: dict[str, Callable[[str], str]] = {
+            OK: self.style.SUCCESS,
+            WARNING: self.style.WARNING,
+            WRONG: self.style.ERROR,
+            SKIPPED: str,
+        }
         self.stdout.write(f"{style[finding.state](f'{finding.state:<8}')} {finding.check:<11} {finding.what}")
         if finding.mend:
             self.stdout.write(f"{'':<21}-> {finding.mend}")
