@@ -9,8 +9,9 @@ import zlib
 import pytest
 from django.core.management import CommandError, call_command
 
-from leaderboards.hiding import CannotHide, hide_labels
+from leaderboards.hiding import hide_labels
 from leaderboards.pictures import UnknownPicture, picture_size, without_metadata
+from leaderboards.source_layout import CannotHide
 
 
 def part(name, content):
@@ -66,7 +67,7 @@ def rows_of(labels):
 
 def test_both_folders_are_whole(hidden):
     made, data, labels = hidden
-    assert (made.categories, made.train, made.test, made.masks) == (2, 6, 26, 16)
+    assert (len(made.kinds), made.train, made.test, made.masks) == (2, 6, 26, 16)
     assert sorted(path.name for path in (data / "screw" / "test").iterdir()) == [f"{n:04}.png" for n in range(1, 14)]
     assert sorted(path.name for path in (data / "screw" / "train" / "good").iterdir()) == [
         "000.png",
@@ -75,6 +76,7 @@ def test_both_folders_are_whole(hidden):
     ]
     assert {path.name for path in data.iterdir()} == {"bottle", "screw", "license.txt"}
     assert {path.name for path in labels.iterdir()} == {"labels.csv", "masks"}
+    assert {path.name for path in labels.parent.iterdir()} == {"parts", "parts.sources.csv"}
 
 
 def test_labels_speak_of_the_pictures_that_are_there(hidden, source):
@@ -123,10 +125,13 @@ def test_root_of_the_labels_is_closed_to_others(hidden):
             "neither a PNG nor a JPEG",
         ),
         (lambda root: (root / "screw" / "test" / "good" / "x.jpg").write_bytes(JPEG), "tell good from bad"),
-        (lambda root: os.rename(root / "screw" / "test" / "good", root / "screw" / "test" / "ok"), "must have good/"),
+        (
+            lambda root: os.rename(root / "screw" / "test" / "good", root / "screw" / "test" / "ok"),
+            "must have images in good/",
+        ),
         (
             lambda root: (root / "screw" / "ground_truth" / "dent" / "001_mask.png").write_bytes(png(1, width=9)),
-            "another size",
+            "has 9 x 3 pixels, its image 4 x 3",
         ),
     ],
 )
@@ -147,7 +152,7 @@ def test_command(source, settings, tmp_path):
     for name, told in (
         ("parts", "is there already"),
         ("../parts", "name: A folder's path"),
-        ("x", "no CATEGORY/train/good"),
+        ("x", "no images in CATEGORY/train/good"),
     ):
         with pytest.raises(CommandError, match=told):
             call_command("hide_labels", str(source if name != "x" else tmp_path), name)

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from django.utils.translation import gettext_lazy
 
+from core.system_files import is_system_file
 from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable, refuse
 
 # Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
@@ -13,9 +14,6 @@ from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable,
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-
-# "Icon\r" is Finder's, for a folder with an icon of its own.
-_JUNK_FILES = {".ds_store", "icon\r", "desktop.ini", "thumbs.db"}
 
 
 def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
@@ -115,7 +113,7 @@ def is_junk(name: str) -> bool:
     *folders, last = name.split("/")
     if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in folders:
         return False
-    return "__MACOSX" in folders or last.startswith("._") or last.casefold() in _JUNK_FILES
+    return is_system_file(folders, last)
 
 
 def _is_root(name: str) -> bool:

@@ -20,7 +20,7 @@ from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import _digest, scoring
 from leaderboard_site.management.commands import quickstart
 from leaderboard_site.management.commands.quickstart import HIDDEN_SLUG
-from leaderboards import hiding, one_pass
+from leaderboards import one_pass, source_names
 from leaderboards.hiding import hide_labels, leak_of
 from leaderboards.tests.factories import LeaderboardFactory
 from leaderboards.traces import CLEAR, separation
@@ -175,7 +175,7 @@ def both_ways(own_file_system: Any, tmp_path: Path, make: Callable[..., Any]) ->
 def test_exchanged_labels_leave_the_same_layout(
     own_file_system: Any, tmp_path: Path, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hiding, "_shuffled", one_shuffle)
+    monkeypatch.setattr(source_names, "shuffled", one_shuffle)
     one, other = both_ways(own_file_system, tmp_path, make)
     for what in one:
         assert one[what] == other[what], what
