@@ -25,6 +25,11 @@ class CannotHide(Exception):
     """The source is not laid out as it must be, or a target is in the way; the message says what."""
 
 
+def counted(count: int, noun: str) -> str:
+    """Return "1 file" or "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def refuse(problems: Sequence[str]) -> None:
     """Raise CannotHide with all problems, or the first of many; do nothing if there is none."""
     if problems:
@@ -165,10 +170,11 @@ def _name_the_rest(source: Source, found: _Sorted) -> None:
         if masks:
             first = min(masks)
             source.problems.append(
-                f"{category}/ground_truth/{kind}: {len(masks)} masks belong to no image, such as {first}."
+                f"{category}/ground_truth/{kind}: {counted(len(masks), 'mask')} without an image, such as {first}."
             )
     for folder, paths in sorted(found.others.items()):
         source.problems.append(
-            f"{folder}: {len(paths)} files are neither images nor masks that can be taken, such as {paths[0].name}. "
+            f"{folder}: {counted(len(paths), 'file')} that can be taken neither as image nor as mask, such as "
+            f"{paths[0].name}. "
             f"Mend or convert them, or pass --leave-out '{folder}/*'."
         )

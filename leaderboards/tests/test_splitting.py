@@ -97,12 +97,12 @@ def test_every_file_that_is_not_taken_is_named_and_nothing_is_written(source, ro
     told = str(refused.value).splitlines()
     assert told == [
         "screw/train/good/link.png is no regular file: put a copy of what it stands for in its place.",
-        "screw/ground_truth/crack: 1 masks belong to no image, such as 777_mask.png.",
-        "bottle/validation/good: 2 files are neither images nor masks that can be taken, such as 000.png. Mend or convert "
+        "screw/ground_truth/crack: 1 mask without an image, such as 777_mask.png.",
+        "bottle/validation/good: 2 files that can be taken neither as image nor as mask, such as 000.png. Mend or convert "
         "them, or pass --leave-out 'bottle/validation/good/*'.",
-        "capsule/pictures: 1 files are neither images nor masks that can be taken, such as 000.png. Mend or convert them, "
+        "capsule/pictures: 1 file that can be taken neither as image nor as mask, such as 000.png. Mend or convert them, "
         "or pass --leave-out 'capsule/pictures/*'.",
-        "screw/test/crack: 1 files are neither images nor masks that can be taken, such as notes.gif. Mend or convert them, "
+        "screw/test/crack: 1 file that can be taken neither as image nor as mask, such as notes.gif. Mend or convert them, "
         "or pass --leave-out 'screw/test/crack/*'.",
         "Nothing was written.",
     ]
@@ -204,7 +204,7 @@ def test_a_mask_that_is_cut_off_is_refused_by_name(source, roots):
 def test_the_command_says_how_many_masks_it_scaled(source, roots):
     for path in (source / "screw/ground_truth/crack").iterdir():
         Image.open(path).point(lambda value: value // 255).save(path)
-    assert "3 masks of 0 and 1 become masks of 0 and 255." in hide(source)
+    assert "Masks of 0 and 1, written as masks of 0 and 255: 3." in hide(source)
     assert {max(Image.open(path).tobytes()) for path in (roots[1] / "masks").rglob("*.png")} == {255}
 
 
@@ -237,7 +237,7 @@ def test_a_corrected_mask_changes_that_mask_alone(source, roots, tmp_path):
     assert {path for path, content in contents(labels).items() if content != before[path]} == {f"masks/{name}"}
     assert contents(data) == images
     assert {path: path.stat().st_ino for path in data.rglob("*")} == times
-    assert "Different from before: 1 masks changed." in told
+    assert "Different from before, test images and masks: masks 1." in told
     assert "Nothing is different: both folders stay as they are." in hide(source, "--regenerate")
 
 
@@ -248,7 +248,7 @@ def test_an_image_of_another_kind_keeps_its_name(source, roots):
     (source / "screw/test/crack/001.png").rename(source / "screw/test/good/777.png")
     (source / "screw/ground_truth/crack/001_mask.png").unlink()
     told = hide(source, "--regenerate")
-    assert "1 test images of another kind, 1 masks changed" in told
+    assert "of another kind 1, masks 1." in told
     assert (label_rows(labels)[name]["kind"], label_rows(labels)[name]["mask"]) == ("good", "")
     assert contents(data) == images
     assert not (labels / "masks" / name.replace("/test/", "/")).exists()
@@ -266,7 +266,7 @@ def test_added_and_removed_images_leave_the_others_names(source, roots):
     assert after["screw/test/good/003.png"] == "screw/test/0007.png"
     assert {path: name for path, name in after.items() if path in before} == before
     assert (gone in label_rows(labels), (data / gone).exists()) == (False, False)
-    assert "1 test images added, 1 test images removed" in told
+    assert "added 1, removed 1." in told
     assert "Participants can tell added images from the others by their numbers." in told
 
 

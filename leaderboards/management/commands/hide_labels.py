@@ -12,14 +12,13 @@ from django.core.management.base import CommandError
 from accounts.commands import TaughtCommand
 from leaderboards.hiding import Split, changes_data, plan_split, write_split
 from leaderboards.scoring import folder_name
-from leaderboards.source_layout import CannotHide
+from leaderboards.source_layout import CannotHide, counted
 from leaderboards.source_names import mapping_of
 
 PROGRESS_SECONDS = 0.5
 CHANGES = {
-    "added": "test images added", "removed": "test images removed", "replaced": "test images replaced",
-    "relabelled": "test images of another kind", "masks": "masks changed",
-    "train": "images to learn from, or licenses, changed",
+    "added": "added", "removed": "removed", "replaced": "replaced", "relabelled": "of another kind", "masks": "masks",
+    "train": "images to learn from or licenses",
 }  # fmt: skip
 
 
@@ -120,18 +119,20 @@ def _told(split: Split, *, is_dry: bool) -> list[str]:
         size = (split.data_bytes + split.label_bytes) / 1024**2
         lines.append(f"They take {size:.1f} MiB. Nothing was written (--dry-run).")
     if split.masks_scaled:
-        lines.append(f"{split.masks_scaled} masks of 0 and 1 become masks of 0 and 255.")
-    lines += [f"Left out: {count} files, {reason}." for reason, count in sorted(split.source.left_out.items())]
+        lines.append(f"Masks of 0 and 1, written as masks of 0 and 255: {split.masks_scaled}.")
+    lines += [
+        f"Left out: {counted(count, 'file')}, {reason}." for reason, count in sorted(split.source.left_out.items())
+    ]
     if split.is_again:
         lines += _changes_told(split)
     return lines
 
 
 def _changes_told(split: Split) -> list[str]:
-    changed = [f"{count} {CHANGES[name]}" for name, count in split.changes.items() if count]
+    changed = [f"{CHANGES[name]} {count}" for name, count in split.changes.items() if count]
     if not changed:
         return ["Nothing is different: both folders stay as they are."]
-    lines = [f"Different from before: {', '.join(changed)}."]
+    lines = [f"Different from before, test images and masks: {', '.join(changed)}."]
     if not changes_data(split):
         lines.append(
             "The data set stays as it is; copy the labels to the workers, then adopt them on the board's page."
