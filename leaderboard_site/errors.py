@@ -26,7 +26,7 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from accounts.refusals import InvalidInput, RequestRefused, TooLarge
+from accounts.refusals import RequestRefused, TooLarge
 from leaderboard_site.middleware import is_api
 from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
@@ -45,11 +45,14 @@ _CODES = {
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
-    429: "throttled",
     431: "bad_header",
     500: "internal",
     503: "unavailable",
 }
+
+
+class HeaderRefused(RequestRefused):
+    status = 431
 
 
 def _first_message(detail: Any, field: str = "") -> str:
@@ -84,8 +87,6 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             _CODES.get(error.status_code, "invalid"),
             _first_message(error.detail),
         )
-        if isinstance(error, exceptions.Throttled) and error.wait is not None:
-            headers["Retry-After"] = str(int(error.wait) + 1)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
@@ -157,7 +158,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def bad_header(request: HttpRequest, name: str) -> HttpResponse:
     sentence = _("this header is too long or malformed. Nothing was stored.")
-    return _answer(request, 431, InvalidInput("bad_header", sentence, field=name))
+    return refused(request, HeaderRefused("bad_header", sentence, field=name))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -227,7 +227,8 @@ def _as_one_file(
             finally:
                 content.discard()
     except ArchiveRefused as refusal:
-        raise InvalidInput(refusal.code, refusal, field="files") from refusal
+        refused = TooLarge if refusal.code == "too_large" else InvalidInput
+        raise refused(refusal.code, refusal, field="files") from refusal
 
 
 def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:

@@ -94,9 +94,9 @@ SPARSE_PAX = record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.realsize", 
 
 HOSTILE: dict[str, tuple[bytes, str, str]] = {
     # Nothing at all.
-    "no bytes": (b"", "empty", "empty"),
-    "no members": (END, "empty", "no files"),
-    "directories only": (member(b"d/", kind=b"5") + END, "empty", "no files"),
+    "no bytes": (b"", "bad_archive", "empty"),
+    "no members": (END, "bad_archive", "no files"),
+    "directories only": (member(b"d/", kind=b"5") + END, "bad_archive", "no files"),
     "not a tar": (b"#!/usr/bin/python\n" * 100, "bad_archive", "not a"),
     "a zip": (zip_of(FILES), "bad_archive", "not a"),
     # Ways out.
@@ -314,8 +314,8 @@ def test_pax_bomb_takes_no_memory() -> None:
 GOOD_GZIP = gzip.compress(tar_of(FILES))
 
 HOSTILE_GZIP: dict[str, tuple[bytes, str, str]] = {
-    "no bytes": (b"", "empty", "no bytes"),
-    "gzip of nothing": (gzip.compress(b""), "empty", "no bytes"),
+    "no bytes": (b"", "bad_archive", "no bytes"),
+    "gzip of nothing": (gzip.compress(b""), "bad_archive", "no bytes"),
     "not gzip": (tar_of(FILES), "bad_archive", "not gzip"),
     "gzip in gzip": (gzip.compress(GOOD_GZIP), "bad_archive", "not a tar"),
     "garbage behind": (GOOD_GZIP + b"garbage", "bad_archive", "follows"),

@@ -156,9 +156,9 @@ def pair(first: str, second: str) -> bytes:
 
 HOSTILE: dict[str, tuple[bytes, str, str]] = {
     # Nothing at all.
-    "no bytes": (b"", "empty", "no bytes"),
-    "no members": (zip_of({}), "empty", "no members"),
-    "directories only": (build(Part(b"d/", b"")), "empty", "no files"),
+    "no bytes": (b"", "bad_archive", "no bytes"),
+    "no members": (zip_of({}), "bad_archive", "no members"),
+    "directories only": (build(Part(b"d/", b"")), "bad_archive", "no files"),
     "not a zip": (b"PK\3\4" + bytes(1000), "bad_archive", "not a zip"),
     # Ways out.
     "climbing": (build(Part(b"../victim")), "bad_file_name", "leads out"),
