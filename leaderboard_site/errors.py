@@ -27,6 +27,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from accounts.refusals import RequestRefused, TooLarge
+from core.sizes import bytes_beyond, human_bytes
 from leaderboard_site.middleware import is_api
 from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 DATABASE_AWAY = _("The database is not reachable just now. Nothing was stored; try again.")
 # Its sender has gone or stalled: nobody's fault here, and no storage's, though it is an OSError.
 CUT_SHORT = _("The request ended before it was whole. Nothing was stored.")
-TOO_MUCH_SENT = _("What was sent is too large: %(sent)d bytes, at most %(most)d. Nothing was stored.")
+TOO_MUCH_SENT = _("What was sent is too large: %(sent)s, at most %(most)s. Nothing was stored.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -74,7 +75,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, RequestDataTooBig):
         status, code = 413, "too_large"
-        message = _("The body: at most %(most)d bytes.") % {"most": settings.DATA_UPLOAD_MAX_MEMORY_SIZE}
+        message = _("The body: at most %(most)s.") % {"most": human_bytes(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)}
     elif isinstance(error, UnreadablePostError):
         status, code, message = 400, "invalid", CUT_SHORT
     elif isinstance(error, Http404):
@@ -203,7 +204,9 @@ class BodyMiddleware:
         if announced.isdigit():
             sent, most = int(announced), self._most_bytes(request, view, rule, int(announced))
             if sent > most:
-                return refused(request, TooLarge("too_large", TOO_MUCH_SENT, sent=sent, most=most))
+                return refused(
+                    request, TooLarge("too_large", TOO_MUCH_SENT, sent=bytes_beyond(sent, most), most=human_bytes(most))
+                )
         return self._refuse_files(request) if is_form and rule is None else None
 
     def _most_bytes(self, request: HttpRequest, view: Any, rule: FileRule | None, announced: int) -> int:

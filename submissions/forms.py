@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
 from core.config_merge import ConfigRefused, check_replacements
+from core.sizes import human_bytes
 from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
@@ -126,8 +127,7 @@ class RunForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["resource_class"].choices = [
-            (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name))
-            for name in settings.RESOURCE_CLASSES
+            (name, _("%(name)s: %(minutes)d minutes, %(memory)s") % _limits(name)) for name in settings.RESOURCE_CLASSES
         ]
         for name, field in self.fields.items():
             if field.help_text:
@@ -162,7 +162,7 @@ def _limits(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "minutes": limits["wall_seconds"] // 60,
-        "memory": limits["memory_bytes"] // 1024**3,
+        "memory": human_bytes(limits["memory_bytes"]),
     }
 
 
