@@ -1,5 +1,6 @@
 """How the API reads a JSON body and chooses what to answer in; named in the settings."""
 
+import difflib
 from typing import Any
 
 from django.conf import settings
@@ -48,11 +49,14 @@ def refuse_unknown_parameters(request: Request, *known: str) -> None:
     """
     names = [*known, "format"]
     for name in request.query_params:
-        if name not in names:
-            raise InvalidInput(
-                "unknown_parameter",
-                _("%(name)r is no parameter of this call; known are %(known)s."),
-                field="query",
-                name=name[:50],
-                known=", ".join(names),
-            )
+        if name in names:
+            continue
+        alike = difflib.get_close_matches(name[:50].lower(), names, n=1)
+        if alike:
+            sentence = _("%(name)r is no parameter of this call. Did you mean %(alike)s? Known are %(known)s.")
+        else:
+            sentence = _("%(name)r is no parameter of this call; known are %(known)s.")
+        parameters: dict[str, Any] = {"name": name[:50], "known": ", ".join(names)}
+        if alike:
+            parameters["alike"] = alike[0]
+        raise InvalidInput("unknown_parameter", sentence, field="query", **parameters)

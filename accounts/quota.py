@@ -6,7 +6,7 @@ platform failed, does not count (`Job.costs_quota`); the second limit bounds wha
 
 import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,17 @@ def seconds_until_free(counted: QuerySet[Any], quota: int) -> int:
     if not times:
         return int(HOUR.total_seconds())
     return max(1, math.ceil((times[-1] + HOUR - timezone.now()).total_seconds()))
+
+
+@dataclass(frozen=True)
+class Wait:
+    """The time until one more is allowed."""
+
+    seconds: int
+
+    @property
+    def until(self) -> datetime:
+        return timezone.now() + timedelta(seconds=self.seconds)
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,10 @@ class HourlyUse:
     def reached(self) -> int:
         """Return the limit that is used up, while none is left: the quota, or that of all that was sent."""
         return self.quota if self._counts[0] >= self.quota else self.quota * TIMES_IN_ALL
+
+    def wait(self) -> Wait | None:
+        """Return how long to wait for one more; None while one is left."""
+        return None if self.left() else Wait(self.seconds_until_free())
 
     def seconds_until_free(self) -> int:
         """Return after how many seconds one more is allowed, while none is left."""

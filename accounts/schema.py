@@ -1,17 +1,10 @@
-"""How refusals appear in the OpenAPI schema: one shape everywhere."""
+"""Refusals in the OpenAPI schema: one shape everywhere, with the codes of each status."""
 
 from typing import Any
 
 from drf_spectacular.utils import OpenApiResponse
-from rest_framework import serializers
 
-
-class Refusal(serializers.Serializer):
-    """What every error looks like."""
-
-    code = serializers.CharField(help_text="Stable, for programs.")
-    message = serializers.CharField(help_text="A sentence for people: which field, which rule, which value.")
-
+from accounts.refusal_codes import API_CODES
 
 _MEANINGS = {
     400: "Something in the request is not as it must be.",
@@ -29,5 +22,16 @@ _MEANINGS = {
 
 
 def refusals(*statuses: int) -> dict[int, Any]:
-    """The refusals of a call, for `extend_schema(responses=...)`."""
-    return {status: OpenApiResponse(Refusal, description=_MEANINGS[status]) for status in statuses}
+    """Return the refusals of a call, for `extend_schema(responses=...)`."""
+    return {status: OpenApiResponse(_shape(status), description=_MEANINGS[status]) for status in statuses}
+
+
+def _shape(status: int) -> dict[str, Any]:
+    said = "A sentence for people: which field, which rule, which value."
+    code = {"type": "string", "enum": list(API_CODES[status]), "description": "Stable, for programs."}
+    return {
+        "type": "object",
+        "description": "What every error looks like.",
+        "required": ["code", "message"],
+        "properties": {"code": code, "message": {"type": "string", "description": said}},
+    }

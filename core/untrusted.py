@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from core.sizes import bytes_beyond, human_bytes
+
 DEEPEST = 64
 LONGEST_NUMBER = 400
 # Up to this length, numbers hash to themselves. Many longer ones can share one hash, which makes a dict quadratic.
@@ -125,8 +127,8 @@ def _check_size(text: str | bytes, bounds: Bounds) -> None:
     if isinstance(text, str) and size <= bounds.bytes and not text.isascii():
         size = len(text.encode("utf-8", "surrogatepass"))
     if size > bounds.bytes:
-        sentence = _("it has %(size)d bytes, more than %(most)d")
-        raise TextRefused(sentence, rule="bytes", size=size, most=bounds.bytes)
+        sentence = _("it has %(size)s, more than %(most)s")
+        raise TextRefused(sentence, rule="bytes", size=bytes_beyond(size, bounds.bytes), most=human_bytes(bounds.bytes))
 
 
 def _decoded(raw: bytes) -> str:

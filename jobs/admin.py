@@ -15,6 +15,7 @@ import jobs.board_operations  # registers its actions
 import jobs.operations  # noqa: F401 - the same
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
 from accounts.refusals import Unavailable
+from core.sizes import human_bytes
 from jobs.board_needs import boards_with_needs
 from jobs.detail_metrics import category_table
 from jobs.execution.limit_table import held_limits
@@ -129,10 +130,23 @@ class JobAdmin(MachineMadeAdmin):
     def error(self, job: Job) -> str:
         return job.error_in_words
 
+    @admin.display(description=_("peak memory"))
+    def peak_memory(self, job: Job) -> str:
+        return "–" if job.peak_memory_bytes is None else human_bytes(job.peak_memory_bytes)
+
+    @admin.display(description=_("size of the log"))
+    def log_size(self, job: Job) -> str:
+        return human_bytes(job.log_bytes)
+
     def get_fields(self, request: HttpRequest, obj: Job | None = None) -> Any:
         # The further metrics have a table of their own.
         names = [str(field.name) for field in Job._meta.fields if field.name != "detail_metrics"]
-        shown = {"error_message": "error", "limits_applied": "held"}
+        shown = {
+            "error_message": "error",
+            "limits_applied": "held",
+            "peak_memory_bytes": "peak_memory",
+            "log_bytes": "log_size",
+        }
         return ["links", *(shown.get(name, name) for name in names)]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:

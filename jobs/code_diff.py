@@ -14,6 +14,7 @@ from django.core.files.storage import storages
 from django.utils.translation import gettext as _
 
 from accounts.refusals import RequestRefused, Unavailable
+from core.sizes import MIB, human_bytes
 from submissions.archive import ArchiveKind, ArchiveLimits, ArchiveRefused, read_files
 from submissions.contents import as_text, refuse_deleted
 from submissions.models import Submission
@@ -21,7 +22,6 @@ from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
 MAX_STORED_BYTES = 16 * MIB
 LIMITS = ArchiveLimits(total_bytes=64 * MIB, file_bytes=32 * MIB, seconds=5)
 MAX_FILE_BYTES = 128 * 1024
@@ -106,7 +106,7 @@ def _contents(submission: Submission, paths: set[str]) -> dict[str, bytes]:
     if submission.size_bytes > MAX_STORED_BYTES:
         raise TooLargeToCompare(
             "too_large",
-            _("Submissions of more than %(size)d MiB are not compared here.") % {"size": MAX_STORED_BYTES // MIB},
+            _("Submissions of more than %(size)s are not compared here.") % {"size": human_bytes(MAX_STORED_BYTES)},
         )
     prefix = f"{submission.root_folder}/" if submission.root_folder else ""
     try:

@@ -15,12 +15,13 @@ from typing import Any, Self
 
 from django.conf import settings
 
+from core.sizes import MIB, human_bytes
+
 logger = logging.getLogger(__name__)
 
 ASK_SECONDS = 20.0
 REMIND_SECONDS = 60.0
 DRIVER = Path("/proc/driver/nvidia/gpus")
-MIB = 1024 * 1024
 
 
 class GpuError(Exception):
@@ -139,7 +140,7 @@ class HeldGpus:
             ]
             # Processes of another container are not listed; their memory is counted.
             full = [
-                f"{gpu.memory_used_bytes // MIB} MiB in use on {gpu.uuid}"
+                f"{human_bytes(gpu.memory_used_bytes)} in use on {gpu.uuid}"
                 for gpu in self.gpus
                 if gpu.memory_used_bytes > settings.GPU_IDLE_MIB * MIB
             ]

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import override
 
 from jobs.codes import ErrorCode
 from jobs.wording import in_words
@@ -72,6 +73,13 @@ class JobAttempt(models.Model):
         if self.outcome == self.Outcome.FAILED and colon and code in ErrorCode.values:
             return f"{code}: {in_words(message, self.detail_told)}"
         return in_words(self.detail, self.detail_told)
+
+    @property
+    def cause(self) -> str:
+        """What operators are told beyond the participant's sentence: why a worker gave the job back."""
+        with override("en"):
+            told = in_words("", self.detail_told)
+        return self.detail if self.outcome == self.Outcome.RELEASED and told not in ("", self.detail) else ""
 
 
 class JobLogChunk(models.Model):

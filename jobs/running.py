@@ -345,8 +345,8 @@ def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
         _give_back(job, ErrorCode.INTERNAL, _("The worker was stopped."), 0)
     elif result.reason == "sandbox_error":
         logger.error("job %s: %s", job.pk, result.detail)
-        told = _("The sandbox could not be made: %(why)s", why=result.detail)
-        _give_back(job, ErrorCode.INTERNAL, told, settings.RETRY_DELAY_SECONDS)
+        told = _("The worker could not make a sandbox. The operators see why.")
+        _give_back(job, ErrorCode.INTERNAL, told, settings.RETRY_DELAY_SECONDS, cause=result.detail)
     else:
         return False
     return True
@@ -371,8 +371,10 @@ def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = N
     )
 
 
-def _give_back(job: Job, code: ErrorCode, reason: str, delay_seconds: float, *, is_counted: bool = True) -> None:
-    give_back = partial(transitions.give_back, job, attempt=job.attempt, code=code, reason=reason)
+def _give_back(
+    job: Job, code: ErrorCode, reason: str, delay_seconds: float, *, cause: str = "", is_counted: bool = True
+) -> None:
+    give_back = partial(transitions.give_back, job, attempt=job.attempt, code=code, reason=reason, cause=cause)
     persist(lambda: give_back(delay_seconds=delay_seconds, is_counted=is_counted))
 
 

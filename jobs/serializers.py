@@ -6,6 +6,7 @@ from uuid import UUID
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from accounts.permissions import sees_all_jobs
 from jobs.detail_metrics import published_categories
 from jobs.execution.limit_table import Kind
 from jobs.models import Job, JobAttempt, Status
@@ -32,11 +33,15 @@ class JobReceipt(serializers.ModelSerializer):
 
 
 class AttemptShown(serializers.ModelSerializer):
+    worker_name = serializers.SerializerMethodField(help_text="For operators; empty for others.")
     detail = serializers.CharField(source="detail_in_words")
 
     class Meta:
         model = JobAttempt
         fields = ["number", "worker_name", "outcome", "detail", "started_at", "ended_at"]
+
+    def get_worker_name(self, attempt: JobAttempt) -> str:
+        return attempt.worker_name if sees_all_jobs(self.context["viewer"]) else ""
 
 
 class JobShown(JobReceipt):

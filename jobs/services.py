@@ -17,6 +17,7 @@ from accounts.quota import HOUR, HourlyUse
 from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
 from accounts.services import lock_person, record_action
 from core.config_merge import ConfigRefused, check_replacements
+from core.sizes import bytes_beyond, human_bytes
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import Job, Status
@@ -96,10 +97,10 @@ def check_request(config: Any, resource_class: str, idempotency_key: str | None)
     if size > CONFIG_MAX_BYTES:
         raise InvalidInput(
             "bad_config",
-            _("at most %(most)d bytes as JSON, not %(size)d."),
+            _("at most %(most)s as JSON, not %(size)s."),
             field="config",
-            most=CONFIG_MAX_BYTES,
-            size=size,
+            most=human_bytes(CONFIG_MAX_BYTES),
+            size=bytes_beyond(size, CONFIG_MAX_BYTES),
         )
     try:
         check_replacements(config)

@@ -238,9 +238,18 @@ def finish_cancelled(job_id: UUID, *, attempt: int, evidence: Evidence | None = 
 
 @transaction.atomic
 def give_back(
-    job: Job, *, attempt: int, code: ErrorCode, reason: str, delay_seconds: float = 0, is_counted: bool = True
+    job: Job,
+    *,
+    attempt: int,
+    code: ErrorCode,
+    reason: str,
+    cause: str = "",
+    delay_seconds: float = 0,
+    is_counted: bool = True,
 ) -> bool:
     """running -> pending by its holder (drain, storage down); the sixth time it fails with `code`, the platform's fault.
+
+    Participants read the reason, operators the cause too, which may name folders of the worker.
 
     It is not counted where the worker claims no such job again and nothing was run: many workers may find the same at once.
     """
@@ -259,7 +268,7 @@ def give_back(
         )
     )
     if back:
-        _end_attempt(job.pk, attempt, JobAttempt.Outcome.RELEASED, reason)
+        _end_attempt(job.pk, attempt, JobAttempt.Outcome.RELEASED, cause or reason, told=reason)
         JobLogChunk.objects.filter(job_id=job.pk).delete()
         return True
     if finish_cancelled(job.pk, attempt=attempt):

@@ -20,6 +20,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from accounts.models import User
 from accounts.refusals import Conflict, RequestRefused
 from accounts.requests import SignedInRequest
+from core.sizes import human_bytes
 from jobs import services
 from jobs.models import Job
 from jobs.outlook import outlook
@@ -117,8 +118,8 @@ def submit(request: SignedInRequest) -> HttpResponse:
     form = SubmitForm(request.POST, request.FILES, user=user)
     if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
         form.errors.clear()
-        size = settings.UPLOAD_MAX_BYTES // 1024**2
-        form.add_error("files", _("At most %(size)d MB in all; nothing was stored.") % {"size": size})
+        size = human_bytes(settings.UPLOAD_MAX_BYTES)
+        form.add_error("files", _("At most %(size)s in all; nothing was stored.") % {"size": size})
         return _submit_page(request, form, 413)
     if not form.is_valid():
         return _submit_page(request, form, 400)

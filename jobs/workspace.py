@@ -17,6 +17,7 @@ from django.utils.functional import Promise
 from django.utils.translation import override
 
 from core.config_merge import ConfigRefused, check_replacements, merge
+from core.sizes import bytes_beyond, human_bytes
 from core.untrusted import Bounds, TextRefused, load_json, load_yaml
 from jobs.execution import disk, janitor
 from jobs.execution.told import Told as _
@@ -139,8 +140,8 @@ def effective_config(path: Path, overrides: dict[str, Any]) -> bytes:
     if len(raw) > MAX_MERGED_BYTES:
         raise BadSubmission(
             _(
-                "%(file)s has %(size)d bytes, more than the %(most)d that a job's config can be laid over.",
-                file=path.name, size=len(raw), most=MAX_MERGED_BYTES,
+                "%(file)s has %(size)s, more than the %(most)s that a job's config can be laid over.",
+                file=path.name, size=bytes_beyond(len(raw), MAX_MERGED_BYTES), most=human_bytes(MAX_MERGED_BYTES),
             )
         )  # fmt: skip
     is_json = path.suffix == ".json"

@@ -27,7 +27,8 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
-from accounts.refusals import InvalidInput, RequestRefused, TooLarge
+from accounts.refusals import RequestRefused, TooLarge
+from core.sizes import bytes_beyond, human_bytes
 from leaderboard_site.middleware import is_api
 from submissions.uploads import FileRule, FilesNotTaken, NoFilesHandler, file_rule
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 DATABASE_AWAY = _("The database is not reachable just now. Nothing was stored; try again.")
 # Its sender has gone or stalled: nobody's fault here, and no storage's, though it is an OSError.
 CUT_SHORT = _("The request ended before it was whole. Nothing was stored.")
-TOO_MUCH_SENT = _("What was sent is too large: %(sent)d bytes, at most %(most)d. Nothing was stored.")
+TOO_MUCH_SENT = _("What was sent is too large: %(sent)s, at most %(most)s. Nothing was stored.")
 _CODES = {
     400: "invalid",
     401: "not_authenticated",
@@ -46,11 +47,14 @@ _CODES = {
     406: "not_acceptable",
     413: "too_large",
     415: "unsupported_media_type",
-    429: "throttled",
     431: "bad_header",
     500: "internal",
     503: "unavailable",
 }
+
+
+class HeaderRefused(RequestRefused):
+    status = 431
 
 
 def _first_message(detail: Any, field: str = "") -> str:
@@ -73,7 +77,7 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, RequestDataTooBig):
         status, code = 413, "too_large"
-        message = _("The body: at most %(most)d bytes.") % {"most": settings.DATA_UPLOAD_MAX_MEMORY_SIZE}
+        message = _("The body: at most %(most)s.") % {"most": human_bytes(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)}
     elif isinstance(error, UnreadablePostError):
         status, code, message = 400, "invalid", CUT_SHORT
     elif isinstance(error, Http404):
@@ -86,8 +90,6 @@ def api_exception_handler(error: Exception, context: dict[str, Any]) -> Response
             _CODES.get(error.status_code, "invalid"),
             _first_message(error.detail),
         )
-        if (wait := getattr(error, "wait", None)) is not None:  # Throttled has it
-            headers["Retry-After"] = str(int(wait) + 1)
         if status == 401:
             headers["WWW-Authenticate"] = "Bearer"
     elif isinstance(error, OperationalError | InterfaceError):
@@ -159,7 +161,7 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 def bad_header(request: HttpRequest, name: str) -> HttpResponse:
     sentence = _("this header is too long or malformed. Nothing was stored.")
-    return _answer(request, 431, InvalidInput("bad_header", sentence, field=name))
+    return refused(request, HeaderRefused("bad_header", sentence, field=name))
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -204,7 +206,9 @@ class BodyMiddleware:
         if announced.isdigit():
             sent, most = int(announced), self._most_bytes(request, view, rule, int(announced))
             if sent > most:
-                return refused(request, TooLarge("too_large", TOO_MUCH_SENT, sent=sent, most=most))
+                return refused(
+                    request, TooLarge("too_large", TOO_MUCH_SENT, sent=bytes_beyond(sent, most), most=human_bytes(most))
+                )
         return self._refuse_files(request) if is_form and rule is None else None
 
     def _most_bytes(self, request: HttpRequest, view: Any, rule: FileRule | None, announced: int) -> int:

@@ -9,6 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
 FOLDER = Path(__file__).parent
+# Modules of the server that the client uses as well.
+SHARED = [FOLDER.parent / "core" / name for name in ("__init__.py", "sizes.py")]
 MAIN = """\
 import sys
 
@@ -27,7 +29,7 @@ def program() -> bytes:
     content = io.BytesIO(b"#!/usr/bin/env python3\n")
     content.seek(0, io.SEEK_END)
     modules = [FOLDER / "__init__.py", *sorted((FOLDER / "client").rglob("*.py"))]
-    parts = {f"leaderboard_site/{path.relative_to(FOLDER).as_posix()}": path.read_text() for path in modules}
+    parts = {path.relative_to(FOLDER.parent).as_posix(): path.read_text() for path in [*modules, *SHARED]}
     with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, text in {"__main__.py": MAIN, **parts}.items():
             archive.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)

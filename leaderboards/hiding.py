@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from core.sizes import human_bytes
 from leaderboards.masks import BadMask, as_png, read_mask
 from leaderboards.one_pass import beside, exchange, write_folder
 from leaderboards.pictures import UnknownPicture, picture_size, without_metadata
@@ -323,9 +324,7 @@ def _refuse_without_room(split: Split) -> None:
     for device, count in needs.items():
         free = shutil.disk_usage(places[device]).free
         if count > free:
-            raise CannotHide(
-                f"{places[device]} has {free / 1024**3:.1f} GiB free; {count / 1024**3:.1f} GiB are needed there."
-            )
+            raise CannotHide(f"{places[device]} has {human_bytes(free)} free; {human_bytes(count)} are needed there.")
 
 
 def _on_disk(count: int) -> int:

@@ -110,6 +110,18 @@ if (log && logSearch && window.CSS && CSS.highlights) {
   new MutationObserver(() => input.value && search()).observe(log, { childList: true });
 }
 
+// --- Buttons that wait for the quota ---------------------------------------------------------------------------------
+// They work again when one more is allowed; the server decides. The submit page's own button has more to ask for.
+const waitForQuota = () => {
+  for (const button of document.querySelectorAll("button[data-blocked]:not([data-send])")) {
+    const seconds = Number(button.dataset.blocked);
+    delete button.dataset.blocked;
+    setTimeout(() => { button.disabled = false; }, seconds * 1000);
+  }
+};
+document.addEventListener("htmx:afterSwap", waitForQuota);
+waitForQuota();
+
 // --- A token, ready to be copied -----------------------------------------------------------------------------------
 for (const input of document.querySelectorAll("[data-select]")) {
   input.addEventListener("focus", () => input.select());

@@ -16,11 +16,13 @@ const element = (tag, properties, ...children) => {
   return made;
 };
 
+// As core/sizes.py writes them.
 function bytes(count) {
-  const units = ["B", "KiB", "MiB", "GiB"];
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let index = 0;
-  for (; count >= 1024 && index < units.length - 1; index++) count /= 1024;
-  return `${index ? count.toFixed(1) : Math.round(count)} ${units[index]}`;
+  for (; Math.round(count * 10) >= 10240 && index < units.length - 1; index++) count /= 1024;
+  const digits = index && Math.round(count * 10) < 1000 ? 1 : 0;
+  return `${count.toFixed(digits).replace(/\.0$/, "")} ${units[index]}`;
 }
 
 // --- What was chosen -----------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.admin_base import MachineMadeAdmin, as_uuid, people_named, person
 from core.names import plain_name
+from core.sizes import human_bytes
 from leaderboards.admin import LeaderboardFilter
 from submissions.models import Submission
 
@@ -23,7 +24,7 @@ def submissions_named(text: str) -> list[UUID]:
 
 @admin.register(Submission)
 class SubmissionAdmin(MachineMadeAdmin):
-    list_display = ["id", "label", person, "leaderboard", "kind", "size_bytes", "created_at"]
+    list_display = ["id", "label", person, "leaderboard", "kind", "size", "created_at"]
     list_filter = [LeaderboardFilter]
     list_select_related = ["user", "leaderboard"]
     search_fields = ["id"]
@@ -35,6 +36,10 @@ class SubmissionAdmin(MachineMadeAdmin):
     @admin.display(description=_("name"))
     def label(self, submission: Submission) -> str:
         return submission.label
+
+    @admin.display(description=_("size"), ordering="size_bytes")
+    def size(self, submission: Submission) -> str:
+        return human_bytes(submission.size_bytes)
 
     def find(self, text, by):
         if (one := as_uuid(text)) is not None:
@@ -48,7 +53,8 @@ class SubmissionAdmin(MachineMadeAdmin):
         return format_html('<a href="{}?q={}">{}</a>', address, submission.pk, _("jobs"))
 
     def get_fields(self, request, obj=None):
-        return ["its_jobs", *(field.name for field in Submission._meta.fields)]
+        shown = {"size_bytes": "size"}
+        return ["its_jobs", *(shown.get(field.name, field.name) for field in Submission._meta.fields)]
 
     def get_readonly_fields(self, request, obj=None):
         return self.get_fields(request, obj)

@@ -8,12 +8,12 @@ from django.core.files.storage import storages
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import Gone, NotFound, TooLarge, Unavailable
+from core.sizes import MIB, human_bytes
 from submissions.archive import ArchiveKind, ArchiveLimits, ArchiveRefused, read_member
 from submissions.models import Submission
 from submissions.storage import STORAGE_ERRORS
 
 logger = logging.getLogger(__name__)
-MIB = 1024 * 1024
 # A page waits for it: what is larger is not looked into.
 STORED_MAX_BYTES = 16 * MIB
 LIMITS = ArchiveLimits(total_bytes=64 * MIB, file_bytes=64 * MIB, seconds=3)
@@ -52,8 +52,8 @@ def read_file(submission: Submission, path: str) -> bytes:
     if submission.size_bytes > STORED_MAX_BYTES:
         raise TooLarge(
             "too_large",
-            _("An archive of more than %(most)d MiB is not looked into. Download it."),
-            most=STORED_MAX_BYTES // MIB,
+            _("An archive of more than %(most)s is not looked into. Download it."),
+            most=human_bytes(STORED_MAX_BYTES),
         )
     try:
         content = _read(submission, path, FILE_MAX_BYTES)
@@ -64,8 +64,8 @@ def read_file(submission: Submission, path: str) -> bytes:
     if content is None:
         raise TooLarge(
             "too_large",
-            _("A file of more than %(most)d KiB is not read alone. Download the archive."),
-            most=FILE_MAX_BYTES // 1024,
+            _("A file of more than %(most)s is not read alone. Download the archive."),
+            most=human_bytes(FILE_MAX_BYTES),
         )
     return content
 

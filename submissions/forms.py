@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from accounts.refusals import RequestRefused
 from core.config_merge import ConfigRefused, check_replacements
+from core.sizes import human_bytes
 from core.untrusted import Bounds, TextRefused, compose_yaml, load_json, load_yaml
 from leaderboards.models import Leaderboard
 from submissions.contents import read_config_file
@@ -127,8 +128,7 @@ class RunForm(forms.Form):
         super().__init__(*args, **kwargs)
         resource_class = cast(forms.ChoiceField, self.fields["resource_class"])
         resource_class.choices = [
-            (name, _("%(name)s: %(minutes)d minutes, %(memory)d GiB") % _limits(name))
-            for name in settings.RESOURCE_CLASSES
+            (name, _("%(name)s: %(minutes)d minutes, %(memory)s") % _limits(name)) for name in settings.RESOURCE_CLASSES
         ]
         for name, field in self.fields.items():
             if field.help_text:
@@ -163,7 +163,7 @@ def _limits(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "minutes": limits["wall_seconds"] // 60,
-        "memory": limits["memory_bytes"] // 1024**3,
+        "memory": human_bytes(limits["memory_bytes"]),
     }
 
 

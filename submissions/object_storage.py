@@ -21,7 +21,8 @@ from s3transfer.exceptions import RetriesExceededError
 from storages.backends.s3 import S3Storage
 from storages.utils import clean_name
 
-MIB = 1024 * 1024
+from core.sizes import MIB
+
 # Short, because a person or a job waits: what does not answer is away, and callers know what to do then.
 CONNECT_SECONDS, READ_SECONDS, TRIES = 3, 20, 2
 REOPENINGS = 3

@@ -22,6 +22,7 @@ from accounts.quota import HOUR, HourlyUse
 from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable, reason_of
 from accounts.services import lock_person
 from core.names import invisible_character, plain_name
+from core.sizes import bytes_beyond, human_bytes
 from core.untrusted import Bounds, load_json, storable_json_bytes
 from leaderboards.models import DEFAULT_SLUG, Leaderboard
 from leaderboards.services import refuse_closed
@@ -192,8 +193,8 @@ def _kind_of(files: Sequence[UploadedFile], names: Sequence[str]) -> Submission.
     total = sum(file.size or 0 for file in files)
     if total > settings.UPLOAD_MAX_BYTES:
         raise TooLarge(
-            "too_large", _("at most %(most)d bytes in all, not %(total)d."), field="files",
-            most=settings.UPLOAD_MAX_BYTES, total=total,
+            "too_large", _("at most %(most)s in all, not %(total)s."), field="files",
+            most=human_bytes(settings.UPLOAD_MAX_BYTES), total=bytes_beyond(total, settings.UPLOAD_MAX_BYTES),
         )  # fmt: skip
     for name in names:
         if not name.lower().endswith(settings.UPLOAD_EXTENSIONS):
@@ -227,7 +228,8 @@ def _as_one_file(
             finally:
                 content.discard()
     except ArchiveRefused as refusal:
-        raise InvalidInput(refusal.code, refusal, field="files") from refusal
+        refused = TooLarge if refusal.code == "too_large" else InvalidInput
+        raise refused(refusal.code, refusal, field="files") from refusal
 
 
 def _root_folder(manifest: list[ManifestEntry], entrypoint: str) -> str:
@@ -347,7 +349,7 @@ def _metadata(metadata: dict[str, Any] | str | None) -> dict[str, Any]:
         )
     if size > METADATA_MAX_BYTES:
         raise InvalidInput(
-            "bad_metadata", _("at most %(most)d bytes, not %(size)d."), field="metadata", most=METADATA_MAX_BYTES,
-            size=size,
+            "bad_metadata", _("at most %(most)s, not %(size)s."), field="metadata",
+            most=human_bytes(METADATA_MAX_BYTES), size=bytes_beyond(size, METADATA_MAX_BYTES),
         )  # fmt: skip
     return parsed

@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from rest_framework.parsers import DataAndFiles, MultiPartParser
 
 from accounts.refusals import InvalidInput, RequestRefused, TooLarge
+from core.sizes import human_bytes
 
 FILE_FIELD = "files"
 # Beside the files themselves, a multipart body has its boundaries, headers and small fields.
@@ -70,7 +71,8 @@ class UnsupportedEncoding(RequestRefused):
 
 
 def too_large() -> TooLarge:
-    return TooLarge("too_large", _("at most %(most)d bytes in all."), field="files", most=settings.UPLOAD_MAX_BYTES)
+    most = human_bytes(settings.UPLOAD_MAX_BYTES)
+    return TooLarge("too_large", _("at most %(most)s in all."), field="files", most=most)
 
 
 class HashingUploadHandler(FileUploadHandler):
@@ -217,8 +219,8 @@ class UploadParser(MultiPartParser):
         except RequestDataTooBig:
             raise TooLarge(
                 "too_large",
-                _("Fields beside the files: at most %(most)d bytes in all."),
-                most=settings.DATA_UPLOAD_MAX_MEMORY_SIZE,
+                _("Fields beside the files: at most %(most)s in all."),
+                most=human_bytes(settings.DATA_UPLOAD_MAX_MEMORY_SIZE),
             )
         if any(getattr(handler, "is_over", False) for handler in request.upload_handlers):
             raise too_large()

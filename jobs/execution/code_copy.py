@@ -8,8 +8,10 @@ import os
 import stat
 from dataclasses import dataclass
 
+from core.sizes import human_bytes
+
 from . import linux
-from .spec import Limits, human_bytes
+from .spec import Limits
 from .told import Told as _
 
 NAME = "code"

@@ -3,6 +3,7 @@
 import os
 import time
 
+from core.sizes import human_bytes
 from jobs.execution.output_lines import OutputLines, ReportLines
 
 TAIL_BYTES = 64 * 1024
@@ -81,7 +82,7 @@ class LogFile:
             self._report(self._report_lines[stream].last())
             self._log(self._lines[stream].give_out().rstrip(b"\r"), stream)
         if self.left_out:
-            self._write(b"\n[... %d bytes of the log were left out here ...]\n" % self.left_out)
+            self._write(f"\n[... {human_bytes(self.left_out)} of the log were left out here ...]\n".encode())
         self._write(bytes(self._tail[-TAIL_BYTES:]))
         os.close(self._descriptor)
         if self._reports >= 0:

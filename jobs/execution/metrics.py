@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from core.names import LONGEST_NAME, is_name, plain_name, shown
+from core.sizes import human_bytes
 from core.untrusted import Bounds, TextRefused, load_json
 from jobs.execution.told import Told as _
 
@@ -99,7 +100,7 @@ def checked(
 
 def _load(raw: bytes) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
-        raise BadMetrics("too_large", _("it is larger than %(most)d bytes", most=MAX_BYTES))
+        raise BadMetrics("too_large", _("it is larger than %(most)s", most=human_bytes(MAX_BYTES)))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -173,7 +174,8 @@ def _params_of(document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
     for name, value in found.items():
         more = len(json.dumps({name: value}, ensure_ascii=False).encode())
         if size + more > MAX_PARAM_BYTES:
-            told = _("params.%(name)s brings params to more than %(most)d bytes", name=name, most=MAX_PARAM_BYTES)
+            most = human_bytes(MAX_PARAM_BYTES)
+            told = _("params.%(name)s brings params to more than %(most)s", name=name, most=most)
             faults.append(Fault("params", name, "too_large", told))
             continue
         params[name] = value

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.sizes import MIB
+
 from . import disk, engine, probes, procfs
 from .client import Supervisor
-from .spec import MIB, Container, Limits, Result, RunSpec
+from .spec import Container, Limits, Result, RunSpec
 
 _SECRET_NAME = "LEADERSBOARD_PREFLIGHT_SECRET"
 _WAIT_SECONDS = 30.0

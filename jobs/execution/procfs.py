@@ -8,7 +8,9 @@ replaced by files that say the same on every host.
 import os
 import stat
 
-from .spec import KIB, Limits
+from core.sizes import KIB
+
+from .spec import Limits
 
 _PROC = "/proc"
 # The processor and the kernel, which instructions and uname tell as well, and what namespaces separate.

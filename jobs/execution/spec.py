@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
+from core.sizes import GIB, KIB, MIB
 from jobs.execution.told import kept, retold
-
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 EXECUTORS = ("bubblewrap", "container", "unsafe-local")
 
@@ -218,11 +217,3 @@ class Result:
         told = {name: retold(stored) for name, stored in event.get("told", {}).items() if stored}
         left_out = [retold(stored) for stored in event.get("told_left_out", ())]
         return cls(**{name: value for name, value in {**event, **told, "left_out": left_out}.items() if name in known})
-
-
-def human_bytes(count: float) -> str:
-    """16 GiB, 1.5 MiB, 300 bytes: for the sentences people read."""
-    for unit, size in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
-        if count >= size:
-            return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
-    return f"{count:.0f} bytes"

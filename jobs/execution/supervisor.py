@@ -21,6 +21,7 @@ if __package__ in (None, ""):
     # Run as a file, isolated: the package is found from here, behind the standard library.
     sys.path.append(str(Path(__file__).resolve().parents[2]))
 
+from core.sizes import human_bytes
 from jobs.execution import (
     bubblewrap,
     cgroup,
@@ -36,7 +37,7 @@ from jobs.execution import (
 from jobs.execution.failure_reason import last_words
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
-from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
+from jobs.execution.spec import BadSpec, Limits, Result, RunSpec
 from jobs.execution.told import Told as _
 
 _PREPARE = {"bubblewrap": bubblewrap.prepare, "container": container.prepare, "unsafe-local": local.prepare}

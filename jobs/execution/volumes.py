@@ -5,9 +5,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from core.sizes import MIB, human_bytes
+
 from . import code_copy, disk, linux
 from .launch import SandboxError
-from .spec import MIB, Limits, RunSpec, human_bytes
+from .spec import Limits, RunSpec
 from .stage import Stage
 from .told import Told as _
 

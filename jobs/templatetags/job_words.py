@@ -9,8 +9,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
+from accounts.quota import Wait
 from jobs.models import ErrorCode, Job, JobAttempt, Status
 from jobs.queries import mlflow_ui_link, progress_of
+from jobs.services import jobs_this_hour
 from leaderboards.templatetags.shown import icon
 
 register = template.Library()
@@ -59,6 +62,12 @@ def run_marks(job: Job) -> SafeString:
         else []
     )
     return format_html_join(" ", '<span class="chip aside">{}</span>', [(word,) for word in words])
+
+
+@register.simple_tag
+def run_wait(user: User) -> Wait | None:
+    """Return how long the person waits for their next run; None while one is left in this hour."""
+    return jobs_this_hour(user).wait()
 
 
 @register.simple_tag

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.utils import timezone
 
+from accounts.tests.factories import UserFactory
 from jobs import claiming, running, storing, transitions
+from jobs.execution.spec import Result
 from jobs.models import ErrorCode, Job
 from jobs.pulse import Held, Pulse
 from jobs.running import STORAGE_DELAYS, Runner
@@ -127,6 +130,24 @@ def test_job_waits_while_the_environment_is_changed(runner, settings, tmp_path):
     job.refresh_from_db()
     assert job.status == "pending"
     assert job.attempts.get().detail == "The Python environment of this worker is being changed."
+
+
+@pytest.mark.django_db
+def test_only_operators_read_why_a_sandbox_could_not_be_made(client):
+    job, worker = JobFactory(), WorkerFactory()
+    claimed = claiming.claim(job.pk, worker_id=worker.pk, worker_name="gpu-7.internal")
+    broken = Result("sandbox_error", detail="mounting /srv/work/run-1: no space left")
+    assert running._was_ended_by_us(claimed, SimpleNamespace(is_lost=False), broken)
+    client.force_login(job.user)
+    theirs = client.get(job.get_absolute_url()).content.decode()
+    assert "The worker could not make a sandbox. The operators see why." in theirs
+    assert [word for word in ("/srv/work", "gpu-7.internal") if word in theirs] == []
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    console = client.get(f"/admin/jobs/job/{job.pk}/change/").content.decode()
+    assert [word for word in ("/srv/work/run-1: no space left", "gpu-7.internal") if word in console] == [
+        "/srv/work/run-1: no space left",
+        "gpu-7.internal",
+    ]
 
 
 @pytest.mark.django_db

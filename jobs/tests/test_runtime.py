@@ -91,7 +91,7 @@ def test_a_run_keeps_what_it_got_when_its_worker_is_upgraded(environment, client
     assert got.gpus == [{"name": "NVIDIA H200", "memory_bytes": 2**37}]
     client.force_login(job.user)
     page = client.get(job.get_absolute_url()).content.decode()
-    assert "2.6.0" in page and "NVIDIA H200" in page and "4.0 GiB" in page
+    assert "2.6.0" in page and "NVIDIA H200" in page and "4 GiB" in page
     assert "GPU-secret" not in page and str(environment) not in page
     assert "2.6.0" in client.get(f"/jobs/{job.pk}/runtime/").content.decode()
 

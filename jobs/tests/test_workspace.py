@@ -73,7 +73,7 @@ LAUGHS = (
         ("a: 2001-99-99", "config.yaml", "not valid YAML"),
         ('{"a": "\\ud800"}', "config.json", "not valid JSON"),
         ('{"a": ' * 340 + "1" + "}" * 340, "config.yaml", "nested deeper"),
-        ("# " + "x" * 256 * 1024, "config.yaml", "more than the 262144"),
+        ("# " + "x" * 256 * 1024, "config.yaml", "more than the 256 KiB"),
     ],
     ids=[
         "broken",

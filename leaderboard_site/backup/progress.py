@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from core.sizes import human_bytes
+
 
 class Progress:
     def __init__(self, stream: Any) -> None:
@@ -27,5 +29,5 @@ class Progress:
         if time.monotonic() - self._told_at < self._every:
             return
         self._told_at = time.monotonic()
-        line = f"  {self._parts} parts, {self._bytes / 1024**2:.0f} MiB: {name[:60]}"
+        line = f"  {self._parts} parts, {human_bytes(self._bytes)}: {name[:60]}"
         self._stream.write(f"\r\x1b[K{line}" if self._is_terminal else line, ending="" if self._is_terminal else "\n")

@@ -1,6 +1,7 @@
 """The participant's program: `client.pyz`, `manage.py submit`, `python -m leaderboard_site.submit`.
 
-Standard library only, Python 3.9 or newer: it needs the site's address and a token, neither Django nor a database.
+Standard library and `core.sizes` only, Python 3.9 or newer: it needs the site's address and a token, neither Django nor a
+database.
 One module for each command in `commands/`; `program.py` packs the package into one file.
 """
 

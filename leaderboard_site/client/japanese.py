@@ -83,7 +83,6 @@ JAPANESE = {
     "Uploading {names} ({size})": "{names} をアップロードしています（{size}）",
     "{percent} %  {sent} of {total}": "{percent} %  {sent} / {total}",
     "Left out: {names}.": "送信しないもの：{names}",
-    "{count} bytes": "{count} バイト",
     "{names} and {more} more": "{names}、ほか{more}件",
     # follow, cancel, withdraw, restore
     "Show the log of a job until it ends, then its result and rank.": (

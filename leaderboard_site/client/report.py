@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.sizes import human_bytes
 from leaderboard_site.client.faults import COMPLETED, NOT_COMPLETED, Refused
 from leaderboard_site.client.language import current, say
-from leaderboard_site.client.session import Session, human_bytes
+from leaderboard_site.client.session import Session
 
 LOG_PREFIX = "LeadersBoard: "  # of the platform's own lines at the end of a log
 TAIL = 100_000

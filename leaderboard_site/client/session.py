@@ -89,12 +89,6 @@ def read_config(given: str | None) -> dict[str, Any]:
     return config
 
 
-def human_bytes(count: int) -> str:
-    if count < 1024**2:
-        return say("{count} bytes").format(count=count) if count < 10_000 else f"{count / 1024:.1f} KiB"
-    return f"{count / 1024**2:.1f} MiB"
-
-
 def _is_address(url: str) -> bool:
     try:
         parts = urllib.parse.urlsplit(url)

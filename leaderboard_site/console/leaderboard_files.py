@@ -17,6 +17,7 @@ from accounts.models import User
 from accounts.operations import ReasonForm
 from accounts.permissions import sees_all_jobs
 from accounts.services import record_action
+from core.sizes import human_bytes
 from jobs.runs_export import export_runs
 from jobs.unrunnable import unmet_needs
 from leaderboards.export import FORMATS
@@ -82,7 +83,9 @@ class FileForm(forms.Form):
         given = super().clean() or {}
         if file := given.get("file"):
             if file.size > LARGEST_BYTES:
-                raise forms.ValidationError(_("The file has more than %(most)d bytes.") % {"most": LARGEST_BYTES})
+                raise forms.ValidationError(
+                    _("The file has more than %(most)s.") % {"most": human_bytes(LARGEST_BYTES)}
+                )
             try:
                 given["text"] = file.read().decode("utf-8-sig")
             except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from core.sizes import human_bytes
 from jobs import gpus as cards
 from jobs.execution.limit_table import WORDS, held_limits, lacking
 from jobs.execution.preflight import is_tight
@@ -49,13 +50,13 @@ def disk(found: Found) -> None:
         state = os.statvfs(place)
         free, total = state.f_bavail * state.f_frsize, state.f_blocks * state.f_frsize
         if free < max(LEAST_FREE_BYTES, total * LEAST_FREE_SHARE):
-            found.wrong(f"{name} ({folder}): {free / 1024**3:.1f} GiB free of {total / 1024**3:.0f}",
+            found.wrong(f"{name} ({folder}): {human_bytes(free)} free of {human_bytes(total)}",
                         "manage.py prune_jobs --days 30, or a larger disk")  # fmt: skip
         elif state.f_files and state.f_favail < state.f_files * LEAST_FREE_SHARE:
             found.wrong(f"{name} ({folder}): {state.f_favail} inodes free of {state.f_files}",
                         "manage.py prune_jobs --days 30, or a file system with more inodes")  # fmt: skip
         else:
-            found.ok(f"{name} ({folder}): {free / 1024**3:.0f} GiB and {state.f_favail or 'any number of'} inodes free")
+            found.ok(f"{name} ({folder}): {human_bytes(free)} and {state.f_favail or 'any number of'} inodes free")
 
 
 def secrets(found: Found) -> None:
@@ -122,8 +123,8 @@ def gpu(found: Found) -> None:
         found.wrong(str(error), "nvidia-smi; after a driver's upgrade: reboot")
         return
     for card in present:
-        used, total = card.memory_used_bytes / 1024**3, card.memory_total_bytes / 1024**3
-        found.ok(f"{card.index}: {card.name}, {used:.1f} of {total:.0f} GiB in use")
+        used, total = human_bytes(card.memory_used_bytes), human_bytes(card.memory_total_bytes)
+        found.ok(f"{card.index}: {card.name}, {used} of {total} in use")
     if not present:
         found.wrong("nvidia-smi knows no card", "lspci | grep -i nvidia; look at the driver")
 

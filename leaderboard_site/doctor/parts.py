@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.loader import MigrationLoader
 from redis.exceptions import RedisError
 
+from core.sizes import human_bytes
 from jobs import mlflow_credentials, queue
 from leaderboard_site.backup.files import STORAGE_ERRORS, kept_storages
 from leaderboard_site.doctor.findings import Found
@@ -44,7 +45,7 @@ def postgresql(found: Found) -> None:
     if number < OLDEST_POSTGRESQL * 10000:
         found.wrong(f"is version {version}", f"upgrade it to {OLDEST_POSTGRESQL} or newer")
     else:
-        found.ok(f"version {version}, {size / 1024**2:.0f} MiB")
+        found.ok(f"version {version}, {human_bytes(size)}")
     if encoding != "UTF8":
         found.wrong(f"encodes in {encoding}", "make the database with ENCODING 'UTF8'")
     if used > most * CONNECTIONS_SHARE:

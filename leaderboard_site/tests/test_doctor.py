@@ -204,7 +204,7 @@ def test_disk_full_and_out_of_inodes(settings, monkeypatch):
 
     monkeypatch.setattr(machine.os, "statvfs", lambda path: State)
     found = look(machine.disk)
-    assert found and all(state == WRONG and "GiB free" in what for state, what, _ in found)
+    assert found and all(state == WRONG and "3.9 MiB free of 3.7 TiB" in what for state, what, _ in found)
     State.f_bavail, State.f_favail = 10**9, 10
     found = look(machine.disk)
     assert found and all(state == WRONG and "10 inodes free" in what for state, what, _ in found)
@@ -240,7 +240,7 @@ def test_gpu(monkeypatch, tmp_path):
 
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     program("echo '0, GPU-1, 143771, 0, 5, NVIDIA H200'")
-    assert look(machine.gpu) == [(OK, "0: NVIDIA H200, 0.0 of 140 GiB in use", "")]
+    assert look(machine.gpu) == [(OK, "0: NVIDIA H200, 0 B of 140 GiB in use", "")]
     program("echo 'Driver/library version mismatch'; exit 18")
     wrong(machine.gpu, "Driver/library version mismatch", "reboot")
 

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
+from core.sizes import human_bytes
 from leaderboards.markdown import rendered
 from leaderboards.moments import localized, zoned
 
@@ -137,11 +138,7 @@ def size(value: Any) -> str:
     """Bytes in binary units; a dash for what is not known."""
     if value is None or value == "":
         return "–"
-    amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 100 else f"{amount:.1f} {units[0]}"
+    return human_bytes(float(value))
 
 
 @register.simple_tag

@@ -167,7 +167,7 @@ def _read(
         if path is not None and not member.is_directory:
             manifest.append(ManifestEntry(path, content.bytes, content.sha256))
     if not manifest:
-        refuse(gettext_lazy("The archive is empty: it has no files."), "empty")
+        refuse(gettext_lazy("The archive is empty: it has no files."))
     return manifest
 
 

@@ -7,9 +7,7 @@ from typing import NoReturn
 
 from django.utils.translation import gettext_lazy
 
-KIB = 1024
-MIB = 1024 * KIB
-GIB = 1024 * MIB
+from core.sizes import GIB, KIB, MIB, bytes_beyond, human_bytes
 
 # Archives are read and unpacked in pieces of this size: memory does not grow with the archive.
 CHUNK_BYTES = 64 * KIB
@@ -143,23 +141,23 @@ class Budget:
         if self._unpacked_bytes > RATIO_FREE_BYTES and self._unpacked_bytes > self.limits.ratio * self._read_bytes:
             refuse(
                 gettext_lazy(
-                    "The archive unpacks to more than %(ratio)s times its size (%(read_bytes)s bytes gave %(unpacked_bytes)s), which is the most allowed."
+                    "The archive unpacks to more than %(ratio)s times its size (%(packed)s gave %(unpacked)s), which is the most allowed."
                 ),
                 "too_large",
                 ratio=self.limits.ratio,
-                read_bytes=self._read_bytes,
-                unpacked_bytes=self._unpacked_bytes,
+                packed=human_bytes(self._read_bytes),
+                unpacked=human_bytes(self._unpacked_bytes),
             )
 
     def check_claim(self, name: str, claimed_bytes: int) -> None:
         """Refuse early what the archive itself says is too large; a smaller claim proves nothing."""
         if claimed_bytes > self.limits.file_bytes:
             refuse(
-                gettext_lazy("%(name)s has %(claimed_bytes)s bytes; at most %(file_bytes)s bytes a file are allowed."),
+                gettext_lazy("%(name)s has %(size)s; at most %(most)s a file are allowed."),
                 "too_large",
                 name=printable(name),
-                claimed_bytes=claimed_bytes,
-                file_bytes=self.limits.file_bytes,
+                size=bytes_beyond(claimed_bytes, self.limits.file_bytes),
+                most=human_bytes(self.limits.file_bytes),
             )
 
     def add_seen(self, name: str, seen: Seen) -> None:
@@ -175,9 +173,9 @@ class Budget:
         if self._content_bytes > self.limits.total_bytes:
             refuse(
                 gettext_lazy(
-                    "The files of the archive have more than %(total_bytes)s bytes together (passed in %(name)s), which is the most allowed."
+                    "The files of the archive have more than %(most)s together (passed in %(name)s), which is the most allowed."
                 ),
                 "too_large",
-                total_bytes=self.limits.total_bytes,
+                most=human_bytes(self.limits.total_bytes),
                 name=printable(name),
             )

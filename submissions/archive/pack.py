@@ -43,7 +43,7 @@ def write_archive(
         if path is not None:
             manifest.append(_write_member(target, path, file, budget, hashes))
     if not manifest:
-        refuse(gettext_lazy("There are no files."), "empty")
+        refuse(gettext_lazy("There are no files."))
     target.write(bytes(2 * _BLOCK_BYTES))
     return manifest
 

@@ -95,7 +95,7 @@ class GzipStream:
                 self._decoder = None
             elif not data and not piece:
                 if not self._has_input:
-                    refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
+                    refuse(gettext_lazy("The archive is empty: it has no bytes."))
                 refuse(gettext_lazy("The archive ends in the middle of its compressed data."))
             if piece:
                 return piece

@@ -42,7 +42,7 @@ def read_tar(stream: Stream, budget: Budget) -> Iterator[Member]:
     while True:
         header = stream.read(_BLOCK_BYTES)
         if not header and is_first:
-            refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
+            refuse(gettext_lazy("The archive is empty: it has no bytes."))
         if len(header) < _BLOCK_BYTES:
             refuse(gettext_lazy("The archive ends without the end mark of a tar, so a part of it is missing."))
         if header == _ZERO_BLOCK:

@@ -77,7 +77,7 @@ def _read_directory(file: BinaryIO, budget: Budget) -> tuple[list[_Entry], int]:
     count, size, offset = _find_directory(file)
     budget.check_members(count)
     if count == 0 and size == 0 and offset == 0:
-        refuse(gettext_lazy("The archive is empty: it has no members."), "empty")
+        refuse(gettext_lazy("The archive is empty: it has no members."))
     entries = []
     position, end = offset, offset + size
     for _ in range(count):
@@ -103,7 +103,7 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     """Number of members, size and offset of the directory, which must end where its end records begin."""
     length = file.seek(0, 2)
     if not length:
-        refuse(gettext_lazy("The archive is empty: it has no bytes."), "empty")
+        refuse(gettext_lazy("The archive is empty: it has no bytes."))
     tail_offset = max(0, length - _END.size - _MAX16)
     tail = _read_at(file, tail_offset, length - tail_offset, gettext_lazy("its end"))
     at = tail.rfind(b"PK\5\6")

@@ -96,7 +96,7 @@ def test_git_archive_comment_for_all_members_is_fine() -> None:
 
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_archive_of_junk_only_is_empty(playground: Playground, pack: Callable[[dict[str, bytes]], bytes]) -> None:
-    assert_refused(playground, pack({".DS_Store": b"x"}), "zip" if pack is zip_of else "tar", "empty", "no files")
+    assert_refused(playground, pack({".DS_Store": b"x"}), "zip" if pack is zip_of else "tar", "bad_archive", "no files")
 
 
 def test_nested_archives_stay_closed(playground: Playground) -> None:
@@ -229,7 +229,7 @@ def test_write_archive_is_deterministic_and_read_back(playground: Playground) ->
 @pytest.mark.parametrize(
     ("names", "code"),
     [
-        ([], "empty"),
+        ([], "bad_archive"),
         (["../a.py"], "bad_file_name"),
         (["a.py", "A.py"], "bad_file_name"),
         (["a.py", "a.py/b"], "bad_file_name"),

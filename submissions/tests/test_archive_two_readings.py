@@ -73,7 +73,7 @@ ZIPS: dict[str, tuple[bytes, str, str]] = {
     "zip64 size of 8 EiB": (
         build(Part(b"a", extra=zip64_field(OUT_OF_REACH), central={"size": 0xFFFFFFFF}, local={"size": 0xFFFFFFFF})),
         "too_large",
-        "bytes a file",
+        "512 MiB a file",
     ),
     "zip64 packed size of 8 EiB": (
         build(

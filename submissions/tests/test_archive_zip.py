@@ -156,9 +156,9 @@ def pair(first: str, second: str) -> bytes:
 
 HOSTILE: dict[str, tuple[bytes, str, str]] = {
     # Nothing at all.
-    "no bytes": (b"", "empty", "no bytes"),
-    "no members": (zip_of({}), "empty", "no members"),
-    "directories only": (build(Part(b"d/", b"")), "empty", "no files"),
+    "no bytes": (b"", "bad_archive", "no bytes"),
+    "no members": (zip_of({}), "bad_archive", "no members"),
+    "directories only": (build(Part(b"d/", b"")), "bad_archive", "no files"),
     "not a zip": (b"PK\3\4" + bytes(1000), "bad_archive", "not a zip"),
     # Ways out.
     "climbing": (build(Part(b"../victim")), "bad_file_name", "leads out"),
@@ -224,7 +224,7 @@ HOSTILE: dict[str, tuple[bytes, str, str]] = {
     "claims less": (build(Part(b"a", bytes(5000), claimed_bytes=10)), "bad_archive", "more"),
     "claims nothing": (build(Part(b"a", bytes(5000), claimed_bytes=0)), "bad_archive", "more"),
     "claims more": (build(Part(b"a", bytes(5000), claimed_bytes=6000)), "bad_archive", "fewer"),
-    "claims too much": (build(Part(b"a", b"x", claimed_bytes=513 * MIB)), "too_large", "536870912"),
+    "claims too much": (build(Part(b"a", b"x", claimed_bytes=513 * MIB)), "too_large", "513 MiB; at most 512 MiB"),
     "stored claims more": (build(Part(b"a", b"x", method=0, claimed_bytes=9)), "bad_archive", "stored"),
     "other size in its own header": (build(Part(b"a", local={"size": 9})), "bad_archive", "not the same"),
     "other method in its own header": (build(Part(b"a", local={"method": 0})), "bad_archive", "not the same"),

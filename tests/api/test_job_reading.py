@@ -64,7 +64,7 @@ def test_one_job_with_its_attempts(api, user):
             "peak_memory_bytes": None, "isolation": "", "run_id": None, "config": {"a": 1},
             "writable_code": False, "limits": [],
             "attempts": [
-                {"number": 1, "worker_name": "worker-0", "outcome": "running", "detail": "",
+                {"number": 1, "worker_name": "", "outcome": "running", "detail": "",
                  "started_at": as_json(attempt.__class__.objects.get().started_at), "ended_at": None}
             ],
             "notes": [], "disqualified": None, "scorer": "", "score_version": None, "scoring_started_at": None, "scoring_seconds": None, "trial": False,

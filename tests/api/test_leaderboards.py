@@ -125,6 +125,12 @@ def test_the_same_queries_at_1_and_30_rows(nobody, board, django_assert_num_quer
             assert len(nobody.get("/api/leaderboards").json()) == boards
 
 
+def test_a_misspelt_parameter_is_answered_with_the_nearest_name(nobody, board):
+    answer = nobody.get("/api/leaderboards/textures/entries", {"colunm": "seconds"})
+    assert refusal(answer) == (400, "unknown_parameter")
+    assert "'colunm' is no parameter of this call. Did you mean column? Known are metric, q" in answer.json()["message"]
+
+
 # --- CSV -----------------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +171,7 @@ def test_refusals_have_their_one_shape_also_for_csv(nobody, board, query):
 )
 def test_a_parameter_that_a_call_does_not_have_is_refused_by_name(api, board, path, known):
     path = "/api/" + path.format(job=JobFactory(user=api.user).pk)
-    answer = api.get(path, {"metrik": "seconds"})
-    told = f"'metrik' is no parameter of this call; known are {known}."
+    answer = api.get(path, {"xyzzy": "seconds"})
+    told = f"'xyzzy' is no parameter of this call; known are {known}."
     assert refusal(answer) == (400, "unknown_parameter") and told in answer.json()["message"]
     assert api.get(path, {"format": "json"}).status_code == 200

@@ -133,6 +133,6 @@ def test_exactly_100_mib_are_taken_in_flat_memory(api, sizes):
 def test_more_is_413_early_in_flat_memory_and_leaves_nothing(api, sizes, at_most_read):
     before, stream = left_files(), Endless(sizes)
     status, answer, peak = upload_streaming(api, stream)
-    assert (status, answer) == (413, {"code": "too_large", "message": "files: at most 104857600 bytes in all."})
+    assert (status, answer) == (413, {"code": "too_large", "message": "files: at most 100 MiB in all."})
     assert (stream.count <= at_most_read, peak < 20 * MIB) == (True, True)
     assert (left_files(), Submission.objects.count()) == (before, 0)

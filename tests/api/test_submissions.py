@@ -160,12 +160,22 @@ def test_the_message_says_field_rule_and_value(api):
         ([("code.zip", b"not a zip")], {}, "bad_archive"),
         ([("code.tar.gz", b"not a tar")], {}, "bad_archive"),
         ([("code.zip", zipped(**{"../main.py": b""}))], {}, "bad_file_name"),
+        ([("code.zip", b"")], {}, "bad_archive"),
+        ([("code.zip", zipped())], {}, "bad_archive"),
+        ([("code.tar.gz", tarred())], {}, "bad_archive"),
+        ([("code.zip", zipped(**{"__MACOSX/._x": b"x", ".DS_Store": b"x"}))], {}, "bad_archive"),
     ],
 )
 def test_wrong_input_is_400_and_leaves_nothing(api, files, fields, code):
     before = left_files()
     assert refusal(api.submit(*files, **fields)) == (400, code)
     assert left_files() == before
+    assert Submission.objects.count() == 0
+
+
+def test_an_archive_that_unpacks_to_too_much_is_413_like_a_body_that_is_too_large(api):
+    many = zipped(**{f"f{number}.txt": b"" for number in range(2001)})
+    assert refusal(api.submit(("code.zip", many))) == (413, "too_large")
     assert Submission.objects.count() == 0
 
 

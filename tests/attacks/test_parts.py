@@ -11,7 +11,7 @@ import pytest
 
 from jobs.execution import cgroup, interpreter, janitor, linux, seccomp
 from jobs.execution.client import Supervisor
-from jobs.execution.spec import BadSpec, Limits, Result, RunSpec, human_bytes
+from jobs.execution.spec import BadSpec, Limits, Result, RunSpec
 
 from .conftest import build
 
@@ -54,15 +54,6 @@ def test_result_survives_the_pipe() -> None:
     result = Result("exited", exit_code=0, artifacts=[{"path": "a", "bytes": 1, "sha256": "0"}])
     assert Result.from_event(json.loads(json.dumps(result.to_event()))) == result
     assert result.succeeded and not Result("timeout", exit_code=0).succeeded
-
-
-def test_sizes_for_people() -> None:
-    assert [human_bytes(size) for size in (12, 2048, 16 << 30, 3 << 19)] == [
-        "12 bytes",
-        "2 KiB",
-        "16 GiB",
-        "1.5 MiB",
-    ]
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

@@ -7,8 +7,9 @@ import pytest
 from django.conf import settings
 from drf_spectacular.generators import SchemaGenerator
 
+from core.sizes import human_bytes
 from jobs.execution import collect, names
-from jobs.execution.spec import Limits, human_bytes
+from jobs.execution.spec import Limits
 from jobs.models import ErrorCode
 
 ROOT = Path(settings.BASE_DIR)

@@ -1,5 +1,6 @@
 """The pages of jobs, for their owner, others and visitors; what moves by itself; what stops."""
 
+import re
 from datetime import timedelta
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -9,6 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.utils import timezone
 
+from accounts.models import User
 from accounts.tests.factories import UserFactory
 from jobs.log_page import PART_BYTES, coloured, whole
 from jobs.models import ErrorCode, Job, Status
@@ -120,6 +122,20 @@ def test_run_again_beyond_the_quota_is_refused_in_words(client, owner):
     page = client.post(f"{done.get_absolute_url()}again/", follow=True)
     assert "at most 3 at once" in page.content.decode()
     assert Job.objects.count() == len(jobs) + 1
+
+
+def test_buttons_that_run_again_are_inactive_while_no_run_is_left_in_this_hour(client, owner):
+    User.objects.filter(pk=owner.pk).update(submissions_per_hour=2)
+    done = JobFactory(user=owner, status="completed", trial=True)
+    pages = (done.get_absolute_url(), done.submission.get_absolute_url())
+    assert [client.get(page).content.decode().count("data-blocked") for page in pages] == [0, 0]
+    JobFactory(user=owner, status="completed")
+    shown = [client.get(page).content.decode() for page in pages]
+    assert [page.count(' disabled data-blocked="') for page in shown] == [2, 1]
+    assert [len(re.findall(r"You have no run left in this hour. .* UTC</time>", page)) for page in shown] == [1, 1]
+    # An operator's rerun of another person's job costs no quota.
+    client.force_login(UserFactory(is_staff=True, is_superuser=True))
+    assert "data-blocked" not in client.get(pages[0]).content.decode()
 
 
 # --- The log -------------------------------------------------------------------------------------------------------
@@ -280,9 +296,9 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     with django_assert_num_queries(4):
         client.get("/jobs/")
     # Session, user, job, attempts, metrics of its board, its reruns, its log, the board's baselines, its person's entry, whether
-    # the board is open, what the latest attempt got.
+    # the board is open, what the latest attempt got; twice the quota of jobs.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(13):
         client.get(job.get_absolute_url())
 
 

@@ -155,7 +155,7 @@ def test_too_large_an_upload_is_refused_with_413(send, settings):
     settings.UPLOAD_MAX_BYTES = 1024 * 1024
     response = send({"main.py": b"#" * 1024 * 1025})
     assert response.status_code == 413
-    assert "At most 1 MB" in response.content.decode()
+    assert "At most 1 MiB in all" in response.content.decode()
     assert Submission.objects.count() == 0
 
 

@@ -8,11 +8,12 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from core.sizes import human_bytes
 from leaderboard_site.client.commands import cancel, follow, restore, withdraw
 from leaderboard_site.client.faults import COMPLETED, Wrong
 from leaderboard_site.client.language import say
 from leaderboard_site.client.packing import named, packed
-from leaderboard_site.client.session import Session, human_bytes, read_config, submission_id
+from leaderboard_site.client.session import Session, read_config, submission_id
 from leaderboard_site.client.upload_body import Progress
 
 EXAMPLES = [

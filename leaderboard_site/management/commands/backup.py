@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
+from core.sizes import human_bytes
 from leaderboard_site.backup.archive import BackupError
 from leaderboard_site.backup.create import create_backup, default_name
 from leaderboard_site.backup.progress import Progress
@@ -56,7 +57,7 @@ class Command(TaughtCommand):
         counts = ", ".join(f"{label} {number}" for label, number in manifest["counts"].items())
         mlflow = manifest["mlflow"]
         held = "its database" if mlflow["database"] else "nothing"
-        self.stdout.write(f"{target}: {target.stat().st_size / 1024**2:.1f} MiB in {seconds:.1f} s")
+        self.stdout.write(f"{target}: {human_bytes(target.stat().st_size)} in {seconds:.1f} s")
         self.stdout.write(f"  database of {manifest['snapshot_at']}: {counts}")
         self.stdout.write(f"  {files} stored files; of MLflow {held} and {mlflow['artifacts']} files")
         for line in manifest["not_included"]:

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
+from core.sizes import human_bytes
 from leaderboards.hiding import Split, changes_data, plan_split, write_split
 from leaderboards.scoring import folder_name
 from leaderboards.source_layout import CannotHide, counted
@@ -116,8 +117,8 @@ def _told(split: Split, *, is_dry: bool) -> list[str]:
             f"  {category}: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
             for category, kinds in split.kinds.items()
         ]
-        size = (split.data_bytes + split.label_bytes) / 1024**2
-        lines.append(f"They take {size:.1f} MiB. Nothing was written (--dry-run).")
+        size = human_bytes(split.data_bytes + split.label_bytes)
+        lines.append(f"They take {size}. Nothing was written (--dry-run).")
     if split.masks_scaled:
         lines.append(f"Masks of 0 and 1, written as masks of 0 and 255: {split.masks_scaled}.")
     lines += [
