@@ -110,6 +110,7 @@ class JobAdmin(MachineMadeAdmin):
         if obj is not None:
             context["job"] = obj
             context["attempts"] = obj.attempts.order_by("number")[:100]
+            context["fault_cause"] = next((one.cause for one in context["attempts"] if one.number == obj.attempt), "")
             context["part"] = log_part(obj)
             context["scorer_log"] = _scorer_log(obj)
             context["categories"] = category_table(obj, obj.detail_metrics.get("categories"))

@@ -76,10 +76,13 @@ class JobAttempt(models.Model):
 
     @property
     def cause(self) -> str:
-        """What operators are told beyond the participant's sentence: why a worker gave the job back."""
+        """What operators are told beyond the participant's sentence: why the platform failed the job or gave it back."""
         with override("en"):
             told = in_words("", self.detail_told)
-        return self.detail if self.outcome == self.Outcome.RELEASED and told not in ("", self.detail) else ""
+        if self.outcome not in (self.Outcome.RELEASED, self.Outcome.FAILED) or not told:
+            return ""
+        detail = self.detail.partition(": ")[2] if self.outcome == self.Outcome.FAILED else self.detail
+        return "" if detail == told else detail
 
 
 class JobLogChunk(models.Model):

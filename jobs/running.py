@@ -117,13 +117,21 @@ class Runner:
             if self._inventory is not None:
                 self._inventory.forget(job.leaderboard)
             delay = 0 if error.was_noticed else STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.SCORING_UNAVAILABLE, error.told, delay, is_counted=not error.cost_nothing)
+            _give_back(
+                job,
+                ErrorCode.SCORING_UNAVAILABLE,
+                error.told,
+                delay,
+                cause=str(error),
+                is_counted=not error.cost_nothing,
+            )
         except StorageDown as error:
             delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
             _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
-        except Exception:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
+        except Exception as error:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
             logger.exception("job %s attempt %s", job.pk, job.attempt)
-            _fail(job, ErrorCode.INTERNAL, _("The platform broke while it ran this. It did not cost you quota."))
+            told = _("The platform broke while it ran this. It did not cost you quota.")
+            _fail(job, ErrorCode.INTERNAL, told, cause=f"{type(error).__name__}: {error}")
         finally:
             self._pulse.hold(None)
             self._held = None
@@ -229,8 +237,10 @@ class Runner:
             if isinstance(verdict, Success):
                 scored = replace(scored, detail_metrics=verdict.detail_metrics)
         if isinstance(verdict, Failure):
-            code, told, ended = verdict.code, verdict.message, unkept(evidence, result)
-            self._end(lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=ended))
+            code, told, cause, ended = verdict.code, verdict.message, verdict.cause, unkept(evidence, result)
+            self._end(
+                lambda: transitions.fail(job, attempt=job.attempt, code=code, message=told, evidence=ended, cause=cause)
+            )
         elif verdict is not None:
             self._complete(place, job, result, verdict, evidence, scored)
 
@@ -267,7 +277,7 @@ class Runner:
         except ScorerBroke as error:
             error.tell_operators(job, log)
             sentence = _("The leaderboard's scorer broke. It did not cost you quota; the operators have its log.")
-            verdict = Failure(ErrorCode.SCORER_FAILED, sentence)
+            verdict = Failure(ErrorCode.SCORER_FAILED, sentence, cause=str(error))
         else:
             ranking = job.leaderboard.ranking_metric
             score = measured.metrics.get(ranking.name) if ranking else None
@@ -365,10 +375,10 @@ def persist(write: Callable[[], T]) -> T:
             delay = min(delay * 2, 5.0)
 
 
-def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = None) -> None:
-    persist(
-        lambda: transitions.fail(job, attempt=job.attempt, code=code, message=message, evidence=evidence or Evidence())
-    )
+def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = None, *, cause: str = "") -> None:
+    evidence = evidence or Evidence()
+    fail = partial(transitions.fail, job, attempt=job.attempt, code=code, message=message, cause=cause)
+    persist(lambda: fail(evidence=evidence))
 
 
 def _give_back(

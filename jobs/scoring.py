@@ -26,7 +26,7 @@ from jobs.execution.told import Told as _
 from jobs.execution.told import first_ones, together
 from jobs.models import Job
 from jobs.ranges import within_ranges
-from jobs.verdict import unranked_note
+from jobs.verdict import unranked_note, why_it_failed
 from jobs.workspace import Workspace
 from leaderboards.metric_defaults import unknown_metric
 from leaderboards.models import Leaderboard, ScoreVersion
@@ -175,20 +175,41 @@ def scoring_spec(
     place: Workspace, job: Job, scoring: Scoring, *, executor: str, container: Container | None
 ) -> RunSpec:
     """The scorer's run. Nothing in it comes from the submission but the predictions."""
-    program, config, folder = (place.folder / name for name in ("scorer", "scoring.json", "scoring"))
+    return scorer_run(
+        place.folder,
+        f"{job.pk}-{job.attempt}-scoring",
+        job.leaderboard,
+        scoring,
+        predictions=place.run / "predictions",
+        executor=executor,
+        container=container,
+    )
+
+
+def scorer_run(
+    place: Path,
+    run_id: str,
+    board: Leaderboard,
+    scoring: Scoring,
+    *,
+    predictions: Path,
+    executor: str,
+    container: Container | None,
+) -> RunSpec:
+    """Return a run of the leaderboard's scorer on the predictions, with its files in the folder `place`."""
+    program, config, folder = (place / name for name in ("scorer", "scoring.json", "scoring"))
     _copy_program(scoring.program, program)
     asked: dict[str, Any] = {"scorer": scoring.scorer}
     if scoring.version is not None:
         asked["version"] = scoring.version
-    asked["metrics"] = [metric.name for metric in job.leaderboard.metric_list]
+    asked["metrics"] = [metric.name for metric in board.metric_list]
     config.write_text(json.dumps(asked))
     folder.mkdir(mode=0o700)
-    predictions = place.run / "predictions"
     let_read(str(predictions))  # ours by now; a worker that is root steps down for a scorer, too
     limits: Mapping[str, Any] = settings.SCORING_LIMITS
     cpu_seconds = limits["wall_seconds"] * (limits.get("cpus") or 2) + 60
     return RunSpec(
-        run_id=f"{job.pk}-{job.attempt}-scoring",
+        run_id=run_id,
         executor=executor,
         python=settings.RUNNER_PYTHON,
         code_dir=str(program),
@@ -227,8 +248,10 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measu
     Sentences for the participant have the metrics' names and rounded values only: each further digit or number would
     tell more of the labels.
     """
-    if result.reason != "exited" or result.exit_code != 0:
+    if result.reason != "exited":
         raise ScorerBroke(f"{result.reason}: {result.detail}")
+    if result.exit_code != 0:
+        raise ScorerBroke(why_it_failed(result))
     if result.metrics_error:
         raise ScorerBroke(f"metrics.json: {result.metrics_error}")
     raw = metrics_file.read_bytes()

@@ -34,6 +34,8 @@ from leaderboards.services import record_score
 
 # A job gets its result, as one statement: its row, its attempt's, and the outbox's; the parts of its log go. What follows waits
 # for who computes the board's entries again (rebuild_entries), and sees the board as it is then.
+MOST_DETAIL = 2000
+
 _COMPLETE = """
 WITH won AS (
     UPDATE jobs_job SET status = 'completed', lease_until = NULL, finished_at = statement_timestamp(),
@@ -129,8 +131,13 @@ def _free(is_free: bool) -> dict[str, Any]:
 
 def _end_attempt(job_id: UUID, attempt: int, outcome: str, detail: str = "", told: str = "") -> None:
     JobAttempt.objects.filter(job_id=job_id, number=attempt, outcome=JobAttempt.Outcome.RUNNING).update(
-        outcome=outcome, detail=detail, detail_told=kept(told or detail), ended_at=Now()
+        outcome=outcome, detail=detail[:MOST_DETAIL], detail_told=kept(told or detail), ended_at=Now()
     )
+
+
+def _seen_by_operators(message: str, cause: str) -> str:
+    """Return the cause, or the message where there is none, or where a participant could not be shown it apart."""
+    return cause if cause and kept(message) else message
 
 
 def _final(status: Status) -> dict[str, Any]:
@@ -201,17 +208,20 @@ def complete(
 
 
 @transaction.atomic(savepoint=False)
-def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence) -> bool:
+def fail(job: Job, *, attempt: int, code: ErrorCode, message: str, evidence: Evidence, cause: str = "") -> bool:
     """running -> failed; False when the job is no longer ours. Never retried: that is only for lost workers.
 
-    It costs no quota if the platform was at fault, or if the program never began.
+    It costs no quota if the platform was at fault, or if the program never began. Participants read the message, operators
+    the cause too, which may name folders of the worker and tell of the labels.
     """
     is_free = code in PLATFORM_FAULTS or not evidence.has_run
     won = _held(job.pk, attempt).update(
         **_final(Status.FAILED), **_error(code, message), **_free(is_free), **evidence.fields()
     )
     if won:
-        _end_attempt(job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {message}", told=message)
+        _end_attempt(
+            job.pk, attempt, JobAttempt.Outcome.FAILED, f"{code}: {_seen_by_operators(message, cause)}", told=message
+        )
         JobLogChunk.objects.filter(job_id=job.pk).delete()
     return bool(won)
 
@@ -268,12 +278,12 @@ def give_back(
         )
     )
     if back:
-        _end_attempt(job.pk, attempt, JobAttempt.Outcome.RELEASED, cause or reason, told=reason)
+        _end_attempt(job.pk, attempt, JobAttempt.Outcome.RELEASED, _seen_by_operators(reason, cause), told=reason)
         JobLogChunk.objects.filter(job_id=job.pk).delete()
         return True
     if finish_cancelled(job.pk, attempt=attempt):
         return True
-    return fail(job, attempt=attempt, code=code, message=reason, evidence=Evidence())
+    return fail(job, attempt=attempt, code=code, message=reason, evidence=Evidence(), cause=cause)
 
 
 @transaction.atomic

@@ -26,10 +26,14 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """The user's fault: a code of the closed list and a sentence for them, `Told` so that it is read in any language."""
+    """A code of the closed list and a sentence for the participant, `Told` so that it is read in any language.
+
+    `cause` is for operators alone.
+    """
 
     code: ErrorCode
     message: str
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path) -> Su
     if code := _LIMITS.get(result.reason):
         return Failure(code, result.detail)
     if result.exit_code != 0:
-        return Failure(ErrorCode.EXIT_NONZERO, _why_it_failed(result))
+        return Failure(ErrorCode.EXIT_NONZERO, why_it_failed(result))
     if leaderboard.is_scored and (failure := _about_predictions(result)) is not None:
         return failure
     if leaderboard.is_scored:
@@ -77,7 +81,7 @@ def judge(result: Result, leaderboard: Leaderboard, *, metrics_file: Path) -> Su
         )
 
 
-def _why_it_failed(result: Result) -> str:
+def why_it_failed(result: Result) -> str:
     """The program's own reason, or how it ended and the last that it said."""
     how = result.detail or _("exit code %(code)d", code=result.exit_code)
     if reason := plain_line(result.reason_line)[:MOST_WORDS]:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 from jobs.dependencies import SHOWN_HOURS
 from jobs.execution.limit_table import lacking
 from jobs.models import FINAL, Dependency, HourlyEnds, Job, Status, TrackingOutbox, Worker
+from jobs.platform_faults import HOURS, platform_faults
 from jobs.reconciler import has_leader
 from jobs.stuck import Stuck, stuck_jobs
 from jobs.unrunnable import Unrunnable, unrunnable_jobs
@@ -174,7 +175,7 @@ def backlog() -> dict[str, Any]:
 
 def status_page() -> dict[str, Any]:
     """Everything on the page."""
-    workers, stuck, unrunnable = shown_workers(), stuck_jobs(), unrunnable_jobs()
+    workers, stuck, unrunnable, faults = shown_workers(), stuck_jobs(), unrunnable_jobs(), platform_faults()
     classes, parts = queues(), dependencies()
     running = Job.objects.filter(status=Status.RUNNING)[:CAP].count()
     leader = has_leader()
@@ -192,8 +193,11 @@ def status_page() -> dict[str, Any]:
         "chart": chart(),
         "stuck": stuck,
         "unrunnable": unrunnable,
+        "faults": faults,
+        "fault_hours": HOURS,
         "troubles": _troubles(classes, parts, stuck, unrunnable, leader, outbox)
-        + sum(line.is_silent for line in lines),
+        + sum(line.is_silent for line in lines)
+        + sum(one.is_repeated for one in faults),
         "now": timezone.now(),
     }
 

@@ -11,8 +11,9 @@ from core.folder_digest import FolderDigests, open_without_a_trace
 from jobs.board_needs import in_words
 from jobs.sandbox import import_problem
 from jobs.scoring import Scoring, ScoringUnavailable, scoring_of, verified
+from jobs.scoring_trial import what_would_fail
 from jobs.waiting import first_lack, live_workers
-from leaderboard_site.doctor.findings import Found
+from leaderboard_site.doctor.findings import WRONG, Found
 from leaderboards.hiding import LABELS, leak_of
 from leaderboards.metric_defaults import metric_problems
 from leaderboards.models import Leaderboard
@@ -23,7 +24,8 @@ MOST_FILES = 200_000
 MOST_COMPARED_BYTES = 64 * 1024 * 1024
 
 
-def scoring(found: Found) -> None:
+def scoring(found: Found, *, is_trying: bool = False) -> None:
+    """Look at every leaderboard with a scorer. `is_trying`: run each scorer once, which may take minutes."""
     boards = list(Leaderboard.objects.exclude(scorer="").select_related("score_version").order_by("slug"))
     for sentence in overlapping_roots():
         found.wrong(sentence, "GROUND_TRUTH_ROOT=/srv/ground_truth")
@@ -35,7 +37,7 @@ def scoring(found: Found) -> None:
         found.wrong(f"others on this machine can enter GROUND_TRUTH_ROOT ({root})", f"chmod 700 {root}")
     for board in boards:
         _metrics(found, board)
-        _board(found, board)
+        _board(found, board, is_trying=is_trying)
 
 
 def _metrics(found: Found, board: Leaderboard) -> None:
@@ -44,7 +46,7 @@ def _metrics(found: Found, board: Leaderboard) -> None:
         found.warning(f"{board.slug}: {problem}", "the leaderboard's page in the console; nothing, if it is on purpose")
 
 
-def _board(found: Found, board: Leaderboard) -> None:
+def _board(found: Found, board: Leaderboard, *, is_trying: bool) -> None:
     try:
         scored = scoring_of(board)
     except ScoringUnavailable as error:
@@ -67,6 +69,12 @@ def _board(found: Found, board: Leaderboard) -> None:
             f"manage.py rewrite_dataset {board.dataset} {board.ground_truth}",
         )
     _program(found, board)
+    is_well = all(one.state != WRONG for one in found.findings[before:])
+    if is_trying and is_well and (why := what_would_fail(board, scored)):
+        found.wrong(
+            f"{board.slug}: tried on predictions that say nothing, {board.scorer} fails, and so would every job: {why}",
+            f"mend {scored.labels} or the scorer, then run doctor again; docs/scoring.md",
+        )
     if len(found.findings) == before:
         found.ok(f"{board.slug}: {board.scorer}, on labels that its data set does not have")
 

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from jobs.execution.limit_table import lacking
 from jobs.models import TrackingOutbox
+from jobs.platform_faults import HOURS, platform_faults
 from jobs.reconciler import has_leader
 from jobs.stuck import stuck_jobs
 from jobs.unrunnable import unrunnable_jobs
@@ -36,6 +37,19 @@ def workers(found: Found) -> None:
             f"{one.jobs} jobs of {one.board.slug} wait, and no worker of the class {one.resource_class} can run them: {lacks}",
             "copy what is missing to one of these machines; its workers notice by themselves",
         )
+
+
+def faults(found: Found) -> None:
+    """Name leaderboards whose jobs failed by the platform's fault again and again."""
+    repeated = [one for one in platform_faults() if one.is_repeated]
+    for one in repeated:
+        found.wrong(
+            f"{one.board.slug}: {one.jobs} jobs ended as {one.code} within {HOURS} hours, the last is {one.last_job}: "
+            f"{one.cause or 'no cause was kept'}",
+            f"docs/errors.md says what {one.code} means; then run the jobs again",
+        )
+    if not repeated:
+        found.ok(f"no leaderboard's jobs failed repeatedly by the platform's fault within {HOURS} hours")
 
 
 def reconciler(found: Found) -> None:

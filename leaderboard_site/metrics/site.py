@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from jobs import queue
 from jobs.models import EndingTally
+from jobs.platform_faults import platform_faults
 from jobs.reconciler import has_leader
 from jobs.tally import DELAY_SECONDS, RUN_SECONDS
 from jobs.unrunnable import unrunnable_jobs
@@ -70,7 +71,7 @@ def read() -> list[Metric]:
     up = GaugeMetricFamily("leadersboard_part_up", "1 while the part answers the web process.", labels=["part"])
     metrics: list[Metric] = [up]
     try:
-        for each in (_queue, _unrunnable, _running, _workers, _outbox, _endings, _leader):
+        for each in (_queue, _unrunnable, _faults, _running, _workers, _outbox, _endings, _leader):
             metrics += each()
         up.add_metric(["database"], 1)
     except (DatabaseError, InterfaceError) as error:
@@ -117,6 +118,16 @@ def _unrunnable() -> list[Metric]:
         count[one.resource_class] = count.get(one.resource_class, 0) + one.jobs
     for name, number in count.items():
         jobs.add_metric([name], number)
+    return [jobs]
+
+
+def _faults() -> list[Metric]:
+    jobs = GaugeMetricFamily(
+        "leadersboard_platform_faults", "Jobs that failed by the platform's fault within a day.",
+        labels=["leaderboard", "code"],
+    )  # fmt: skip
+    for one in platform_faults():
+        jobs.add_metric([one.board.slug, one.code], one.jobs)
     return [jobs]
 
 

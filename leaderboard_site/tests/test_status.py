@@ -20,7 +20,7 @@ from leaderboards.services import pause
 from leaderboards.tests.factories import EntryFactory, LeaderboardFactory
 
 pytestmark = pytest.mark.django_db
-QUERIES = 26  # with the session, the user and seven kinds of stuck jobs
+QUERIES = 27  # with the session, the user and seven kinds of stuck jobs
 
 
 @pytest.fixture

@@ -236,7 +236,9 @@ def test_scorer_that_breaks_is_the_platforms_fault_and_tells_nothing(play: Play,
     play.own_scorer(FAULTS[fault])
     job = play.run(GOOD + "leave_metrics(accuracy=1.0)")
     assert (job.status, job.error_code, job.is_platform_fault) == ("failed", "scorer_failed", True)
-    assert SECRET not in job.error_message + "".join(attempt.detail for attempt in job.attempts.all())
+    attempt = job.attempts.get()
+    assert SECRET not in job.error_message + attempt.detail_in_words
+    assert attempt.cause  # for operators
     assert job.score is None and not Entry.objects.filter(user=job.user).exists()
     assert jobs_this_hour(job.user).used() == 0
     assert job.scorer_log_name and SECRET not in stored(job.log_name)
@@ -250,6 +252,7 @@ def test_scorer_that_breaks_in_each_executor(play: Play) -> None:
     job = play.run(GOOD)
     assert (job.status, job.error_code) == ("failed", "scorer_failed")
     assert "ValueError: broken" in stored(job.scorer_log_name)
+    assert job.attempts.get().cause == "ValueError: broken (exit code 1)"
 
 
 @in_one_executor
@@ -282,7 +285,7 @@ def test_worker_that_cannot_score_gives_the_job_back_before_the_run(play: Play, 
     play.board.save()
     job = play.run("raise SystemExit(9)")
     assert (job.status, job.releases, job.started_at is not None) == ("pending", 1, True)
-    assert str(play.folder) not in job.attempts.get().detail
+    assert str(play.folder) not in job.attempts.get().detail_in_words
 
 
 @in_one_executor
@@ -314,8 +317,8 @@ def test_labels_that_change_give_the_job_back_and_never_score(play: Play, when: 
         job = play.run(GOOD)
     releases = 0 if when == "before the run" else 1  # only a run that was wasted counts
     assert (job.status, job.releases, job.metrics, job.score_version) == ("pending", releases, {}, None)
-    assert "not those of the leaderboard's score version" in job.attempts.get().detail
-    assert str(play.folder) not in job.attempts.get().detail
+    assert "not those of the leaderboard's score version" in job.attempts.get().detail_in_words
+    assert str(play.folder) not in job.attempts.get().detail_in_words
 
 
 @in_one_executor

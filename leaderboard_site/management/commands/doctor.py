@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -16,12 +17,14 @@ CHECKS: dict[str, Check] = {
     "software": machine.software, "secrets": machine.secrets, "disk": machine.disk,
     "postgresql": parts.postgresql, "schema": parts.schema, "clock": parts.clock, "redis": parts.redis,
     "mlflow": parts.mlflow, "storage": parts.storage, "datasets": machine.datasets, "scoring": scoring.scoring, "gpu": machine.gpu,
-    "sandbox": machine.sandbox, "workers": work.workers, "reconciler": work.reconciler, "stuck": work.stuck,
+    "sandbox": machine.sandbox, "workers": work.workers, "reconciler": work.reconciler, "stuck": work.stuck, "faults": work.faults,
     "outbox": work.outbox,
 }  # fmt: skip
-NEED_DATABASE = ("schema", "clock", "datasets", "scoring", "workers", "reconciler", "stuck", "outbox")
-NEED_SCHEMA = ("datasets", "scoring", "workers", "reconciler", "stuck", "outbox")
+NEED_DATABASE = ("schema", "clock", "datasets", "scoring", "workers", "reconciler", "stuck", "faults", "outbox")
+NEED_SCHEMA = ("datasets", "scoring", "workers", "reconciler", "stuck", "faults", "outbox")
 SECONDS = {"sandbox": 120.0, "scoring": 120.0}
+# All scorers, one after the other.
+TRYING_SECONDS = 3600.0
 
 
 class Command(TaughtCommand):
@@ -32,6 +35,7 @@ class Command(TaughtCommand):
     examples = """\
   manage.py doctor
   manage.py doctor --only postgresql redis storage
+  manage.py doctor --only scoring                     # runs each leaderboard's scorer once
   manage.py doctor --skip sandbox --json
 """
     requires_system_checks = []
@@ -50,7 +54,10 @@ class Command(TaughtCommand):
         findings: list[Finding] = []
         missing = self._missing()
         for name in chosen:
-            found = self._skipped(name, missing) or run_check(name, CHECKS[name], seconds=SECONDS.get(name, 20.0))
+            check, seconds = CHECKS[name], SECONDS.get(name, 20.0)
+            if name == "scoring" and name in options["only"]:
+                check, seconds = partial(scoring.scoring, is_trying=True), TRYING_SECONDS
+            found = self._skipped(name, missing) or run_check(name, check, seconds=seconds)
             findings += found
             if not options["json"]:
                 for finding in found:
