@@ -33,6 +33,7 @@ def known(db, monkeypatch):
     card = {"index": 0, "name": "H200", "utilization": 0.5, "memory_used_bytes": 1, "memory_total_bytes": 2}
     WorkerFactory(state="idle", resource_classes=["small"], heartbeat_at=timezone.now(), gpus=[card])
     JobFactory(status="completed")
+    JobFactory(status="failed", error_code="scorer_failed")
     tally_endings(settled_seconds=-60)
     client = Client()
     client.get("/healthz")
