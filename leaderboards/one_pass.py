@@ -48,7 +48,7 @@ def rewrite(*folders: Path) -> None:
         copies = {folder: stack.enter_context(beside(folder)) for folder in folders}
         for folder, copy in copies.items():
             write_folder(copy, {name: (folder / name).read_bytes for name in names[folder]})
-            _give_to_owner(folder, (copy / name for name in names[folder]))
+            give_to_owner(folder, (copy / name for name in names[folder]))
         for folder, copy in copies.items():
             for name in names[folder]:
                 (copy / name).rename(folder / name)
@@ -87,7 +87,7 @@ def _regular_files(folder: Path) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
+def give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
     """Give files that root wrote to the folder's owner."""
     if os.geteuid() == 0:
         state = folder.stat()

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from django.utils.translation import gettext_lazy
 
+from core import junk
 from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable, refuse
 
 # Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
@@ -13,9 +14,6 @@ from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable,
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 _DRIVE = re.compile(r"[A-Za-z]:")
-
-# "Icon\r" is Finder's, for a folder with an icon of its own.
-_JUNK_FILES = {".ds_store", "icon\r", "desktop.ini", "thumbs.db"}
 
 
 def check_path(path: str, limits: ArchiveLimits = DEFAULT_LIMITS) -> str:
@@ -112,10 +110,9 @@ def is_junk(name: str) -> bool:
     Asked before the name is checked, so that junk with a name that breaks a rule does not cost a good archive. A name that
     leads out of the archive is never junk.
     """
-    *folders, last = name.split("/")
-    if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in folders:
+    if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in name.split("/")[:-1]:
         return False
-    return "__MACOSX" in folders or last.startswith("._") or last.casefold() in _JUNK_FILES
+    return junk.is_junk(name)
 
 
 def _is_root(name: str) -> bool:
