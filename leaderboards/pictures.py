@@ -114,7 +114,13 @@ def _bmp(raw: bytes) -> _Bmp:
     count = (colours or 2**depth) if depth <= 8 else 0
     palette = raw[14 + head_bytes : 14 + head_bytes + 4 * count]
     pixels = raw[start : start + (used + pad) * abs(height)]
-    if width <= 0 or not height or count > 2**depth or len(palette) != 4 * count or len(pixels) != (used + pad) * abs(height):
+    if (
+        width <= 0
+        or not height
+        or count > 2**depth
+        or len(palette) != 4 * count
+        or len(pixels) != (used + pad) * abs(height)
+    ):
         raise UnknownPicture("is a broken BMP")
     rows = (pixels[place : place + used] + bytes(pad) for place in range(0, len(pixels), used + pad))
     offset = _BMP_FILE_HEAD.size + _BMP_HEAD.size + len(palette)

@@ -96,7 +96,9 @@ def hide_labels(
             of_data, of_labels = (differing(place.target, files, report) for place, files in to_write.items())
             made.changes = changes(plan, old, of_data, of_labels)
             # A folder that stays the same is not touched: then nothing in it tells that labels were corrected.
-            to_write = {place: files for place, files in to_write.items() if (of_data if place.target == data else of_labels)}
+            to_write = {
+                place: files for place, files in to_write.items() if (of_data if place.target == data else of_labels)
+            }
         else:
             _refuse_existing(data, labels)
         made.written = [str(place.target) for place in to_write]
@@ -108,7 +110,9 @@ def hide_labels(
 
 def _refuse_existing(data: Path, labels: Path) -> None:
     if journal_of(labels).exists():
-        raise CannotHide(f"An earlier run was interrupted while it put {labels} in place: --regenerate finishes it first.")
+        raise CannotHide(
+            f"An earlier run was interrupted while it put {labels} in place: --regenerate finishes it first."
+        )
     for target in (data, labels):
         if target.exists():
             raise CannotHide(
@@ -136,8 +140,8 @@ def _hidden(source: Source, read: dict[str, list[Read]], space: list[Space]) -> 
         counts=source.counts(),
         ignored=dict(source.ignored),
         left_out=dict(source.left_out),
-        normalised_masks=[str(image.test.mask) for image in every if not image.is_mask_as_it_was],
-        empty_masks=[str(image.test.mask) for image in every if image.is_mask_empty],
+        normalised_masks=[image.test.mask_name for image in every if not image.is_mask_as_it_was],
+        empty_masks=[image.test.mask_name for image in every if image.is_mask_empty],
         space=space,
     )
 

@@ -45,8 +45,7 @@ class Row:
     @classmethod
     def of(cls, image: str, read: Read) -> "Row":
         test = read.test
-        mask = "" if test.mask is None else f"{test.category}/ground_truth/{test.kind}/{test.mask.name}"
-        return cls(image, test.kind, test.name, read.source_sha256, read.sha256, mask, read.mask_sha256)
+        return cls(image, test.kind, test.name, read.source_sha256, read.sha256, test.mask_name, read.mask_sha256)
 
 
 def place_of_sources(labels: Path) -> Path:
@@ -61,7 +60,9 @@ def read_sources(labels: Path, data: Path) -> list[Row]:
     place = place_of_sources(labels)
     try:
         with place.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            return [Row(**{column.name: row[column.name] or "" for column in fields(Row)}) for row in csv.DictReader(file)]
+            return [
+                Row(**{column.name: row[column.name] or "" for column in fields(Row)}) for row in csv.DictReader(file)
+            ]
     except (KeyError, UnicodeError, csv.Error) as error:
         raise CannotHide(f"{place} is not the table that hide_labels wrote: {error}.") from error
     except FileNotFoundError:
@@ -71,7 +72,9 @@ def read_sources(labels: Path, data: Path) -> list[Row]:
         try:
             content = (data / label["image"]).read_bytes()
         except OSError as error:
-            raise CannotHide(f"{place} is missing, and without it {data / label['image']} must be read: {error}") from error
+            raise CannotHide(
+                f"{place} is missing, and without it {data / label['image']} must be read: {error}"
+            ) from error
         rows.append(Row(label["image"], label["kind"], "", "", digest(content), "", ""))
     if not rows:
         raise CannotHide(f"There is neither {place} nor {labels / LABELS}: no names to keep. Run without --regenerate.")
@@ -92,7 +95,9 @@ def table_of_sources(rows: Iterable[Row]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def name_images(read: Mapping[str, Sequence[Read]], old: Sequence[Row], shuffle: Callable[[list[Read]], list[Read]]) -> list[tuple[str, Read]]:
+def name_images(
+    read: Mapping[str, Sequence[Read]], old: Sequence[Row], shuffle: Callable[[list[Read]], list[Read]]
+) -> list[tuple[str, Read]]:
     """Return each image with its neutral name: the old one where there is one, else the next number in a random order."""
     named = []
     for category, images in read.items():
@@ -113,7 +118,10 @@ def _kept(images: Sequence[Read], rows: Sequence[Row]) -> list[tuple[Read, Row]]
         (lambda image: (image.sha256, image.test.name), lambda row: (row.sha256, row.source)),
         (lambda image: (image.sha256, image.test.kind), lambda row: (row.sha256, row.kind)),
         (lambda image: image.sha256, lambda row: row.sha256),
-        (lambda image: (image.test.name, image.test.path.suffix.lower()), lambda row: (row.source, Path(row.image).suffix)),
+        (
+            lambda image: (image.test.name, image.test.path.suffix.lower()),
+            lambda row: (row.source, Path(row.image).suffix),
+        ),
     ]
     pairs: list[tuple[Read, Row]] = []
     waiting, free = list(images), sorted(rows, key=lambda row: row.present != "1")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from leaderboards.hiding.masks import BadMask, Mask, read_mask
-from leaderboards.hiding.source import CannotHide, Source, TestImage, shown
+from leaderboards.hiding.source import CannotHide, Source, SourceImage, shown
 from leaderboards.pictures import UnknownPicture, picture_size, without_metadata
 
 # Called with what is being done, and how many of how many files are done.
@@ -17,7 +17,7 @@ _MOST_FAULTS = 20
 class Read:
     """A test image of the source as it was read; `size` is (width, height)."""
 
-    test: TestImage
+    test: SourceImage
     size: tuple[int, int]
     source_sha256: str
     # Of the image as runs read it, without metadata.
@@ -45,11 +45,11 @@ def read_images(source: Source, *, empty_masks: bool, report: Report) -> dict[st
     if faults:
         more = f"\n  and {len(faults) - _MOST_FAULTS:,} more" if len(faults) > _MOST_FAULTS else ""
         lines = "\n  ".join(faults[:_MOST_FAULTS])
-        raise CannotHide(f"{len(faults):,} test images or masks cannot be used:\n  {lines}{more}")
+        raise CannotHide(f"Test images and masks that cannot be used: {len(faults):,}\n  {lines}{more}")
     return read
 
 
-def _read(test: TestImage, *, empty_masks: bool) -> Read:
+def _read(test: SourceImage, *, empty_masks: bool) -> Read:
     raw = test.path.read_bytes()
     try:
         bare = without_metadata(raw)
@@ -64,7 +64,7 @@ def _read(test: TestImage, *, empty_masks: bool) -> Read:
         if mask.is_empty and not empty_masks:
             raise BadMask("marks no pixel of a defective image: correct it, or give --allow-empty-masks")
     except BadMask as error:
-        raise BadMask(f"{shown(str(test.mask))} {error}") from error
+        raise BadMask(f"{shown(test.mask_name)} {error}") from error
     return Read(test, size, digest(raw), digest(bare), digest(mask_raw), mask.is_as_it_was, mask.is_empty)
 
 

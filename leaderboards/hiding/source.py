@@ -21,8 +21,8 @@ class CannotHide(Exception):
 
 
 @dataclass(frozen=True)
-class TestImage:
-    """A test image of the source. `name` and the mask's are paths below the source."""
+class SourceImage:
+    """A test image of the source. Names are paths below the source."""
 
     path: Path
     name: str
@@ -34,6 +34,10 @@ class TestImage:
     def is_defective(self) -> bool:
         return self.kind != GOOD
 
+    @property
+    def mask_name(self) -> str:
+        return "" if self.mask is None else f"{self.category}/ground_truth/{self.kind}/{self.mask.name}"
+
 
 @dataclass
 class Source:
@@ -42,7 +46,7 @@ class Source:
     root: Path
     # Copied as they are, by their names below the source.
     copied: dict[str, Path] = field(default_factory=dict)
-    tests: dict[str, list[TestImage]] = field(default_factory=dict)
+    tests: dict[str, list[SourceImage]] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
@@ -68,12 +72,12 @@ def read_source(root: Path, leave_out: Sequence[str] = ()) -> Source:
     source, not_taken = Source(root), defaultdict[str, list[str]](list)
     images: dict[str, list[str]] = {category: [] for category in categories}
     masks: dict[str, Path] = {}
-    for name in _files(root, not_taken):
+    for name, problem in _files(root):
         if is_junk(name):
             source.ignored["files of macOS and Windows"] += 1
         elif (pattern := _fitting(name, leave_out)) is not None:
             source.left_out[pattern] += 1
-        elif (role := _role(name, categories)) == "image":
+        elif (role := problem or _role(name, categories)) == "image":
             images[name.partition("/")[0]].append(name)
         elif role == "mask":
             masks[name] = root / name
@@ -85,7 +89,7 @@ def read_source(root: Path, leave_out: Sequence[str] = ()) -> Source:
             not_taken[role].append(name)
     without_mask = _pair(source, images, masks)
     for name in masks:
-        not_taken["are masks of no defective image"].append(name)
+        not_taken["masks of no defective image"].append(name)
     _refuse(source, leave_out, not_taken, without_mask)
     return source
 
@@ -102,24 +106,21 @@ def some(names: Sequence[str], most: int = _MOST_NAMED) -> str:
     return ", ".join(map(shown, names[:most])) + more
 
 
-def _files(root: Path, not_taken: dict[str, list[str]]) -> Iterator[str]:
-    """Yield each regular file's path below the root, in name order. Links are followed."""
-    waiting = [("", (os.path.realpath(root),))]
+def _files(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the path below the root of each file, in name order, and why it cannot be taken. Links are followed."""
+    waiting: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(root),))]
     found = []
     while waiting:
         prefix, above = waiting.pop()
         for entry in os.scandir(root / prefix):
-            name = prefix + entry.name
-            place = os.path.realpath(entry.path)
+            name, place = prefix + entry.name, os.path.realpath(entry.path)
             if entry.is_dir() and place in above:
-                not_taken["are links to a folder around them"].append(name)
+                found.append((name, "links to a folder around them"))
             elif entry.is_dir():
                 waiting.append((f"{name}/", (*above, place)))
-            elif entry.is_file():
-                found.append(name)
             else:
-                not_taken["are broken links or no regular files"].append(name)
-    yield from sorted(found, key=os.fsencode)
+                found.append((name, "" if entry.is_file() else "broken links and files that are not regular"))
+    yield from sorted(found, key=lambda pair: os.fsencode(pair[0]))
 
 
 def _fitting(name: str, patterns: Sequence[str]) -> str | None:
@@ -132,34 +133,34 @@ def _fitting(name: str, patterns: Sequence[str]) -> str | None:
 
 
 def _role(name: str, categories: Sequence[str]) -> str:
-    """Return what the file is: image, mask, copied, readme; or why it is not taken, as the end of "these files ..."."""
+    """Return what the file is: image, mask, copied, readme; or a name for the group of files that are not taken."""
     *folders, last = name.split("/")
     suffix = PurePosixPath(last).suffix.lower()
     match folders:
         case [] | [_] if not folders or folders[0] in categories:
             if last.lower().startswith(("license", "licence")):
                 return "copied"
-            return "readme" if last.lower().startswith("readme") else "lie outside train/, test/ and ground_truth/"
+            return "readme" if last.lower().startswith("readme") else "files outside train/, test/ and ground_truth/"
         case [category, *_] if category not in categories:
-            return f"lie in {shown(category)}/, which has no train/good and so is no category"
+            return f"files in {shown(category)}/, which has no train/good and so is no category"
         case [_, "train", "good"] | [_, "test", _] if suffix in SUFFIXES:
             return "copied" if folders[1] == "train" else "image"
         case [_, "train", "good"] | [_, "test", _]:
             return _other_suffix(suffix)
         case [_, "ground_truth", kind] if kind != GOOD:
-            return "mask" if suffix == ".png" else f"are masks that end in {suffix or 'nothing'}: convert them to PNG"
+            return "mask" if suffix == ".png" else f"masks that end in {suffix or 'nothing'}; convert them to PNG"
         case [_, "ground_truth", _]:
-            return "are masks of good images"
-    return f"lie in {shown('/'.join(['CATEGORY', *folders[1:]]))}/, which this layout does not have"
+            return "masks of good images"
+    return f"files in {shown('/'.join(['CATEGORY', *folders[1:]]))}/, which this layout does not have"
 
 
 def _other_suffix(suffix: str) -> str:
     if suffix in _OTHER_PICTURES:
         return (
-            f"end in {suffix}, and images end in .png, .jpg, .jpeg or .bmp: convert them to PNG without loss "
+            f"files that end in {suffix}; images end in .png, .jpg, .jpeg or .bmp, so convert them to PNG without loss "
             f"(ImageMagick: mogrify -format png '*{suffix}') and take the old files away"
         )
-    return f"end in {shown(suffix) or 'nothing'} and are no images"
+    return f"files that end in {shown(suffix) or 'nothing'} and are no images"
 
 
 def _pair(source: Source, images: dict[str, list[str]], masks: dict[str, Path]) -> list[str]:
@@ -175,7 +176,7 @@ def _pair(source: Source, images: dict[str, list[str]], masks: dict[str, Path]) 
                 mask = next((masks.pop(end) for end in ends if end in masks), None)
                 if mask is None:
                     missing.append(name)
-            source.tests[category].append(TestImage(path, name, category, kind, mask))
+            source.tests[category].append(SourceImage(path, name, category, kind, mask))
     return missing
 
 
@@ -190,17 +191,19 @@ def _refuse(
             problems.append(f"{shown(str(place))} must have images in good/ and in a folder for each kind of defect.")
         good, other = ({test.path.suffix for test in tests if test.is_defective is kind} for kind in (False, True))
         if good and other and good != other:
-            problems.append(f"{shown(str(place))}: the names' ends {sorted(good)} and {sorted(other)} tell good from bad.")
+            problems.append(
+                f"{shown(str(place))}: the names' ends {sorted(good)} and {sorted(other)} tell good from bad."
+            )
     problems += [f"--leave-out {pattern}: fits no file." for pattern in leave_out if not source.left_out[pattern]]
     if without_mask:
         problems.append(
-            f"{len(without_mask):,} defective images: each has no mask CATEGORY/ground_truth/KIND/NAME_mask.png: "
-            f"{some(without_mask)}."
+            f"Defective images that have no mask CATEGORY/ground_truth/KIND/NAME_mask.png ({len(without_mask):,}): "
+            f"{some(without_mask)}"
         )
     if not_taken:
         count = sum(map(len, not_taken.values()))
-        problems.append(f"{count:,} files would be dropped without a word:")
-        problems += [f"  {len(names):,} {why}: {some(names)}" for why, names in sorted(not_taken.items())]
+        problems.append(f"Files that are not taken: {count:,}")
+        problems += [f"  {why} ({len(names):,}): {some(names)}" for why, names in sorted(not_taken.items())]
         problems.append(
             "Correct the source, or leave them out on purpose: --leave-out with a file's or a folder's name, path or pattern."
         )

@@ -1,9 +1,7 @@
 """`manage.py hide_labels SOURCE NAME`: a data set without its test labels, and the labels apart from it."""
 
 import dataclasses
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,9 @@ class Command(TaughtCommand):
             "--regenerate", action="store_true",
             help="Make NAME anew after a correction of SOURCE. Images keep their names, also in another folder.",
         )  # fmt: skip
-        parser.add_argument("--dry-run", action="store_true", help="Check everything and print the plan; write nothing.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Check everything and print the plan; write nothing."
+        )
         parser.add_argument("--json", action="store_true", help="Print what was made as JSON.")
 
     def handle(self, **options: Any) -> None:
