@@ -109,21 +109,21 @@ class Command(TaughtCommand):
         for category, counts in made.counts.items():
             write(f"  {category}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
         for why, count in made.ignored.items():
-            write(f"Ignored: {count} {why}")
+            write(f"Ignored {why}: {count}")
         for pattern, count in made.left_out.items():
-            write(f"Left out by {pattern}: {count} files")
+            write(f"Left out by --leave-out {pattern}: {count}")
         if masks := made.normalised_masks:
             write(f"Masks {would}written anew with 0 and 255: {len(masks)}, as {some(masks)}")
         if masks := made.empty_masks:
             write(f"Masks that mark no pixel: {len(masks)}, as {some(masks)}")
         if made.changes is not None:
-            self._write_changes(made, is_dry=is_dry)
+            self._write_changes(made, labels, is_dry=is_dry)
         if is_dry:
             for space in made.space:
                 write(f"Space: {space}")
             write("Nothing was written: this was a dry run.")
 
-    def _write_changes(self, made: Hidden, *, is_dry: bool) -> None:
+    def _write_changes(self, made: Hidden, labels: Path, *, is_dry: bool) -> None:
         changes = dataclasses.asdict(made.changes)
         for what, names in changes.items():
             if names:
@@ -133,12 +133,19 @@ class Command(TaughtCommand):
             return
         for folder in made.written:
             self.stdout.write(f"{'Would be written' if is_dry else 'Written'} anew: {folder}")
-        self.stdout.write(
-            "The old folders are kept until the next --regenerate, for jobs that run now: " + ", ".join(made.previous)
-        )
-        self.stdout.write(
-            "Copy both folders to every worker; then, if labels changed, adopt them on the board's page in the console."
-        )
+        if made.previous:
+            kept = "would be kept" if is_dry else "is kept"
+            self.stdout.write(
+                f"What was there {kept} until the next --regenerate, for jobs that run now: {', '.join(made.previous)}"
+            )
+        if str(labels) in made.written:
+            self.stdout.write(
+                "Next: copy it to every worker, then adopt the labels on the board's page in the console."
+            )
+        else:
+            self.stdout.write(
+                "Next: copy it to every worker. The labels stay, so the score version stays: run the jobs again that count."
+            )
 
 
 _CHANGES = {
