@@ -27,7 +27,17 @@ from leaderboards.hiding.names import (
     read_sources,
     table_of_sources,
 )
-from leaderboards.hiding.plan import Changes, Files, Plan, Space, changes, differing, make_plan, spaces
+from leaderboards.hiding.plan import (
+    Changes,
+    Files,
+    Plan,
+    Space,
+    changes,
+    check_space,
+    differing,
+    make_plan,
+    needed_bytes,
+)
 from leaderboards.hiding.reading import Read, Report, read_images
 from leaderboards.hiding.source import CannotHide, Source, read_source
 from leaderboards.one_pass import give_to_owner, write_folder
@@ -50,7 +60,8 @@ class Hidden:
     left_out: dict[str, int]
     normalised_masks: list[str]
     empty_masks: list[str]
-    space: list[Space]
+    # Of the folders that were written anew.
+    space: list[Space] = field(default_factory=list)
     changes: Changes | None = None
     # Folders that were written anew.
     written: list[str] = field(default_factory=list)
@@ -76,31 +87,35 @@ def hide_labels(
 
     They appear, or change, whole or not at all. What an interrupted run has begun to exchange is finished first.
     """
-    if not regenerate:
+    if regenerate:
+        _finish_interrupted(labels, dry_run=dry_run, report=report)
+    else:
         _refuse_existing(data, labels)
-    sorted_source = read_source(source, leave_out)
-    space = spaces(sorted_source, data, labels)
-    if short := [each for each in space if each.free_bytes < each.needed_bytes]:
-        raise CannotHide("Not enough free space. " + "; ".join(map(str, short)))
+    files = read_source(source, leave_out)
+    needed = needed_bytes(files, data, labels)
+    if not regenerate:
+        check_space(needed)  # before the images are read, which takes long
     if not dry_run:
         labels.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         data.parent.mkdir(parents=True, exist_ok=True)
     with nullcontext() if dry_run else alone(labels):
-        _finish_interrupted(labels, dry_run=dry_run)
         old = read_sources(labels, data) if regenerate else []
-        read = read_images(sorted_source, empty_masks=allow_empty_masks, report=report)
-        plan = make_plan(sorted_source, name_images(read, old, _shuffled), old, labels)
-        made = _hidden(sorted_source, read, space)
+        read = read_images(files, empty_masks=allow_empty_masks, report=report)
+        plan = make_plan(files, name_images(read, old, _shuffled), old, labels)
+        made = _hidden(files, read)
         to_write = {Place(data): plan.data, Place(labels): plan.labels}
         if regenerate:
-            of_data, of_labels = (differing(place.target, files, report) for place, files in to_write.items())
+            of_data, of_labels = (differing(place.target, content, report) for place, content in to_write.items())
             made.changes = changes(plan, old, of_data, of_labels)
             # A folder that stays the same is not touched: then nothing in it tells that labels were corrected.
             to_write = {
-                place: files for place, files in to_write.items() if (of_data if place.target == data else of_labels)
+                place: content
+                for (place, content), different in zip(to_write.items(), (of_data, of_labels), strict=True)
+                if different
             }
         else:
             _refuse_existing(data, labels)
+        made.space = check_space({place.target: needed[place.target] for place in to_write})
         made.written = [str(place.target) for place in to_write]
         made.previous = [str(place.previous) for place in to_write if place.target.exists()]
         if not dry_run:
@@ -123,14 +138,17 @@ def _refuse_existing(data: Path, labels: Path) -> None:
         raise CannotHide(f"{sources} is there already: --regenerate keeps its names. Without them, take it away first.")
 
 
-def _finish_interrupted(labels: Path, *, dry_run: bool) -> None:
-    if not dry_run:
-        finish(journal_of(labels))
-    elif journal_of(labels).exists():
-        raise CannotHide("An earlier run was interrupted. The next one without --dry-run finishes it first.")
+def _finish_interrupted(labels: Path, *, dry_run: bool, report: Report) -> None:
+    journal = journal_of(labels)
+    if journal.exists():
+        if dry_run:
+            raise CannotHide("An earlier run was interrupted. The next one without --dry-run finishes it first.")
+        with alone(labels):
+            finish(journal)
+        report("Finished what an interrupted run had begun", 0, 0)
 
 
-def _hidden(source: Source, read: dict[str, list[Read]], space: list[Space]) -> Hidden:
+def _hidden(source: Source, read: dict[str, list[Read]]) -> Hidden:
     every = [image for images in read.values() for image in images]
     return Hidden(
         categories=len(read),
@@ -142,7 +160,6 @@ def _hidden(source: Source, read: dict[str, list[Read]], space: list[Space]) -> 
         left_out=dict(source.left_out),
         normalised_masks=[image.test.mask_name for image in every if not image.is_mask_as_it_was],
         empty_masks=[image.test.mask_name for image in every if image.is_mask_empty],
-        space=space,
     )
 
 

@@ -60,25 +60,31 @@ def read_sources(labels: Path, data: Path) -> list[Row]:
     """
     place = place_of_sources(labels)
     try:
-        with place.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with place.open(newline="", encoding="utf-8") as file:
             return [
                 Row(**{column.name: row[column.name] or "" for column in fields(Row)}) for row in csv.DictReader(file)
             ]
+    except FileNotFoundError:
+        return _rows_of_labels(labels, data)
     except (KeyError, UnicodeError, csv.Error) as error:
         raise CannotHide(f"{place} is not the table that hide_labels wrote: {error}.") from error
-    except FileNotFoundError:
-        pass
-    rows = []
-    for label in labels_of(labels).values():
-        try:
-            content = read_without_a_trace(data / label["image"])
-        except OSError as error:
-            raise CannotHide(
-                f"{place} is missing, and without it {data / label['image']} must be read: {error}"
-            ) from error
-        rows.append(Row(label["image"], label["kind"], "", "", digest(content), "", ""))
-    if not rows:
+
+
+def _rows_of_labels(labels: Path, data: Path) -> list[Row]:
+    place = place_of_sources(labels)
+    try:
+        table = labels_of(labels)
+    except (UnicodeError, csv.Error) as error:
+        raise CannotHide(f"{labels / LABELS} cannot be read: {error}.") from error
+    if not table:
         raise CannotHide(f"There is neither {place} nor {labels / LABELS}: no names to keep. Run without --regenerate.")
+    rows = []
+    for name, label in table.items():
+        try:
+            content = read_without_a_trace(data / name)
+        except OSError as error:
+            raise CannotHide(f"{place} is missing, and without it {data / name} must be read: {error}") from error
+        rows.append(Row(name, label.get("kind") or "", "", "", digest(content), "", ""))
     return rows
 
 
@@ -93,7 +99,7 @@ def table_of_sources(rows: Iterable[Row]) -> bytes:
     text = io.StringIO(newline="")
     ordered = sorted(rows, key=lambda row: os.fsencode(row.image))
     csv.writer(text).writerows([[column.name for column in fields(Row)], *(asdict(row).values() for row in ordered)])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return text.getvalue().encode()
 
 
 def name_images(

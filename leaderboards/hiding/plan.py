@@ -112,21 +112,27 @@ def _mask_of(image: str) -> str:
     return f"masks/{image.partition('/')[0]}/{Path(image).stem}.png"
 
 
-def spaces(source: Source, data: Path, labels: Path) -> list[Space]:
-    """Return what each file system must hold for both folders, and has free."""
+def needed_bytes(source: Source, data: Path, labels: Path) -> dict[Path, int]:
+    """Return what each folder takes on the disk."""
     tests = [test for images in source.tests.values() for test in images]
-    needed = {
+    return {
         data: _on_disk([*source.copied.values(), *(test.path for test in tests)]),
         labels: _on_disk(test.mask for test in tests if test.mask) + 2 * _TABLE_ROW_BYTES * len(tests),
     }
-    found: dict[int, Space] = {}
+
+
+def check_space(needed: Mapping[Path, int]) -> list[Space]:
+    """Return what each file system must hold for the folders, and has free. Raises CannotHide if that is too little."""
+    spaces: dict[int, Space] = {}
     for folder, count in needed.items():
         place = next(path for path in folder.absolute().parents if path.exists())
         device, state = place.stat().st_dev, os.statvfs(place)
-        other = found.get(device)
+        other = spaces.get(device)
         folders = [*(other.folders if other else []), str(folder)]
-        found[device] = Space(folders, count + (other.needed_bytes if other else 0), state.f_bavail * state.f_frsize)
-    return list(found.values())
+        spaces[device] = Space(folders, count + (other.needed_bytes if other else 0), state.f_bavail * state.f_frsize)
+    if short := [space for space in spaces.values() if space.free_bytes < space.needed_bytes]:
+        raise CannotHide("Not enough free space. " + "; ".join(map(str, short)))
+    return list(spaces.values())
 
 
 def _on_disk(paths: Iterable[Path]) -> int:

@@ -1,6 +1,7 @@
 """Sorting every file of a source folder: taken, ignored, left out by the organizer, or named as not taken."""
 
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -119,8 +120,15 @@ def _files(root: Path) -> Iterator[tuple[str, str]]:
             elif entry.is_dir():
                 waiting.append((f"{name}/", (*above, place)))
             else:
-                found.append((name, "" if entry.is_file() else "broken links and files that are not regular"))
+                found.append((name, _problem(name, entry)))
     yield from sorted(found, key=lambda pair: os.fsencode(pair[0]))
+
+
+def _problem(name: str, entry: os.DirEntry[str]) -> str:
+    if not entry.is_file():
+        return "broken links and files that are not regular"
+    is_text = not any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+    return "" if is_text else "names that are not UTF-8, or have control characters"
 
 
 def _fitting(name: str, patterns: Sequence[str]) -> str | None:

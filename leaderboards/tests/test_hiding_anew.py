@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 
 from core.folder_digest import FolderDigests, read_without_a_trace
 from leaderboards.hiding import CannotHide, Changes, hide_labels, install, journal_of, leak_of, place_of_sources
+from leaderboards.hiding import plan as planning
 from leaderboards.pictures import without_metadata
 from leaderboards.tests.made_pictures import make_parts, png
 from leaderboards.traces import shown_by
@@ -219,6 +220,21 @@ def test_dry_run_says_what_would_change(source, targets, settings):
     image = name_of(targets, "screw/test/crack/002.png")
     assert f"Images with another mask: 1, {image}\nWould be written anew: {targets[1]}\n" in out.getvalue()
     assert [states(folder.parent) for folder in targets] == before
+
+
+def test_space_is_needed_for_what_changes_alone(source, targets, monkeypatch):
+    """A corrected mask of a large data set needs no room for the data set."""
+    (source / "screw/ground_truth/crack/002_mask.png").write_bytes(png(255, text=b"corrected"))
+    (space,) = anew(source, targets, dry_run=True).space
+    assert space.folders == [str(targets[1])]
+
+    class State:
+        f_bavail, f_frsize = 1, 4096
+
+    monkeypatch.setattr(planning.os, "statvfs", lambda place: State)
+    with pytest.raises(CannotHide, match=f"Not enough free space. {targets[1]}: 0.1 MiB needed, 0.0 MiB free"):
+        anew(source, targets)
+    assert hidden_names(targets) == set()
 
 
 # --- Interruptions --------------------------------------------------------------------------------------------------

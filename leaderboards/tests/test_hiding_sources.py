@@ -47,10 +47,11 @@ def test_files_that_would_be_dropped_are_counted_and_named(source, targets):
     put(source, "screw/test/dent/deeper/000.png", png(1))
     put(source, "other/000.png", png(1))
     put(source, "dataset.json")
+    put(source, "screw/test/\udcff/000.png", png(1))
     (source / "broken").symlink_to("nowhere")
     (source / "screw" / "round").symlink_to("..")
     assert refusal(source, targets) == [
-        "Files that are not taken: 16",
+        "Files that are not taken: 17",
         "  broken links and files that are not regular (1): broken",
         "  files in CATEGORY/test/, which this layout does not have (1): screw/test/loose.png",
         "  files in CATEGORY/test/dent/deeper/, which this layout does not have (1): screw/test/dent/deeper/000.png",
@@ -65,6 +66,7 @@ def test_files_that_would_be_dropped_are_counted_and_named(source, targets):
         "  masks of good images (1): screw/ground_truth/good/000_mask.png",
         "  masks of no defective image (1): screw/ground_truth/dent/009_mask.png",
         "  masks that end in .bmp; convert them to PNG (1): screw/ground_truth/dent/001_mask.bmp",
+        "  names that are not UTF-8, or have control characters (1): screw/test/\\xff/000.png",
         "Correct the source, or leave them out on purpose: --leave-out with a file's or a folder's name, path or pattern.",
     ]
 

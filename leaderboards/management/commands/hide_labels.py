@@ -11,6 +11,7 @@ from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
 from leaderboards.hiding import CannotHide, Hidden, hide_labels, journal_of, leak_of, place_of_sources
+from leaderboards.hiding.reading import Report
 from leaderboards.hiding.source import some
 from leaderboards.scoring import folder_name
 
@@ -86,15 +87,17 @@ class Command(TaughtCommand):
         if leak:
             self.stderr.write(f"Warning: {leak}. Run manage.py rewrite_dataset {name} {name}.")
 
-    def _progress(self):
+    def _progress(self) -> Report:
         """Return a report that writes a line when something begins, and one every two seconds, to standard error."""
-        state = {"what": "", "at": 0.0}
+        said, said_at = "", 0.0
 
         def report(what: str, done: int, total: int) -> None:
+            nonlocal said, said_at
             now = time.monotonic()
-            if what != state["what"] or now - state["at"] >= _SECONDS_BETWEEN_LINES:
-                state.update(what=what, at=now)
-                self.stderr.write(f"{what}: {done:,} of {total:,} files", self.style.NOTICE)
+            if what != said or now - said_at >= _SECONDS_BETWEEN_LINES:
+                said, said_at = what, now
+                count = f": {done:,} of {total:,} files" if total else ""
+                self.stderr.write(what + count, self.style.NOTICE)
 
         return report
 
