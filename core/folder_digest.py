@@ -198,6 +198,11 @@ def _read_file(file: _File, is_stopping: Callable[[], bool]) -> str:
     return digest.hexdigest()
 
 
+def read_without_a_trace(path: Path) -> bytes:
+    with open(path, "rb", opener=open_without_a_trace) as file:
+        return file.read()
+
+
 def open_without_a_trace(path: str, flags: int) -> int:
     """Open without changing the access time, which would tell runs which files were read."""
     try:

@@ -4,15 +4,12 @@ Inode numbers, times, addresses on the disk and the order of listings then follo
 linked or cloned: a link count or shared blocks would tell where a file came from.
 """
 
-import ctypes
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class UnusualFile(Exception):
@@ -51,7 +48,7 @@ def rewrite(*folders: Path) -> None:
         copies = {folder: stack.enter_context(beside(folder)) for folder in folders}
         for folder, copy in copies.items():
             write_folder(copy, {name: (folder / name).read_bytes for name in names[folder]})
-            _give_to_owner(folder, (copy / name for name in names[folder]))
+            give_to_owner(folder, (copy / name for name in names[folder]))
         for folder, copy in copies.items():
             for name in names[folder]:
                 (copy / name).rename(folder / name)
@@ -67,17 +64,6 @@ def beside(target: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def exchange(new: Path, old: Path) -> None:
-    """Let two folders of one file system change places: in one step where the kernel can, else in three renames."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 and renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE) == 0:
-        return
-    aside = new.with_name(f"{new.name}-old")
-    old.rename(aside)
-    new.rename(old)
-    aside.rename(new)
 
 
 def _with_folders(names: Sequence[str]) -> list[str]:
@@ -101,7 +87,7 @@ def _regular_files(folder: Path) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
+def give_to_owner(folder: Path, paths: Iterable[Path]) -> None:
     """Give files that root wrote to the folder's owner."""
     if os.geteuid() == 0:
         state = folder.stat()

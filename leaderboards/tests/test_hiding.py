@@ -3,55 +3,18 @@
 import csv
 import io
 import os
-import struct
-import zlib
 
 import pytest
 from django.core.management import CommandError, call_command
 
-from leaderboards.hiding import hide_labels
+from leaderboards.hiding import CannotHide, hide_labels
 from leaderboards.pictures import UnknownPicture, picture_size, without_metadata
-from leaderboards.source_layout import CannotHide
-
-
-def part(name, content):
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(shade, *, width=4, height=3, text=b""):
-    """A grey picture of one shade, with a comment."""
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = zlib.compress(b"".join(b"\0" + bytes([shade]) * width for _ in range(height)))
-    comment = part(b"tEXt", b"Comment\0" + text) if text else b""
-    return b"\x89PNG\r\n\x1a\n" + part(b"IHDR", head) + comment + part(b"IDAT", rows) + part(b"IEND", b"")
-
-
-def jpeg_part(marker, content):
-    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
-
-
-JPEG = (
-    b"\xff\xd8" + jpeg_part(0xE0, b"JFIF\0") + jpeg_part(0xE1, b"Exif\0\0defect") + jpeg_part(0xFE, b"defect")
-    + jpeg_part(0xC0, b"\x08" + struct.pack(">HH", 30, 40) + b"\x01") + jpeg_part(0xDA, b"\0") + b"scan\xff\xd9defect"
-)  # fmt: skip
+from leaderboards.tests.made_pictures import JPEG, bmp, make_parts, png
 
 
 @pytest.fixture
 def source(tmp_path):
-    root = tmp_path / "source"
-    for category in ("bottle", "screw"):
-        shades = iter(range(1, 200))
-        for folder, count in (("train/good", 3), ("test/good", 5), ("test/crack", 4), ("test/dent", 4)):
-            (root / category / folder).mkdir(parents=True)
-            for number in range(count):
-                path = root / category / folder / f"{number:03}.png"
-                path.write_bytes(png(next(shades), text=folder.encode()))
-        for kind in ("crack", "dent"):
-            (root / category / "ground_truth" / kind).mkdir(parents=True)
-            for number in range(4):
-                (root / category / "ground_truth" / kind / f"{number:03}_mask.png").write_bytes(png(255))
-    (root / "license.txt").write_text("CC BY-NC")
-    return root
+    return make_parts(tmp_path / "source")
 
 
 @pytest.fixture
@@ -67,7 +30,7 @@ def rows_of(labels):
 
 def test_both_folders_are_whole(hidden):
     made, data, labels = hidden
-    assert (len(made.kinds), made.train, made.test, made.masks) == (2, 6, 26, 16)
+    assert (made.categories, made.train, made.test, made.masks) == (2, 6, 26, 16)
     assert sorted(path.name for path in (data / "screw" / "test").iterdir()) == [f"{n:04}.png" for n in range(1, 14)]
     assert sorted(path.name for path in (data / "screw" / "train" / "good").iterdir()) == [
         "000.png",
@@ -76,7 +39,6 @@ def test_both_folders_are_whole(hidden):
     ]
     assert {path.name for path in data.iterdir()} == {"bottle", "screw", "license.txt"}
     assert {path.name for path in labels.iterdir()} == {"labels.csv", "masks"}
-    assert {path.name for path in labels.parent.iterdir()} == {"parts", "parts.sources.csv"}
 
 
 def test_labels_speak_of_the_pictures_that_are_there(hidden, source):
@@ -119,10 +81,10 @@ def test_root_of_the_labels_is_closed_to_others(hidden):
 @pytest.mark.parametrize(
     ("breaking", "told"),
     [
-        (lambda root: (root / "screw" / "ground_truth" / "dent" / "001_mask.png").unlink(), "has no mask"),
+        (lambda root: (root / "screw" / "ground_truth" / "dent" / "001_mask.png").unlink(), "that have no mask"),
         (
             lambda root: (root / "screw" / "test" / "good" / "000.png").write_bytes(b"GIF89a"),
-            "neither a PNG nor a JPEG",
+            "neither a PNG nor a JPEG nor a BMP",
         ),
         (lambda root: (root / "screw" / "test" / "good" / "x.jpg").write_bytes(JPEG), "tell good from bad"),
         (
@@ -131,7 +93,7 @@ def test_root_of_the_labels_is_closed_to_others(hidden):
         ),
         (
             lambda root: (root / "screw" / "ground_truth" / "dent" / "001_mask.png").write_bytes(png(1, width=9)),
-            "has 9 x 3 pixels, its image 4 x 3",
+            "another size",
         ),
     ],
 )
@@ -152,7 +114,7 @@ def test_command(source, settings, tmp_path):
     for name, told in (
         ("parts", "is there already"),
         ("../parts", "name: A folder's path"),
-        ("x", "no images in CATEGORY/train/good"),
+        ("x", "no CATEGORY/train/good"),
     ):
         with pytest.raises(CommandError, match=told):
             call_command("hide_labels", str(source if name != "x" else tmp_path), name)
@@ -163,7 +125,20 @@ def test_picture_without_metadata_is_the_same_picture():
     assert without_metadata(told) == bare == without_metadata(told + b"behind its end: defect")
     assert b"defect" not in without_metadata(JPEG) and b"scan\xff\xd9" in without_metadata(JPEG)
     assert (picture_size(bare), picture_size(JPEG)) == ((4, 3), (40, 30))
-    for broken in (b"", b"GIF89a", bare[:20], bare[:-8], b"\xff\xd8", JPEG[:30], b"\xff\xd8\xff\xda\0\x02"):
+    assert without_metadata(bmp(7, resolution=2835, end=b"defect")) == bmp(7) == without_metadata(bmp(7))
+    assert picture_size(bmp(7)) == (4, 3)
+    for broken in (
+        b"BM",
+        bmp(7)[:-1],
+        bmp(7)[:30] + b"\3" + bmp(7)[31:],
+        b"",
+        b"GIF89a",
+        bare[:20],
+        bare[:-8],
+        b"\xff\xd8",
+        JPEG[:30],
+        b"\xff\xd8\xff\xda\0\x02",
+    ):
         with pytest.raises(UnknownPicture):
             without_metadata(broken)
             picture_size(broken)

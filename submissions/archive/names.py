@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from django.utils.translation import gettext_lazy
 
-from core.system_files import is_system_file
+from core import junk
 from submissions.archive.limits import DEFAULT_LIMITS, ArchiveLimits, printable, refuse
 
 # Control, format (bidi, zero width), surrogate, private, unassigned; line and paragraph separators.
@@ -110,10 +110,9 @@ def is_junk(name: str) -> bool:
     Asked before the name is checked, so that junk with a name that breaks a rule does not cost a good archive. A name that
     leads out of the archive is never junk.
     """
-    *folders, last = name.split("/")
-    if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in folders:
+    if len(name) > DEFAULT_LIMITS.path_characters or name.startswith("/") or ".." in name.split("/")[:-1]:
         return False
-    return is_system_file(folders, last)
+    return junk.is_junk(name)
 
 
 def _is_root(name: str) -> bool:

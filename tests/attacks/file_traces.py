@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from leaderboards import traces
 from leaderboards.pictures import without_metadata
@@ -61,7 +62,7 @@ def picture(seed: int, *, is_mask: bool = False) -> bytes:
     """Make a PNG of incompressible noise, of a size that differs from picture to picture; or a mask for it, in one block."""
     noise = random.Random(seed)
     width, height = 64, noise.randrange(40, 160)
-    rows = b"".join(b"\0" + (b"\xff" * width if is_mask else noise.randbytes(width)) for _ in range(height))
+    rows = b"".join(b"\0" + (b"\xff" + bytes(width - 1) if is_mask else noise.randbytes(width)) for _ in range(height))
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -91,9 +92,9 @@ def make_source(
     return root
 
 
-def one_shuffle(images: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Stand in for source_names.shuffled: put the same pictures into the same order, however they are labelled."""
-    return sorted(images, key=lambda image: image[1])
+def one_shuffle(images: list[Any]) -> list[Any]:
+    """Stand in for hiding._shuffled: put the same pictures into the same order, however they are labelled."""
+    return sorted(images, key=lambda image: hashlib.sha256(image.test.path.read_bytes()).digest())
 
 
 def hide_with_masks_between(source: Path, data: Path, labels: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from leaderboard_site.doctor.findings import Found
 from leaderboard_site.doctor.scoring import _digest, scoring
 from leaderboard_site.management.commands import quickstart
 from leaderboard_site.management.commands.quickstart import HIDDEN_SLUG
-from leaderboards import one_pass, source_names
+from leaderboards import hiding, one_pass
 from leaderboards.hiding import hide_labels, leak_of
 from leaderboards.tests.factories import LeaderboardFactory
 from leaderboards.traces import CLEAR, separation
@@ -62,7 +63,26 @@ def rewritten_twice(source: Path, data: Path, labels: Path) -> None:
     one_pass.rewrite(data, labels)
 
 
-ways = pytest.mark.parametrize("make", [hide_labels, rewritten, rewritten_twice])
+def regenerated(source: Path, data: Path, labels: Path) -> None:
+    """A mask was corrected and an image to learn from was added: both folders are written anew."""
+    hide_labels(source, data, labels)
+    mask = min(source.glob("screw/ground_truth/crack/*.png"))
+    mask.write_bytes(mask.read_bytes() + b"corrected")
+    shutil.copy(source / "screw/train/good/000.png", source / "screw/train/good/900.png")
+    made = hide_labels(source, data, labels, regenerate=True)
+    assert made.written == [str(data), str(labels)]
+
+
+def relabelled(source: Path, data: Path, labels: Path) -> None:
+    """Only labels were corrected: the data set is not touched."""
+    hide_labels(source, data, labels)
+    for mask in sorted(source.glob("*/ground_truth/crack/*.png"))[:10]:
+        mask.write_bytes(mask.read_bytes() + b"corrected")
+    made = hide_labels(source, data, labels, regenerate=True)
+    assert made.written == [str(labels)]
+
+
+ways = pytest.mark.parametrize("make", [hide_labels, rewritten, rewritten_twice, regenerated, relabelled])
 
 
 @ways
@@ -175,7 +195,7 @@ def both_ways(own_file_system: Any, tmp_path: Path, make: Callable[..., Any]) ->
 def test_exchanged_labels_leave_the_same_layout(
     own_file_system: Any, tmp_path: Path, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_names, "shuffled", one_shuffle)
+    monkeypatch.setattr(hiding, "_shuffled", one_shuffle)
     one, other = both_ways(own_file_system, tmp_path, make)
     for what in one:
         assert one[what] == other[what], what

@@ -17,8 +17,9 @@ METRICS = ["image_auc", "image_f1", "pixel_auc", "pixel_pro"]
 @pytest.fixture(scope="module")
 def hidden(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("hidden")
-    hide_labels(dataset, folder / "data" / "textures", folder / "truth" / "textures")
-    return folder / "data" / "textures", folder / "truth" / "textures"
+    data, labels = folder / "data" / "textures", folder / "truth" / "textures"
+    hide_labels(dataset, data, labels, leave_out=["dataset.json"])
+    return data, labels
 
 
 def test_example_on_hidden_labels_gets_the_score_it_has_on_open_ones(hidden, runner, run_as_shipped, tmp_path) -> None:

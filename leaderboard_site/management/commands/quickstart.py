@@ -17,7 +17,7 @@ from accounts.commands import TaughtCommand
 from accounts.models import User
 from jobs.models import Job
 from leaderboard_site.client import Client, Refused
-from leaderboards.hiding import hide_labels, leak_of
+from leaderboards.hiding import hide_labels, leak_of, place_of_sources
 from leaderboards.models import Leaderboard
 from leaderboards.one_pass import rewrite
 from leaderboards.services import create_leaderboard
@@ -111,7 +111,8 @@ class Command(TaughtCommand):
         data, labels = Path(settings.DATASET_ROOT) / HIDDEN_SLUG, Path(settings.GROUND_TRUTH_ROOT) / HIDDEN_SLUG
         if not labels.exists():
             shutil.rmtree(data, ignore_errors=True)  # without its labels it is of no use
-            hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, labels)
+            place_of_sources(labels).unlink(missing_ok=True)
+            hide_labels(Path(settings.DATASET_ROOT) / SLUG, data, labels, leave_out=["dataset.json"])
         elif leak_of(data, labels):  # an earlier version wrote it
             rewrite(data, labels)
         if not Leaderboard.objects.filter(slug=HIDDEN_SLUG).exists():

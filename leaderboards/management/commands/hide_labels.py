@@ -1,6 +1,6 @@
 """`manage.py hide_labels SOURCE NAME`: a data set without its test labels, and the labels apart from it."""
 
-import sys
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -10,32 +10,30 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError
 
 from accounts.commands import TaughtCommand
-from core.sizes import human_bytes
-from leaderboards.hiding import Split, changes_data, plan_split, write_split
+from leaderboards.hiding import CannotHide, Hidden, hide_labels, journal_of, leak_of, place_of_sources
+from leaderboards.hiding.plan import Changes
+from leaderboards.hiding.reading import Report
+from leaderboards.hiding.source import some
 from leaderboards.scoring import folder_name
-from leaderboards.source_layout import CannotHide, counted
-from leaderboards.source_names import mapping_of
 
-PROGRESS_SECONDS = 0.5
-CHANGES = {
-    "added": "added", "removed": "removed", "replaced": "replaced", "relabelled": "of another kind", "masks": "masks",
-    "train": "images to learn from or licenses",
-}  # fmt: skip
+_SECONDS_BETWEEN_LINES = 2.0
+_MOST_NAMED = 10
 
 
 class Command(TaughtCommand):
     help = (
         "Split data in the layout of MVTec AD for a leaderboard that is scored on hidden labels: below DATASET_ROOT the "
-        "images, test images under neutral names in a random order; below GROUND_TRUTH_ROOT masks and labels. Every file "
-        "is taken or named, and every mask is checked, before anything is written. It hides labels, not images: those of a "
-        "public data set can be told by their pixels. NAME.sources.csv next to the labels says which image is which; "
-        "with it, --regenerate makes both folders again after a correction, under the same names."
+        "images, test images under neutral names in a random order; below GROUND_TRUTH_ROOT masks and labels, and next to "
+        "them NAME.sources.csv, which says what each name stands for. Every file of SOURCE is taken or named. It hides "
+        "labels, not images: those of a public data set can be told by their pixels."
     )
     examples = """\
-  manage.py hide_labels /data/our_parts parts --dry-run
-  manage.py hide_labels /data/our_parts parts --leave-out '*/validation/*'
-  manage.py hide_labels /data/our_parts parts --leave-out '*/validation/*' --regenerate
+  manage.py hide_labels /data/our_parts parts --dry-run       # check everything, write nothing
+  manage.py hide_labels /data/our_parts parts --leave-out validation --leave-out '*.txt'
   manage.py create_leaderboard parts --dataset parts --scorer anomaly_detection --ground-truth parts --metric image_auc
+
+  After a correction in /data/our_parts, with the same names of images:
+  manage.py hide_labels /data/our_parts parts --leave-out validation --leave-out '*.txt' --regenerate
 """
 
     def add_arguments(self, parser):
@@ -43,11 +41,19 @@ class Command(TaughtCommand):
         parser.add_argument("name", help="Of both new folders, below DATASET_ROOT and GROUND_TRUTH_ROOT.")
         parser.add_argument(
             "--leave-out", action="append", default=[], metavar="PATTERN",
-            help="Files that are not taken, by their path below the source; * stands for any part of it. Repeatable.",
+            help="Leave out the files that fit: a name, a path below SOURCE or a pattern with *, of a file or of a "
+            "folder around it. May be given several times.",
         )  # fmt: skip
-        parser.add_argument("--regenerate", action="store_true", help="Make both folders again, under the same names.")
         parser.add_argument(
-            "--dry-run", action="store_true", help="Check everything, say what would be made, and stop."
+            "--allow-empty-masks", action="store_true",
+            help="Accept masks of defective images that mark no pixel. Pixel metrics then count such an image as good.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--regenerate", action="store_true",
+            help="Make NAME anew after a correction of SOURCE. Images keep their names, also in another folder.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Check everything and print the plan; write nothing."
         )
         parser.add_argument("--json", action="store_true", help="Print what was made as JSON.")
 
@@ -55,93 +61,105 @@ class Command(TaughtCommand):
         name = options["name"]
         try:
             folder_name(name)
-            data, labels = settings.DATASET_ROOT / name, settings.GROUND_TRUTH_ROOT / name
-            progress = Progress()
-            split = plan_split(
-                options["source"], data, labels, leave_out=options["leave_out"], is_again=options["regenerate"],
-                report=progress,
-            )  # fmt: skip
-            progress.end()
-            is_written = not options["dry_run"] and not (split.is_again and not any(split.changes.values()))
-            if is_written:
-                write_split(split)
         except ValidationError as error:
             raise CommandError(f"name: {error.messages[0]}") from error
+        data, labels = settings.DATASET_ROOT / name, settings.GROUND_TRUTH_ROOT / name
+        try:
+            made = hide_labels(
+                options["source"], data, labels, leave_out=options["leave_out"], regenerate=options["regenerate"],
+                allow_empty_masks=options["allow_empty_masks"], dry_run=options["dry_run"], report=self._progress(),
+            )  # fmt: skip
         except CannotHide as error:
             raise CommandError(f"{error}\nNothing was written.") from error
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
+            if journal_of(labels).exists():
+                self.stderr.write(
+                    f"{labels} and {data} are complete, but not all is in its place yet. The same command with "
+                    "--regenerate finishes that first. Workers take no jobs on labels that differ from the board's."
+                )
+            if isinstance(error, KeyboardInterrupt):
+                raise
             raise CommandError(str(error)) from error
+        leak = "" if options["dry_run"] else leak_of(data, labels)
         if options["json"]:
-            self.write_json(_as_json(name, split, is_written=is_written))
+            self.write_json(_as_json(name, made, is_dry=options["dry_run"]))
+        else:
+            self._write_summary(made, data, labels, is_dry=options["dry_run"])
+        if leak:
+            self.stderr.write(f"Warning: {leak}. Run manage.py rewrite_dataset {name} {name}.")
+
+    def _progress(self) -> Report:
+        """Return a report that writes a line when something begins, and one every two seconds, to standard error."""
+        said, said_at = "", 0.0
+
+        def report(what: str, done: int, total: int) -> None:
+            nonlocal said, said_at
+            now = time.monotonic()
+            if what != said or now - said_at >= _SECONDS_BETWEEN_LINES:
+                said, said_at = what, now
+                count = f": {done:,} of {total:,} files" if total else ""
+                self.stderr.write(what + count, self.style.NOTICE)
+
+        return report
+
+    def _write_summary(self, made: Hidden, data: Path, labels: Path, *, is_dry: bool) -> None:
+        would = "would be " if is_dry else ""
+        write = self.stdout.write
+        write(
+            f"{made.categories} categories: {made.train} images to learn from and {made.test} to test in {data}\n"
+            f"labels and {made.masks} masks in {labels}\n"
+            f"names and their files in {place_of_sources(labels)}"
+        )
+        for category, counts in made.counts.items():
+            write(f"  {category}: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+        for why, count in made.ignored.items():
+            write(f"Ignored {why}: {count}")
+        for pattern, count in made.left_out.items():
+            write(f"Left out by --leave-out {pattern}: {count}")
+        if masks := made.normalised_masks:
+            write(f"Masks {would}written anew with 0 and 255: {len(masks)}, as {some(masks)}")
+        if masks := made.empty_masks:
+            write(f"Masks that mark no pixel: {len(masks)}, as {some(masks)}")
+        if made.changes is not None:
+            self._write_changes(made, made.changes, labels, is_dry=is_dry)
+        if is_dry:
+            for space in made.space:
+                write(f"Space: {space}")
+            write("Nothing was written: this was a dry run.")
+
+    def _write_changes(self, made: Hidden, changes: Changes, labels: Path, *, is_dry: bool) -> None:
+        for what, names in dataclasses.asdict(changes).items():
+            if names:
+                self.stdout.write(f"{_CHANGES[what]}: {len(names):,}, {some(names, _MOST_NAMED)}")
+        if not made.written:
+            self.stdout.write("Nothing changed: both folders are as the source says.")
             return
-        for line in _told(split, is_dry=options["dry_run"]):
-            self.stdout.write(line)
+        for folder in made.written:
+            self.stdout.write(f"{'Would be written' if is_dry else 'Written'} anew: {folder}")
+        if made.previous:
+            kept = "would be kept" if is_dry else "is kept"
+            self.stdout.write(
+                f"What was there {kept} until the next --regenerate, for jobs that run now: {', '.join(made.previous)}"
+            )
+        if str(labels) in made.written:
+            self.stdout.write(
+                "Next: copy it to every worker, then adopt the labels on the board's page in the console."
+            )
+        else:
+            self.stdout.write(
+                "Next: copy it to every worker. The labels stay, so the score version stays: run the jobs again that count."
+            )
 
 
-class Progress:
-    """A line on standard error, rewritten twice a second; none where that is no terminal."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._is_shown and time.monotonic() - self._last >= PROGRESS_SECONDS:
-            self._last = time.monotonic()
-            sys.stderr.write(f"\rchecked {done} of {total} images and masks")
-            sys.stderr.flush()
-
-    def end(self) -> None:
-        if self._is_shown:
-            sys.stderr.write("\r\x1b[K")
+_CHANGES = {
+    "added": "New images",
+    "removed": "Images taken away",
+    "replaced": "Images with other pixels",
+    "relabelled": "Images with another kind",
+    "masks": "Images with another mask",
+    "other": "Other files of the data set that changed",
+}
 
 
-def _as_json(name: str, split: Split, *, is_written: bool) -> dict[str, Any]:
-    return {
-        "dataset": name, "ground_truth": name, "written": is_written, "categories": len(split.kinds), "train": split.train,
-        "test": split.test, "masks": split.masks, "masks_scaled": split.masks_scaled,
-        "kinds": {category: dict(kinds) for category, kinds in split.kinds.items()},
-        "left_out": dict(split.source.left_out), "data_bytes": split.data_bytes, "label_bytes": split.label_bytes,
-        "changes": split.changes, "sources": str(mapping_of(split.labels)),
-    }  # fmt: skip
-
-
-def _told(split: Split, *, is_dry: bool) -> list[str]:
-    lines = [
-        f"{len(split.kinds)} categories: {split.train} images to learn from and {split.test} to test in {split.data}",
-        f"labels and {split.masks} masks in {split.labels}",
-        f"which image is which in {mapping_of(split.labels)}: keep it, and keep it to yourself",
-    ]
-    if is_dry:
-        lines += [
-            f"  {category}: {', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}"
-            for category, kinds in split.kinds.items()
-        ]
-        size = human_bytes(split.data_bytes + split.label_bytes)
-        lines.append(f"They take {size}. Nothing was written (--dry-run).")
-    if split.masks_scaled:
-        lines.append(f"Masks of 0 and 1, written as masks of 0 and 255: {split.masks_scaled}.")
-    lines += [
-        f"Left out: {counted(count, 'file')}, {reason}." for reason, count in sorted(split.source.left_out.items())
-    ]
-    if split.is_again:
-        lines += _changes_told(split)
-    return lines
-
-
-def _changes_told(split: Split) -> list[str]:
-    changed = [f"{CHANGES[name]} {count}" for name, count in split.changes.items() if count]
-    if not changed:
-        return ["Nothing is different: both folders stay as they are."]
-    lines = [f"Different from before, test images and masks: {', '.join(changed)}."]
-    if not changes_data(split):
-        lines.append(
-            "The data set stays as it is; copy the labels to the workers, then adopt them on the board's page."
-        )
-    else:
-        lines.append("Copy both folders to the workers, then adopt the labels on the board's page.")
-    if split.changes["added"]:
-        lines.append(
-            "Participants can tell added images from the others by their numbers. Add good and defective ones alike."
-        )
-    return lines
+def _as_json(name: str, made: Hidden, *, is_dry: bool) -> dict[str, Any]:
+    return {"dataset": name, "ground_truth": name, "dry_run": is_dry, **dataclasses.asdict(made)}
