@@ -87,6 +87,7 @@ def hide_labels(
 
     They appear, or change, whole or not at all. What an interrupted run has begun to exchange is finished first.
     """
+    data = data.resolve()  # a link may lead to a larger disk, and stays
     if regenerate:
         _finish_interrupted(labels, dry_run=dry_run, report=report)
     else:

@@ -169,6 +169,16 @@ def test_image_with_other_pixels_keeps_its_name(source, targets):
     assert different(before, contents(targets[0])) == {image}
 
 
+def test_link_to_a_data_set_elsewhere_stays(source, targets):
+    data = targets[0]
+    data.rename(source.parent / "elsewhere")
+    data.symlink_to(source.parent / "elsewhere")
+    image = name_of(targets, "screw/test/good/000.png")
+    (source / "screw/test/good/000.png").write_bytes(png(203))
+    assert anew(source, targets).written == [str(source.parent / "elsewhere")]
+    assert data.is_symlink() and (data / image).read_bytes() == png(203)
+
+
 def test_names_of_an_earlier_version_are_found_by_the_pixels(source, targets):
     """Earlier versions kept no table of sources."""
     image = name_of(targets, "screw/test/crack/002.png")
