@@ -45,12 +45,12 @@ def _visible(character: str) -> str:
     return character
 
 
-def shown(value: Any) -> str:
+def shown(value: Any, longest: int = _LONGEST_SHOWN) -> str:
     """Return a value for a message: short, on one line, a text in quotation marks and as `printable` has it."""
     if not isinstance(value, str):
         text = repr(value)
     else:
-        cut = value[: _LONGEST_SHOWN + 1].replace("\\", "\\\\")
+        cut = value[: longest + 1].replace("\\", "\\\\")
         quote = '"' if "'" in cut else "'"
         text = f"{quote}{printable(cut.replace(quote, chr(92) + quote))}{quote}"
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+    return text if len(text) <= longest else text[: longest - 3] + "..."

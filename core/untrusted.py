@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import yaml
 
+from core.names import printable
+
 DEEPEST = 64
 LONGEST_NUMBER = 400
 # Up to this length, numbers hash to themselves. Many longer ones can share one hash, which makes a dict quadratic.
@@ -99,7 +101,7 @@ def refuse_unstorable(value: Any) -> None:
         elif isinstance(inner, list):
             waiting += [(f"{place}[{index}]"[:200], below) for index, below in enumerate(inner)]
         elif isinstance(inner, str) and (problem := unstorable(inner)):
-            raise TextRefused(problem, rule="storable", place=ascii(place.lstrip("."))[1:-1])
+            raise TextRefused(problem, rule="storable", place=printable(place.lstrip(".")))
 
 
 def unstorable(text: str) -> str:

@@ -16,9 +16,9 @@ from jobs.execution.told import together
 LONGEST_SENTENCE = 200  # of a scorer's own
 MOST_FAULTS = 20
 MOST_EXAMPLES = 3
-LARGEST_COUNT = 10**9
+LARGEST_COUNT = 2**53  # whole in JSON everywhere
 
-_COMMA = "%(first)s, %(rest)s"
+_COMMA = _("%(first)s, %(rest)s")
 _LINE = _("line %(line)d")
 _NAME = "%(name)s"
 _NAME_AT_LINE = _("%(name)s (line %(line)d)")
