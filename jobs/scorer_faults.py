@@ -158,10 +158,11 @@ def _fit(given: Any, types: Mapping[str, type]) -> bool:
     """Return whether exactly these names are given, with values of these types; a number within what is counted."""
     if not isinstance(given, dict) or given.keys() != types.keys():
         return False
-    return all(
-        type(value) is types[name] and (isinstance(value, str) or 0 <= value <= LARGEST_COUNT)
-        for name, value in given.items()
-    )
+    return all(type(value) is types[name] and _is_bounded(value) for name, value in given.items())
+
+
+def _is_bounded(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, int) and 0 <= value <= LARGEST_COUNT)
 
 
 def _shown(name: str, value: int | str) -> int | str:

@@ -47,7 +47,7 @@ _READ_BYTES = 64 * 1024
 
 
 # Those that end programs, for translation; others are named in English.
-_SIGNALS = {
+_SIGNALS: dict[int, str] = {
     signal.SIGABRT: _("Aborted"),
     signal.SIGBUS: _("Bus error"),
     signal.SIGFPE: _("Floating point exception"),

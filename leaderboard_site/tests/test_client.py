@@ -19,7 +19,7 @@ from django.conf import settings
 
 from leaderboard_site.client import Client, NoAnswer, commands, connection, faults, language, main, packing
 from leaderboard_site.client.japanese import JAPANESE
-from leaderboard_site.program import program
+from leaderboard_site.program import SHARED, program
 
 PACKAGE = Path(settings.BASE_DIR, "leaderboard_site", "client")
 JOB = "0b8f9d8e-0000-4000-8000-000000000001"
@@ -344,10 +344,12 @@ def test_the_documents_tell_every_exit_code():
 
 
 def test_its_code_is_of_python_3_9_and_of_its_standard_library():
-    for path in PACKAGE.rglob("*.py"):
+    for path in [*PACKAGE.rglob("*.py"), *SHARED]:
         tree = ast.parse(path.read_text(), feature_version=(3, 9))
         imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert {name for name in imported if name.startswith("leaderboard_site")} == {
             name for name in imported if name.startswith("leaderboard_site.client")
         }
-        assert {name.partition(".")[0] for name in imported} - {"leaderboard_site"} <= sys.stdlib_module_names
+        shared = {f"core.{path.stem}" for path in SHARED}
+        assert {name for name in imported if name.startswith("core")} <= shared
+        assert {name.partition(".")[0] for name in imported} - {"leaderboard_site", "core"} <= sys.stdlib_module_names

@@ -187,7 +187,15 @@ def test_memory_is_a_small_multiple_of_the_table(tmp_path, scorer, head, cells, 
 
 
 def test_all_faults_of_a_table_are_told_at_once(score):
-    rows = ["検査,猫,0.5", "b,x,2", "b,x,1", "b,x", "z,x,1", *(f"図{number}.png,x,1" for number in range(37)), "c,x,nan"]
+    rows = [
+        "検査,猫,0.5",
+        "b,x,2",
+        "b,x,1",
+        "b,x",
+        "z,x,1",
+        *(f"図{number}.png,x,1" for number in range(37)),
+        "c,x,nan",
+    ]
     labels = "id,label\n検査,猫\nb,x\nc,x\nd,x\ne,x\n"
     table = "\n".join(["id,label,score", *rows, f"d,{'x' * 2000},1", '"e"e,x,1', ""])
     answer = score("classification", labels, table, metrics=["log_loss", "accuracy"], more={"positive": "x"})
