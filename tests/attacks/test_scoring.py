@@ -176,7 +176,7 @@ while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
             "is missing (predictions/predictions.csv was left out: not a regular file.)",
         ),
         ("os.mkdir(P); leave('predictions/x.csv', 'id,label')", "predictions/predictions.csv is missing"),
-        ("table(b'')", "its first line must name the column id once"),
+        ("table(b'')", "the first line must name the column id once; it is ''"),
         ("table(b'id,label\\n1,cat\\n')", "3 of 4 rows are missing: '2', '3', '4'"),
         ("table(b'id,label\\n1,cat\\n1,cat\\n')", "each id must have one row, but there are more of '1' (line 3); predictions.csv: 3 of 4 rows are missing"),
         ("table(b'id,label\\n9\\xff,cat\\n')", "line 2 is not UTF-8"),
