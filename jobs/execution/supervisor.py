@@ -391,7 +391,8 @@ def main() -> None:
             return
         result = run.execute()
     except (BadSpec, launch.SandboxError, seccomp.UnsupportedMachine, OSError) as error:
-        result = Result("sandbox_error", detail=str(error))
+        told = error.args[0] if error.args and isinstance(error.args[0], _) else str(error)
+        result = Result("sandbox_error", detail=told)
         if run is not None:
             run.dismantle()
     emit(result.to_event())

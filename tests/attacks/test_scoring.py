@@ -178,11 +178,17 @@ while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
         ("os.mkdir(P); leave('predictions/x.csv', 'id,label')", "predictions/predictions.csv is missing"),
         ("table(b'')", "the first line must name the column id once; it is ''"),
         ("table(b'id,label\\n1,cat\\n')", "3 of 4 rows are missing: '2', '3', '4'"),
-        ("table(b'id,label\\n1,cat\\n1,cat\\n')", "each id must have one row, but there are more of '1' (line 3); predictions.csv: 3 of 4 rows are missing"),
+        (
+            "table(b'id,label\\n1,cat\\n1,cat\\n')",
+            "each id must have one row, but there are more of '1' (line 3); predictions.csv: 3 of 4 rows are missing",
+        ),
         ("table(b'id,label\\n9\\xff,cat\\n')", "line 2 is not UTF-8"),
         ("table(b'id,label\\n1,' + b'x' * 2000)", "cells may have at most 1000 characters, more are in line 2"),
         ("table(b'id,label\\n1,c,d\\n')", "each row must have 2 cells like the first line, but line 2 has 3"),
-        ("table(b'id,label\\n1,a\\n2,a\\n3,a\\n4,a\\n\\xe2\\x80\\xae5,a\\n')", "id must be one of the 4 of this leaderboard, not '\\u202e5' (line 6)"),
+        (
+            "table(b'id,label\\n1,a\\n2,a\\n3,a\\n4,a\\n\\xe2\\x80\\xae5,a\\n')",
+            "id must be one of the 4 of this leaderboard, not '\\u202e5' (line 6)",
+        ),
     ],
 )
 def test_bad_predictions_are_the_submissions_fault(play: Play, code: str, told: str) -> None:
