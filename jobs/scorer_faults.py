@@ -67,7 +67,7 @@ SENTENCES = {
         _NAMED_AT_LINE,
     ),
     "repeated": Sentence(
-        _("predictions.csv: each %(key)s must have one row, but there are more of %(examples)s"),
+        _("predictions.csv: no %(key)s may be given twice, but these are: %(examples)s"),
         {"key": str},
         _NAME_AT_LINE,
         _NAMED_AT_LINE,

@@ -180,7 +180,7 @@ while os.stat(OUTPUT + "/predictions/predictions.csv").st_size < 60:
         ("table(b'id,label\\n1,cat\\n')", "3 of 4 rows are missing: '2', '3', '4'"),
         (
             "table(b'id,label\\n1,cat\\n1,cat\\n')",
-            "each id must have one row, but there are more of '1' (line 3); predictions.csv: 3 of 4 rows are missing",
+            "no id may be given twice, but these are: '1' (line 3); predictions.csv: 3 of 4 rows are missing",
         ),
         ("table(b'id,label\\n9\\xff,cat\\n')", "line 2 is not UTF-8"),
         ("table(b'id,label\\n1,' + b'x' * 2000)", "cells may have at most 1000 characters, more are in line 2"),

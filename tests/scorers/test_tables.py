@@ -200,7 +200,7 @@ def test_all_faults_of_a_table_are_told_at_once(score):
     table = "\n".join(["id,label,score", *rows, f"d,{'x' * 2000},1", '"e"e,x,1', ""])
     answer = score("classification", labels, table, metrics=["log_loss", "accuracy"], more={"positive": "x"})
     assert said(answer) == [
-        "predictions.csv: each id must have one row, but there are more of 'b' (line 4)",
+        "predictions.csv: no id may be given twice, but these are: 'b' (line 4)",
         "predictions.csv: each row must have 3 cells like the first line, but line 5 has 2",
         "predictions.csv: id must be one of the 5 of this leaderboard, "
         "not 'z' (line 6), '図0.png' (line 7), '図1.png' (line 8), and 35 more",
