@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.names import shown
+from jobs.execution.told import COMMA, together
 from jobs.execution.told import Told as _
-from jobs.execution.told import together
 
 LONGEST_SENTENCE = 200  # of a scorer's own
 MOST_FAULTS = 20
 MOST_EXAMPLES = 3
 LARGEST_COUNT = 2**53  # whole in JSON everywhere
 
-_COMMA = _("%(first)s, %(rest)s")
 _LINE = _("line %(line)d")
 _NAME = "%(name)s"
 _NAME_AT_LINE = _("%(name)s (line %(line)d)")
@@ -145,7 +144,7 @@ def _listed(examples: Sequence[Mapping[str, Any]], sentence: Sentence, count: in
         _(str(sentence.example), **{name: _shown(name, value) for name, value in example.items()})
         for example in examples
     ]
-    return together(named, count=count, joint=_COMMA)
+    return together(named, count=count, joint=COMMA)
 
 
 def _are_examples(given: Any, sentence: Sentence, count: int) -> bool:

@@ -266,9 +266,13 @@ def _rounding(version: ScoreVersion | None) -> Callable[[float], float]:
 
 
 def _rejection(raw: bytes) -> str | None:
-    """The sentence by which a scorer refuses predictions. None: it did not."""
+    """The sentence by which a scorer refuses predictions. None: it did not. Raises ScorerBroke."""
     try:
         document = load_json(raw, _REJECTION)
     except ValueError:
         return None
-    return refusal(document.get("rejected")) if isinstance(document, dict) else None
+    rejected = document.get("rejected") if isinstance(document, dict) else None
+    sentence = refusal(rejected)
+    if sentence is None and rejected and isinstance(rejected, list | dict):
+        raise ScorerBroke('metrics.json: "rejected" must be a sentence, or a list of sentences and known faults')
+    return sentence

@@ -32,7 +32,7 @@ def retold(stored: dict[str, Any]) -> Told:
 
 
 MOST_TOGETHER = 20
-JOINT = "%(first)s; %(rest)s"
+JOINT, COMMA = "%(first)s; %(rest)s", "%(first)s, %(rest)s"
 
 
 def together(sentences: Sequence[str], *, count: int = 0, joint: str = JOINT) -> str:

@@ -128,6 +128,28 @@ def test_every_refusal_of_metrics_can_be_translated(raw):
             assert in_words(sentence, kept(sentence)) != sentence
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{} x",
+        b'{"a" 1}',
+        b'{"a": 1 2}',
+        b"{a: 1}",
+        b'{"a": "\\q"}',
+        b'{"a": "\\u1"}',
+        b'{"a": "\n"}',
+        b'{"a": "x',
+    ],
+)
+def test_why_a_file_is_no_json_is_said_in_the_readers_language(raw):
+    with pytest.raises(BadMetrics) as refused:
+        parse_metrics(raw)
+    with translation.override("ja"):
+        words = in_words("", kept(refused.value.message))
+    assert re.findall(r"[A-Za-z]{4,}", words.replace("uXXXX", "")) == ["JSON"]
+
+
 def test_no_sentence_is_handed_on_without_what_it_is_made_of():
     """In the modules that tell why a job ended, a literal sentence is always inside `_(...)`."""
     here = Path(transitions.__file__).parent

@@ -226,6 +226,7 @@ FAULTS = {
     "NaN": 'leave(\'metrics.json\', \'{"params": {}, "metrics": {"accuracy": NaN}}\')',
     "another metric": f"leave_metrics(**{{'{SECRET}': 1.0}})",
     "no JSON": f"leave('metrics.json', '{SECRET}')",
+    "an unknown fault": 'leave(\'metrics.json\', \'{"metrics": {"accuracy": 1}, "rejected": [{"id": "none"}]}\')',
     "an empty rejection": "leave('metrics.json', '{\"rejected\": \"\"}')",
     "a link": "os.symlink(os.environ['GROUND_TRUTH_DIR'] + '/labels.csv', OUTPUT + '/metrics.json')",
     "too much time": "import time; time.sleep(60)",
