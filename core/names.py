@@ -1,4 +1,6 @@
-"""The rule for names of metrics and params, and a stranger's text made safe to show. Scorers have their own copy of `shown`."""
+"""The rule for names of metrics and params, and a stranger's text made safe to show. client.pyz has this module, too."""
+
+from __future__ import annotations
 
 import unicodedata
 from typing import Any
@@ -30,7 +32,25 @@ def invisible_character(text: str) -> str:
     return ""
 
 
-def shown(value: Any) -> str:
-    """Return a value for a message: short, on one line, printable characters of any script as they are, others escaped."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+def printable(text: str) -> str:
+    """Return the text with the characters of any script as they are; those that cannot be seen are escaped."""
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in _INVISIBLE_CATEGORIES:
+        return character.encode("unicode_escape").decode()
+    return character
+
+
+def shown(value: Any, longest: int = _LONGEST_SHOWN) -> str:
+    """Return a value for a message: short, on one line, a text in quotation marks and as `printable` has it."""
+    if not isinstance(value, str):
+        text = repr(value)
+    else:
+        cut = value[: longest + 1].replace("\\", "\\\\")
+        quote = '"' if "'" in cut else "'"
+        text = f"{quote}{printable(cut.replace(quote, chr(92) + quote))}{quote}"
+    return text if len(text) <= longest else text[: longest - 3] + "..."

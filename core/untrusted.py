@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from core.names import printable
 from core.sizes import bytes_beyond, human_bytes
 
 DEEPEST = 64
@@ -101,7 +102,7 @@ def refuse_unstorable(value: Any) -> None:
         elif isinstance(inner, list):
             waiting += [(f"{place}[{index}]"[:200], below) for index, below in enumerate(inner)]
         elif isinstance(inner, str) and (problem := unstorable(inner)):
-            raise TextRefused(problem, rule="storable", place=ascii(place.lstrip("."))[1:-1])
+            raise TextRefused(problem, rule="storable", place=printable(place.lstrip(".")))
 
 
 def unstorable(text: str) -> str:

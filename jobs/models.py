@@ -19,7 +19,7 @@ from jobs.codes import ACTIVE, FINAL, PLATFORM_FAULTS, ErrorCode, Status
 from jobs.counts import Dependency, EndingTally, HourlyEnds
 from jobs.execution.limit_table import HeldLimit, held_limits
 from jobs.run_records import JobAttempt, JobLogChunk, JobProgress, TrackingOutbox, Withdrawal
-from jobs.wording import in_words
+from jobs.wording import in_words, lines_in_words
 from jobs.worker_record import RunnerEnvironment, Worker
 from leaderboards.models import Leaderboard, ScoreVersion
 from submissions.models import Submission
@@ -355,6 +355,11 @@ class Job(models.Model):
     def notes_in_words(self) -> list[str]:
         """The notes in the language of who reads them."""
         return [in_words(note.get("text", ""), note) for note in self.notes]
+
+    @property
+    def error_lines(self) -> list[str]:
+        """The faults that the error message names, each by itself."""
+        return lines_in_words(self.error_message, self.error_told)
 
     @property
     def error_in_words(self) -> str:

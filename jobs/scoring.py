@@ -26,6 +26,7 @@ from jobs.execution.told import Told as _
 from jobs.execution.told import first_ones, together
 from jobs.models import Job
 from jobs.ranges import within_ranges
+from jobs.scorer_faults import refusal
 from jobs.verdict import unranked_note, why_it_failed
 from jobs.workspace import Workspace
 from leaderboards.metric_defaults import unknown_metric
@@ -34,7 +35,6 @@ from leaderboards.scoring import BUILT_IN, OWN
 
 logger = logging.getLogger(__name__)
 
-LONGEST_REJECTION = 200
 LOG_NOTE = "[leadersboard] "  # begins the platform's own line in a scorer's log
 _REJECTION = Bounds(bytes=MAX_BYTES, storable=False)
 MOST_PROGRAM_BYTES = 64 * 1024 * 1024
@@ -269,8 +269,8 @@ def read_scores(result: Result, metrics_file: Path, board: Leaderboard) -> Measu
     metrics, broken = within_ranges(board, {**categories.flat, **parsed.metrics}, rounded=rounded)
     lacking = [metric.name for metric in board.lacking_metrics(metrics)]
     if unmeasured := [name for name in lacking if name not in broken and board.requires_score]:
-        refusal = unknown_metric(board.scorer, parsed.metrics, unmeasured[0])
-        raise ScorerBroke(f"the leaderboard requires {', '.join(unmeasured)}, but {refusal.sentence}")
+        unknown = unknown_metric(board.scorer, parsed.metrics, unmeasured[0])
+        raise ScorerBroke(f"the leaderboard requires {', '.join(unmeasured)}, but {unknown.sentence}")
     if lacking and board.requires_score:
         raise Rejected(together([broken[name] for name in lacking]))
     unusable = [
@@ -289,13 +289,13 @@ def _rounding(version: ScoreVersion | None) -> Callable[[float], float]:
 
 
 def _rejection(raw: bytes) -> str | None:
-    """The sentence by which a scorer refuses predictions: one line of plain characters, bounded. None: there is none."""
+    """The sentence by which a scorer refuses predictions. None: it did not. Raises ScorerBroke."""
     try:
         document = load_json(raw, _REJECTION)
     except ValueError:
         return None
-    sentence = document.get("rejected") if isinstance(document, dict) else None
-    if not isinstance(sentence, str) or not sentence.strip():
-        return None
-    plain = " ".join("".join(character if character.isprintable() else " " for character in sentence).split())
-    return plain if len(plain) <= LONGEST_REJECTION else plain[: LONGEST_REJECTION - 1] + "…"
+    rejected = document.get("rejected") if isinstance(document, dict) else None
+    sentence = refusal(rejected)
+    if sentence is None and rejected and isinstance(rejected, list | dict):
+        raise ScorerBroke('metrics.json: "rejected" must be a sentence, or a list of sentences and known faults')
+    return sentence

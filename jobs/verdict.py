@@ -6,8 +6,8 @@ from typing import Any
 
 from jobs.execution.metrics import BadMetrics, Parsed, parse_metrics
 from jobs.execution.spec import Result
+from jobs.execution.told import COMMA, first_ones, together
 from jobs.execution.told import Told as _
-from jobs.execution.told import first_ones, together
 from jobs.logs import plain_line
 from jobs.models import ErrorCode
 from jobs.ranges import within_ranges
@@ -15,6 +15,7 @@ from leaderboards.models import Leaderboard
 
 # Of a program's own words in an error message.
 MOST_WORDS = 300
+MOST_NAMES = 10
 _LIMITS = {
     "timeout": ErrorCode.TIMEOUT,
     "cpu_limit": ErrorCode.TIMEOUT,
@@ -135,9 +136,9 @@ def _ranked(parsed: Parsed, leaderboard: Leaderboard) -> Success | Failure:
         if not metrics and not problems:
             first = [_("metrics holds no number: at least one is needed")]
         elif missing and (leaderboard.requires_score or not metrics):
-            names, found = (", ".join(map("metrics.{}".format, some[:10])) for some in (missing, list(metrics)))
+            names, found = (_named([f"metrics.{name}" for name in some]) for some in (missing, metrics))
             first.append(
-                _("it lacks %(names)s, required by this leaderboard; it has %(found)s", names=names, found=found or "-")
+                _("it lacks %(names)s, required by this leaderboard; it has %(found)s", names=names, found=found)
             )
         raise BadMetrics("required", together(list(dict.fromkeys([*first, *problems]))))
     ranking = leaderboard.ranking_metric
@@ -149,7 +150,11 @@ def unranked_note(lacking: list[str]) -> tuple[str, ...]:
     """Return the note on a run that completes without what its leaderboard requires; none if it lacks nothing."""
     if not lacking:
         return ()
-    return (_("It does not rank: it lacks %(names)s, required by this leaderboard.", names=", ".join(lacking[:10])),)
+    return (_("It does not rank: it lacks %(names)s, required by this leaderboard.", names=_named(lacking)),)
+
+
+def _named(names: list[str]) -> str:
+    return together(names[:MOST_NAMES], count=len(names), joint=COMMA) if names else "-"
 
 
 def _left_out(problems: list[str]) -> tuple[str, ...]:

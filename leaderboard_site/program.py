@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 FOLDER = Path(__file__).parent
 # Modules of the server that the client uses as well.
-SHARED = [FOLDER.parent / "core" / name for name in ("__init__.py", "sizes.py")]
+SHARED = [FOLDER.parent / "core" / name for name in ("__init__.py", "names.py", "sizes.py")]
 MAIN = """\
 import sys
 

@@ -13,6 +13,7 @@ from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext_lazy as _
 
 from accounts.refusals import InvalidInput
+from core.names import printable
 from leaderboard_site.errors import refused
 from leaderboard_site.middleware import is_api
 
@@ -23,7 +24,7 @@ def refuse_nul(given: Iterable[tuple[str, str]]) -> None:
     """Raise InvalidInput for the first (name, text) that contains NUL."""
     for name, text in given:
         if "\0" in text or "\0" in name:
-            raise InvalidInput("invalid", _("must not contain the NUL character."), field=ascii(name)[1:-1][:100])
+            raise InvalidInput("invalid", _("must not contain the NUL character."), field=printable(name[:100]))
 
 
 def form_texts(fields: MultiValueDict, files: MultiValueDict) -> Iterable[tuple[str, str]]:

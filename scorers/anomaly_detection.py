@@ -19,7 +19,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from base import BadPredictions, Labels, Scorer, Scores, auc, best_f1, labels, shown, table
+from base import Labels, Scorer, Scores, auc, best_f1, labels, table
+from faults import Faults
 
 LEVELS = 65536
 FPR_LIMIT = 0.3
@@ -33,8 +34,12 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 class AnomalyDetection(Scorer):
     def score(self, predictions: Path, truth: Path) -> Scores:
         true = labels(truth, "image", "defect", "height", "width", optional=("mask",))
-        scores = table(predictions, true, "test images", numbers=("score",))["score"]
+        faults = Faults()
+        scores = table(predictions, true, faults, numbers=("score",))["score"]
         wants_pixels = any("pixel" in name for name in self.wanted)
+        if wants_pixels:
+            check_maps(predictions / "maps", true, faults)
+        faults.refuse()  # before anything is decoded
         metrics: dict[str, list[float]] = {}
         own: dict[str, dict[str, float]] = {}
         for category, names in _categories(true).items():
@@ -44,10 +49,11 @@ class AnomalyDetection(Scorer):
             measured = {"image_auc": auc(chosen, is_defective), "image_f1": best_f1(chosen, is_defective)}
             if wants_pixels:
                 rows = [{"image": name, **true.row(true.places[name])} for name in names]
-                measured |= pixel_metrics(rows, predictions / "maps", truth)
+                measured |= pixel_metrics(rows, predictions / "maps", truth, faults)
             for name, value in measured.items():
                 metrics.setdefault(name, []).append(value)
             own[category] = measured
+        faults.refuse()
         return Scores({name: sum(values) / len(values) for name, values in metrics.items()}, own)
 
 
@@ -101,13 +107,15 @@ def up_to(x: np.ndarray, y: np.ndarray, limit: float) -> tuple[np.ndarray, np.nd
     return np.append(x[:inside], limit), np.append(y[:inside], last)
 
 
-def pixel_metrics(rows: list[dict[str, str]], maps: Path, truth: Path) -> dict[str, float]:
-    """Of the test images of one category."""
+def pixel_metrics(rows: list[dict[str, str]], maps: Path, truth: Path, faults: Faults) -> dict[str, float]:
+    """Of the test images of one category; nothing once a map cannot be decoded, but the others are still looked at."""
     levels = Levels()
     for row in rows:
         shape = (int(row["height"]), int(row["width"]))
-        levels.add(read_map(maps, row["image"], shape), read_mask(truth, row, shape))
-    return levels.metrics()
+        level = read_map(maps, row["image"], shape, faults)
+        if level is not None and not faults:
+            levels.add(level, read_mask(truth, row, shape))
+    return {} if faults else levels.metrics()
 
 
 def read_mask(truth: Path, row: dict[str, str], shape: tuple[int, int]) -> np.ndarray:
@@ -119,26 +127,46 @@ def read_mask(truth: Path, row: dict[str, str], shape: tuple[int, int]) -> np.nd
     return mask > 127
 
 
-def read_map(folder: Path, image: str, shape: tuple[int, int]) -> np.ndarray:
-    """A stranger's anomaly map as levels (H, W) at the image's size."""
-    name = str(Path(image).with_suffix(".png"))
-    path = folder / name
-    place = f"maps/{name}"
-    if not path.is_file():
-        raise BadPredictions(f"{shown(f'predictions/{place}')} is missing: this leaderboard measures pixels")
+def map_name(image: str) -> str:
+    return str(Path(image).with_suffix(".png"))
+
+
+def check_maps(maps: Path, true: Labels, faults: Faults) -> None:
+    """Look at each map's file and head."""
+    missing = []
+    for image, place in true.places.items():
+        name = map_name(image)
+        if not (maps / name).is_file():
+            missing.append(f"predictions/maps/{name}")
+        else:
+            row = true.row(place)
+            check_map(maps / name, f"maps/{name}", max(int(row["height"]), int(row["width"])), faults)
+    if missing:
+        faults.add_missing("no_map", len(true.places), len(missing), missing)
+
+
+def check_map(path: Path, name: str, longer_side: int, faults: Faults) -> None:
     if path.stat().st_size > MOST_MAP_BYTES:
-        raise BadPredictions(f"{shown(place)} is larger than {MOST_MAP_BYTES // 1024**2} MiB")
+        faults.add("map_too_large", {"most": MOST_MAP_BYTES // 1024**2}, name=name)
+        return
     with path.open("rb") as file:
         head = file.read(26)
     # Its size by its head, before anything is decoded: a small file can be a huge picture.
     if len(head) < 26 or head[:8] != _PNG or head[12:16] != b"IHDR" or head[25] != 0 or head[24] not in (8, 16):
-        raise BadPredictions(f"{shown(place)} must be a grey PNG of 8 or 16 bits")
-    most = min(LARGEST_SIDE, max(SIDE_FOR_ALL, 2 * max(shape)))
-    if max(struct.unpack(">II", head[16:24])) > most:
-        raise BadPredictions(f"{shown(place)} must have at most {most} pixels a side")
-    level = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        faults.add("map_not_grey", name=name)
+        return
+    side, most = max(struct.unpack(">II", head[16:24])), min(LARGEST_SIDE, max(SIDE_FOR_ALL, 2 * longer_side))
+    if side > most:
+        faults.add("map_side", name=name, side=side, most=most)
+
+
+def read_map(folder: Path, image: str, shape: tuple[int, int], faults: Faults) -> np.ndarray | None:
+    """A stranger's anomaly map, its head checked, as levels (H, W) at the image's size; None if it cannot be decoded."""
+    name = map_name(image)
+    level = cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED)
     if level is None or level.ndim != 2 or level.dtype not in (np.uint8, np.uint16):
-        raise BadPredictions(f"{shown(place)} cannot be read as a grey PNG")
+        faults.add("map_unreadable", name=f"maps/{name}")
+        return None
     if level.dtype == np.uint8:
         level = level.astype(np.uint16) * 257
     if level.shape != shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -9,10 +10,12 @@ import sys
 import unicodedata
 from abc import ABC, abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from faults import MOST_COUNTED, Faults
 
 TABLE = "predictions.csv"
 LABELS = "labels.csv"
@@ -20,11 +23,6 @@ SETTINGS = "scoring.json"
 MOST_TABLE_BYTES = 64 * 1024 * 1024
 LONGEST_CELL = 1000
 LARGEST_NUMBER = 1e12  # what is computed of such ones can still be stored
-
-
-class BadPredictions(Exception):
-    """The predictions break a rule. The sentence is shown to the participant: it speaks of what they left and of names
-    that they have, never of a label."""
 
 
 @dataclass
@@ -43,7 +41,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def score(self, predictions: Path, truth: Path) -> Scores:
-        """Measure the predictions; raises BadPredictions."""
+        """Measure the predictions; raises faults.BadPredictions."""
 
 
 def settings(truth: Path) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def labels(
 def table(
     predictions: Path,
     true: Labels,
-    what: str,
+    faults: Faults,
     *,
     numbers: tuple[str, ...] = (),
     texts: Iterable[tuple[str, set[str]]] = (),
@@ -102,82 +100,132 @@ def table(
     """Read the columns of predictions.csv in the order of the labels: numbers as arrays, texts as lists.
 
     A text that is not among those given with its column becomes "". Each row must belong to a label, and each label must
-    have one row, so the labels bound the memory, whatever the table holds.
+    have one row, so the labels bound the memory, whatever the table holds. What is wrong goes to `faults`; the values are
+    of use only if nothing is.
     """
     path = predictions / TABLE
+    known = {name: {text: text for text in accepted} for name, accepted in texts}
+    reading = _Reading(true, faults, numbers, known)
     if not path.is_file():
-        raise BadPredictions(f"predictions/{TABLE} is missing")
-    if path.stat().st_size > MOST_TABLE_BYTES:
-        raise BadPredictions(f"{TABLE} is larger than {MOST_TABLE_BYTES // 1024**2} MiB")
-    csv.field_size_limit(LONGEST_CELL)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return _columns(csv.reader(file, strict=True), true, what, numbers, dict(texts))
-    except UnicodeDecodeError:
-        raise BadPredictions(f"{TABLE} is not UTF-8") from None
-    except csv.Error as error:
-        raise BadPredictions(f"{TABLE} is not a table of comma-separated values: {error}") from None
+        faults.add("no_table")
+    elif path.stat().st_size > MOST_TABLE_BYTES:
+        faults.add("table_too_large", {"most": MOST_TABLE_BYTES // 1024**2})
+    else:
+        csv.field_size_limit(LONGEST_CELL)
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reading.read(csv.reader(file, strict=True))
+        except UnicodeDecodeError:
+            faults.add("not_utf8", {"line": _line_of_bad_byte(path)})
+    return reading.columns
 
 
-def _columns(
-    reader: Iterator[list[str]], true: Labels, what: str, numbers: tuple[str, ...], texts: dict[str, set[str]]
-) -> dict[str, Any]:
-    count = len(true.places)
-    found: dict[str, Any] = {name: array("d", bytes(8 * count)) for name in numbers}
-    found |= {name: [""] * count for name in texts}
-    known = {name: {text: text for text in accepted} for name, accepted in texts.items()}
-    seen = bytearray(count)
-    for name, row in _rows(reader, true.key, (*numbers, *texts)):
-        place = true.places.get(name)
+def _line_of_bad_byte(path: Path) -> int:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    with path.open("rb") as file:
+        while chunk := file.read(1024 * 1024):
+            try:
+                line += decoder.decode(chunk).count("\n")
+            except UnicodeDecodeError as error:
+                return line + error.object.count(b"\n", 0, error.start)
+    return line
+
+
+class _Reading:
+    """One pass over predictions.csv."""
+
+    def __init__(
+        self, true: Labels, faults: Faults, numbers: tuple[str, ...], texts: dict[str, dict[str, str]]
+    ) -> None:
+        count = len(true.places)
+        self.columns: dict[str, Any] = {name: array("d", bytes(8 * count)) for name in numbers}
+        self.columns |= {name: [""] * count for name in texts}
+        self._true, self._faults, self._numbers, self._texts = true, faults, numbers, texts
+        self._seen = bytearray(count)
+
+    def read(self, reader: Any) -> None:
+        """Take each row, and find the labels without one if the table could be read to its end."""
+        places = self._read_heads(reader)
+        if places is None:
+            return
+        width, key_place = places.pop(""), places.pop(self._true.key)
+        while (cells := self._next(reader)) is not None:
+            if cells and len(cells) != width:
+                self._faults.add("cells", {"expected": width}, line=reader.line_num, cells=len(cells))
+                self._see("".join(cells[key_place : key_place + 1]))  # it is wrong, but not missing
+            elif cells:
+                row = {column: cells[place].strip() for column, place in places.items()}
+                self._take(cells[key_place], row, reader.line_num)
+            if self._faults.are_too_many:
+                self._faults.add("stopped", {"line": reader.line_num, "most": MOST_COUNTED})
+                return
+        if missing := self._seen.count(0):
+            names = (name for name, place in self._true.places.items() if not self._seen[place])
+            self._faults.add_missing("missing", len(self._seen), missing, names)
+
+    def _read_heads(self, reader: Any) -> dict[str, int] | None:
+        """Return the place of each column, and the number of all under ""; None without the columns that are needed."""
+        before = self._faults.count
+        heads = [head.strip() for head in self._next(reader) or []]
+        names = (self._true.key, *self.columns)
+        if self._faults.count == before:
+            for name in names:
+                if heads.count(name) != 1:
+                    self._faults.add("column", {"column": name, "head": ", ".join(heads[:20])})
+        if self._faults.count > before:
+            return None
+        return {"": len(heads)} | {name: heads.index(name) for name in names}
+
+    def _next(self, reader: Any) -> list[str] | None:
+        """Return the next row's cells, [] for one that cannot be read; None at the end."""
+        try:
+            cells: list[str] | None = next(reader, None)
+        except csv.Error as error:
+            if "field limit" in str(error):
+                self._faults.add("long_cell", {"most": LONGEST_CELL}, line=reader.line_num)
+            else:
+                self._faults.add("quotes", line=reader.line_num)
+            return []
+        return cells
+
+    def _see(self, text: str) -> tuple[str, int | None]:
+        """Return the name, and the place of its label if this is its first row."""
+        name = spelled(text.strip())
+        place = self._true.places.get(name)
+        if place is None or self._seen[place]:
+            return name, None
+        self._seen[place] = 1
+        return name, place
+
+    def _take(self, text: str, row: dict[str, str], line: int) -> None:
+        name, place = self._see(text)
         if place is None:
-            raise BadPredictions(f"{TABLE}: {shown(name)} is none of the {count} {what}")
-        if seen[place]:
-            raise BadPredictions(f"{TABLE}: {shown(name)} stands twice")
-        seen[place] = 1
-        for column in numbers:
-            found[column][place] = number(row[column], column, name)
-        for column, accepted in known.items():
-            found[column][place] = accepted.get(row[column], "")
-    if missing := seen.count(0):
-        first = next(name for name, place in true.places.items() if not seen[place])
-        raise BadPredictions(f"{TABLE}: {missing} of {count} {what} are missing, the first is {shown(first)}")
-    return found
+            if name in self._true.places:
+                self._faults.add("repeated", {"key": self._true.key}, name=name, line=line)
+            else:
+                self._faults.add("unknown", {"key": self._true.key, "total": len(self._seen)}, name=name, line=line)
+            return
+        for column in self._numbers:
+            value = _number(row[column])
+            if not abs(value) <= LARGEST_NUMBER:
+                most = f"{LARGEST_NUMBER:g}"
+                self._faults.add("not_number", {"column": column, "most": most}, value=row[column], line=line)
+            self.columns[column][place] = value
+        for column, accepted in self._texts.items():
+            self.columns[column][place] = accepted.get(row[column], "")
 
 
-def _rows(reader: Iterator[list[str]], key: str, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    heads = [head.strip() for head in next(reader, [])]
-    for name in (key, *columns):
-        if heads.count(name) != 1:
-            raise BadPredictions(f"{TABLE}: its first line must name the column {name} once")
-    places = {name: heads.index(name) for name in columns}
-    key_place = heads.index(key)
-    for line, cells in enumerate(reader, 2):
-        if not cells:
-            continue
-        if len(cells) != len(heads):
-            raise BadPredictions(f"{TABLE}: row {line} has {len(cells)} cells, not {len(heads)}")
-        yield spelled(cells[key_place].strip()), {name: cells[place].strip() for name, place in places.items()}
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def spelled(name: str) -> str:
     """Return the one spelling of a name (NFC), under which the platform keeps files: a Mac writes e and ´ for é."""
     return unicodedata.normalize("NFC", name)
-
-
-def number(text: str, column: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) <= LARGEST_NUMBER:
-        raise BadPredictions(f"{TABLE}: {column} of {shown(name)} must be a finite number, not {shown(text)}")
-    return value
-
-
-def shown(text: str) -> str:
-    """A stranger's text for a message: short; printable characters of any script as they are, others escaped."""
-    plain = repr(text)
-    return plain if len(plain) <= 60 else plain[:57] + "..."
 
 
 def auc(scores: Sequence[float], positive: Sequence[bool]) -> float:

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from base import BadPredictions, Scorer, Scores, auc, labels, settings, shown, table
+from base import LARGEST_NUMBER, Scorer, Scores, auc, labels, settings, table
+from faults import Faults
 
 OF_SCORES = {"auc", "log_loss"}
 SMALLEST = 1e-15
@@ -25,20 +26,24 @@ class Classification(Scorer):
         wants_score = bool(OF_SCORES & set(self.wanted))
         wants_label = not self.wanted or bool(set(self.wanted) - OF_SCORES)
         classes = true.texts["label"]
+        faults = Faults()
         found = table(
             predictions,
             true,
-            "ids",
+            faults,
             numbers=("score",) if wants_score else (),
             texts=[("label", set(classes))] if wants_label else [],
         )
+        if "log_loss" in self.wanted:
+            check_probabilities(found["score"], true.places, faults)
+        faults.refuse()
         metrics = of_labels(classes, found["label"]) if wants_label else {}
         if wants_score:
             positive = str(settings(truth)["positive"])
             is_positive = bytearray(label == positive for label in classes)
             metrics["auc"] = auc(found["score"], is_positive)
             if "log_loss" in self.wanted:
-                metrics["log_loss"] = log_loss(found["score"], is_positive, true.places)
+                metrics["log_loss"] = log_loss(found["score"], is_positive)
         return Scores(metrics)
 
 
@@ -54,10 +59,14 @@ def of_labels(true: list[str], predicted: list[str]) -> dict[str, float]:
     }
 
 
-def log_loss(scores: Sequence[float], is_positive: Sequence[int], names: Iterable[str]) -> float:
+def check_probabilities(scores: Sequence[float], names: Iterable[str], faults: Faults) -> None:
+    for name, score in zip(names, scores, strict=True):
+        if not 0 <= score <= 1 and abs(score) <= LARGEST_NUMBER:  # others have been told
+            faults.add("not_probability", {"column": "score"}, value=f"{score:g}", name=name)
+
+
+def log_loss(scores: Sequence[float], is_positive: Sequence[int]) -> float:
     total = 0.0
-    for name, score, positive in zip(names, scores, is_positive, strict=True):
-        if not 0 <= score <= 1:
-            raise BadPredictions(f"predictions.csv: score of {shown(name)} must be from 0 to 1 for log_loss")
+    for score, positive in zip(scores, is_positive, strict=True):
         total -= math.log(max(SMALLEST, score if positive else 1 - score))
     return total / len(scores)

@@ -3,8 +3,8 @@
     python main.py --config scoring.json --output OUT
 
 $PREDICTIONS_DIR is what the run left, $GROUND_TRUTH_DIR the labels; both are read-only. OUT/metrics.json gets
-`{"params": {}, "metrics": {...}, "categories": {CATEGORY: {...}}}`, or `{"rejected": "a sentence for the participant"}`. Whatever else goes wrong is the
-scorer's own fault: an exit code and a trace, for operators alone.
+`{"params": {}, "metrics": {...}, "categories": {CATEGORY: {...}}}`, or `{"rejected": [...]}` with the faults of the
+predictions (faults.py). Whatever else goes wrong is the scorer's own fault: an exit code and a trace, for operators alone.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import os
 from pathlib import Path
 
-from base import BadPredictions
+from faults import BadPredictions
 from registry import scorer_named
 
 
@@ -28,7 +28,7 @@ def main() -> None:
         scores = scorer.score(Path(os.environ["PREDICTIONS_DIR"]), Path(os.environ["GROUND_TRUTH_DIR"]))
         answer = {"params": {}, "metrics": scores.metrics, "categories": scores.categories}
     except BadPredictions as refusal:
-        answer = {"rejected": str(refusal)}
+        answer = {"rejected": refusal.faults}
     (arguments.output / "metrics.json").write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
     print(json.dumps(answer, ensure_ascii=False))
 

@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from base import Scorer, Scores, labels, table
+from faults import Faults
 
 
 class Regression(Scorer):
     def score(self, predictions: Path, truth: Path) -> Scores:
         true = labels(truth, "id", numbers=("value",))
-        predicted = table(predictions, true, "ids", numbers=("value",))["value"]
+        faults = Faults()
+        predicted = table(predictions, true, faults, numbers=("value",))["value"]
+        faults.refuse()
         return Scores(of_numbers(true.numbers["value"], predicted))
 
 

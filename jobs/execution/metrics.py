@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from core.names import LONGEST_NAME, is_name, plain_name, shown
 from core.sizes import human_bytes
 from core.untrusted import Bounds, TextRefused, load_json
+from jobs.execution.told import MOST_TOGETHER, together
 from jobs.execution.told import Told as _
 
 T = TypeVar("T")
@@ -32,13 +33,24 @@ _BOUNDS = Bounds(bytes=MAX_BYTES, tokens=MAX_BYTES, storable=False)
 _BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-class BadMetrics(ValueError):
-    """metrics.json breaks a rule; the message names the field, the rule and the value, for the person who wrote it."""
+_BAD_NAME = _(
+    "%(field)s has the name %(name)s: names are 1 to %(most)d printable characters of any script, "
+    "without a space at either end"
+)
+_NOT_FINITE = _("%(place)s is %(value)s: only finite numbers are allowed")
 
-    def __init__(self, code: str, message: str) -> None:
+
+class BadMetrics(ValueError):
+    """metrics.json breaks a rule; the message names the field, the rule and the value, for the person who wrote it.
+
+    A value with several problems has them in `problems`, each with its code; the first one gives the code and the message.
+    """
+
+    def __init__(self, code: str, message: str, *more: tuple[str, str]) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.problems = [(code, message), *more]
 
 
 @dataclass(frozen=True)
@@ -68,8 +80,12 @@ def parse_metrics(raw: bytes, *, wanted: Collection[str] = (), most: int = MAX_M
     Raises BadMetrics when there is no object of metrics to be read.
     """
     document = _load(raw)
-    metrics, faults = checked("metrics", _metrics_of(document), number, most=most, wanted=wanted)
     params, more = _params_of(document)
+    try:
+        values = _metrics_of(document)
+    except BadMetrics as error:
+        raise BadMetrics(error.code, together([error.message, *(fault.sentence for fault in more)])) from None
+    metrics, faults = checked("metrics", values, number, most=most, wanted=wanted)
     return Parsed(params, metrics, [*faults, *more], document.get("categories"))
 
 
@@ -82,7 +98,7 @@ def checked(
     seen: set[str] = set()
     repeated = _repeated(values)
     for given in sorted(values, key=lambda name: plain_name(name) not in wanted):
-        if len(kept) == most or len(faults) == most:
+        if len(kept) == most or len(faults) >= most:
             told = _("%(field)s has %(count)d entries, more than %(most)d", field=field, count=len(values), most=most)
             faults.append(Fault(field, "", "too_many", told))
             break
@@ -93,7 +109,7 @@ def checked(
                 raise _given_twice(name)
             kept[name] = check(values[given], _place(field, name))
         except BadMetrics as error:
-            faults.append(Fault(field, name, error.code, error.message))
+            faults += [Fault(field, name, code, message) for code, message in error.problems]
         seen.add(name)
     return kept, faults
 
@@ -118,7 +134,8 @@ def _load(raw: bytes) -> dict[str, Any]:
 
 
 def _not_read(error: TextRefused) -> BadMetrics:
-    problem = _(error.sentence, **error.values)
+    problem: str = _(error.sentence, **error.values)
+    problem = _OF_JSON.get(problem.rstrip(": "), problem)
     if not error.is_syntax:
         return BadMetrics("too_deep" if error.rule == "depth" else "out_of_range", problem)
     cause = error.__cause__
@@ -127,6 +144,25 @@ def _not_read(error: TextRefused) -> BadMetrics:
         "it is not JSON: %(why)s (line %(line)d, column %(column)d)", why=problem, line=error.line or 1, column=column
     )
     return BadMetrics("not_json", told)
+
+
+# What Python's reader of JSON says, for translation.
+_OF_JSON: dict[str, str] = {
+    text: text
+    for text in (
+        _("Expecting value"),
+        _("Expecting ',' delimiter"),
+        _("Expecting ':' delimiter"),
+        _("Expecting property name enclosed in double quotes"),
+        _("Extra data"),
+        _("Illegal trailing comma before end of object"),
+        _("Illegal trailing comma before end of array"),
+        _("Invalid control character at"),
+        _("Invalid \\escape"),
+        _("Invalid \\uXXXX escape"),
+        _("Unterminated string starting at"),
+    )
+}
 
 
 class _Repeated(dict[str, Any]):
@@ -168,7 +204,7 @@ def _params_of(document: dict[str, Any]) -> tuple[dict[str, Any], list[Fault]]:
         values = _object(document.get("params", {}), "params")
     except BadMetrics as error:
         return {}, [Fault("params", "", error.code, error.message)]
-    found, faults = checked("params", values, _param, most=MAX_PARAMS)
+    found, faults = checked("params", values, param, most=MAX_PARAMS)
     params: dict[str, Any] = {}
     size = 0
     for name, value in found.items():
@@ -192,12 +228,7 @@ def _object(value: Any, field: str) -> dict[str, Any]:
 def _place(field: str, name: str) -> str:
     """The place of a value for messages, once its name is known to be good."""
     if not is_name(name):
-        told = _(
-            "%(field)s has the name %(name)s: names are 1 to %(most)d printable characters of any script, "
-            "without a space at either end",
-            field=field, name=shown(name), most=LONGEST_NAME,
-        )  # fmt: skip
-        raise BadMetrics("bad_name", told)
+        raise BadMetrics("bad_name", _(_BAD_NAME, field=field, name=shown(name), most=LONGEST_NAME))
     return f"{field}.{name}"
 
 
@@ -206,7 +237,7 @@ def number(value: Any, place: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadMetrics("wrong_type", _("%(place)s must be a number, not %(kind)s", place=place, kind=_kind(value)))
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadMetrics("not_finite", _not_finite(place, value))
+        raise BadMetrics("not_finite", _(_NOT_FINITE, place=place, value=str(value)))
     # Compared before it is converted: an integer may be too large for a float.
     if abs(value) > MAX_MAGNITUDE:
         told = _(
@@ -216,41 +247,71 @@ def number(value: Any, place: str) -> float:
     return float(value)
 
 
-def _not_finite(place: str, value: float) -> str:
-    return _("%(place)s is %(value)s: only finite numbers are allowed", place=place, value=str(value))
+def param(value: Any, place: str) -> Any:
+    """Return the param with its names in NFC. Raises BadMetrics with all that is wrong inside it."""
+    problems = _Problems()
+    plain = _plain_param(value, place, 1, problems)
+    if problems.told:
+        if more := problems.count - len(problems.told):
+            problems.told.append(("more", _("%(place)s has %(count)d more faults", place=place, count=more)))
+        (code, message), *others = problems.told
+        raise BadMetrics(code, message, *others)
+    return plain
 
 
-def _param(value: Any, place: str, depth: int = 1) -> Any:
-    """Return the param with its names in NFC."""
+class _Problems:
+    """The problems inside one param: all counted, the first few in sentences."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.told: list[tuple[str, str]] = []
+
+    def add(self, code: str, sentence: str, /, **values: Any) -> None:
+        self.count += 1
+        if len(self.told) < MOST_TOGETHER:
+            self.told.append((code, _(sentence, **values)))
+
+
+def _plain_param(value: Any, place: str, depth: int, problems: _Problems) -> Any:
     if isinstance(value, dict | list) and depth > MAX_PARAM_DEPTH:
-        told = _("%(place)s is nested deeper than %(most)d levels", place=place[:200], most=MAX_PARAM_DEPTH)
-        raise BadMetrics("too_deep", told)
-    if isinstance(value, dict):
-        names = {plain_name(name): inner for name, inner in value.items()}
-        if len(names) < len(value) or _repeated(value):
-            raise BadMetrics("duplicate_name", _("%(place)s has a name twice", place=place[:200]))
-        return {name: _param(inner, _place(place[:200], name), depth + 1) for name, inner in names.items()}
-    if isinstance(value, list):
-        return [_param(inner, f"{place}[{index}]", depth + 1) for index, inner in enumerate(value)]
-    if isinstance(value, str):
-        _check_text(value, place)
+        sentence = _("%(place)s is nested deeper than %(most)d levels")
+        problems.add("too_deep", sentence, place=place[:200], most=MAX_PARAM_DEPTH)
+    elif isinstance(value, dict):
+        return _plain_object(value, place[:200], depth, problems)
+    elif isinstance(value, list):
+        return [
+            _plain_param(inner, f"{place[:200]}[{index}]", depth + 1, problems) for index, inner in enumerate(value)
+        ]
+    elif isinstance(value, str):
+        _check_text(value, place, problems)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise BadMetrics("not_finite", _not_finite(place, value))
+        problems.add("not_finite", _NOT_FINITE, place=place, value=str(value))
     elif isinstance(value, int) and abs(value) > MAX_PARAM_INTEGER:
-        told = _("%(place)s is %(value)s: an integer larger than 2**64", place=place, value=_shown(value))
-        raise BadMetrics("out_of_range", told)
+        sentence = _("%(place)s is %(value)s: an integer larger than 2**64")
+        problems.add("out_of_range", sentence, place=place, value=_shown(value))
     return value
 
 
-def _check_text(text: str, place: str) -> None:
+def _plain_object(value: dict[str, Any], place: str, depth: int, problems: _Problems) -> dict[str, Any]:
+    names = {plain_name(name): inner for name, inner in value.items()}
+    if len(names) < len(value) or _repeated(value):
+        problems.add("duplicate_name", _("%(place)s has a name twice"), place=place)
+    for name in names:
+        if not is_name(name):
+            problems.add("bad_name", _BAD_NAME, field=place, name=shown(name), most=LONGEST_NAME)
+    return {
+        name: _plain_param(inner, f"{place}.{name}" if is_name(name) else place, depth + 1, problems)
+        for name, inner in names.items()
+    }
+
+
+def _check_text(text: str, place: str, problems: _Problems) -> None:
     for character in text:
         is_control = (character < " " and character not in "\t\n\r") or "\x7f" <= character <= "\x9f"
         if is_control or "\ud800" <= character <= "\udfff" or character in _BIDI_CONTROLS:
-            told = _(
-                "%(place)s holds the character %(character)s, which is not allowed",
-                place=place, character=f"U+{ord(character):04X}",
-            )  # fmt: skip
-            raise BadMetrics("bad_text", told)
+            sentence = _("%(place)s holds the character %(character)s, which is not allowed")
+            problems.add("bad_text", sentence, place=place, character=f"U+{ord(character):04X}")
+            return
 
 
 def _kind(value: Any) -> str:

@@ -6,6 +6,7 @@ that are not text, or that hide what they say: control, format and private-use c
 
 import unicodedata
 
+from core.names import printable
 from jobs.execution.told import Told as _
 
 MAX_NAME_BYTES = 255  # of file systems
@@ -15,7 +16,6 @@ MAX_PATH_BYTES = 900
 MAX_DEPTH = 32
 LONGEST_SHOWN = 200
 _REFUSED = {"Cc", "Cf", "Cs", "Co"}
-_ESCAPED = {*_REFUSED, "Cn", "Zl", "Zp"}
 
 
 def canonical(name: str) -> str:
@@ -40,12 +40,6 @@ def why_refused(name: str, path: str) -> str | None:
 
 
 def readable(path: str) -> str:
-    """Return a stranger's path for a sentence: letters of any script as they are, what cannot be seen escaped."""
-    shown = "".join(map(_shown, path[:LONGEST_SHOWN]))
+    """Return a stranger's path for a sentence: cut, and as `printable` has it."""
+    shown = printable(path[:LONGEST_SHOWN])
     return shown if len(path) <= LONGEST_SHOWN else f"{shown}…"
-
-
-def _shown(char: str) -> str:
-    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8
-        return f"\\x{ord(char) - 0xDC00:02x}"
-    return char.encode("unicode_escape").decode() if unicodedata.category(char) in _ESCAPED else char

@@ -47,6 +47,19 @@ _TICK_SECONDS = 0.2
 _READ_BYTES = 64 * 1024
 
 
+# Those that end programs, for translation; others are named in English.
+_SIGNALS: dict[int, str] = {
+    signal.SIGABRT: _("Aborted"),
+    signal.SIGBUS: _("Bus error"),
+    signal.SIGFPE: _("Floating point exception"),
+    signal.SIGILL: _("Illegal instruction"),
+    signal.SIGKILL: _("Killed"),
+    signal.SIGPIPE: _("Broken pipe"),
+    signal.SIGSEGV: _("Segmentation fault"),
+    signal.SIGTERM: _("Terminated"),
+}
+
+
 class Commands:
     """JSON lines on stdin, read without ever waiting for one."""
 
@@ -336,7 +349,7 @@ class Run:
 def _exit_sentence(code: int, number: int | None) -> str:
     if number is None:
         return _("exit code %(code)d", code=code)
-    name = signal.strsignal(number)
+    name = _SIGNALS.get(number) or signal.strsignal(number)
     return _("killed by signal %(number)d (%(name)s), or exit code %(code)d", number=number, name=name, code=code)
 
 
@@ -379,7 +392,8 @@ def main() -> None:
             return
         result = run.execute()
     except (BadSpec, launch.SandboxError, seccomp.UnsupportedMachine, OSError) as error:
-        result = Result("sandbox_error", detail=str(error))
+        told = error.args[0] if error.args and isinstance(error.args[0], _) else str(error)
+        result = Result("sandbox_error", detail=told)
         if run is not None:
             run.dismantle()
     emit(result.to_event())

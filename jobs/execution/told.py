@@ -32,16 +32,17 @@ def retold(stored: dict[str, Any]) -> Told:
 
 
 MOST_TOGETHER = 20
+JOINT, COMMA = "%(first)s; %(rest)s", "%(first)s, %(rest)s"
 
 
-def together(sentences: Sequence[str]) -> str:
-    """One sentence of several; of many the first ones, and how many more there are."""
+def together(sentences: Sequence[str], *, count: int = 0, joint: str = JOINT) -> str:
+    """One sentence of several; of many the first ones, and how many more there are. `count`: of all, with those not given."""
     shown = list(sentences[:MOST_TOGETHER])
-    if more := len(sentences) - len(shown):
+    if (more := max(count, len(sentences)) - len(shown)) > 0:
         shown.append(Told("and %(count)d more", count=more))
     joined = shown.pop()
     while shown:
-        joined = Told("%(first)s; %(rest)s", first=shown.pop(), rest=joined)
+        joined = Told(joint, first=shown.pop(), rest=joined)
     return joined
 
 

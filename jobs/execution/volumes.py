@@ -146,4 +146,4 @@ def _is_full(volume: int) -> bool:
 
 
 def _disk_is_full(free: int) -> str:
-    return f"the worker's disk for runs has only {human_bytes(free)} left"
+    return _("the worker's disk for runs has only %(free)s left", free=human_bytes(free))

@@ -141,6 +141,16 @@ def test_verdict_without_the_ranking_metric(board, tmp_path):
     assert verdict(board, tmp_path, {}).message == "metrics.json: metrics holds no number: at least one is needed."
 
 
+def test_of_many_metrics_that_lack_the_first_are_named_and_the_others_counted(board, tmp_path):
+    for position in range(2, 16):
+        Metric.objects.create(leaderboard=board, name=f"m{position}", is_required=True, position=position)
+    told = verdict(board, tmp_path, {"seconds": 3}).message
+    names = ", ".join(["metrics.image_auc", *(f"metrics.m{number}" for number in range(2, 11))])
+    assert told == (
+        f"metrics.json: it lacks {names}, and 5 more, required by this leaderboard; it has metrics.seconds."
+    )
+
+
 def test_not_a_number_fails_the_run_whichever_metric_it_is(board, tmp_path):
     assert verdict(board, tmp_path, {"image_auc": 0.9, "loss": float("nan")}).message == (
         "metrics.json: metrics.loss is nan: only finite numbers are allowed."

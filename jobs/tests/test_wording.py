@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from django.utils import translation
 from django.utils.translation import gettext_lazy
 
 from jobs import transitions
+from jobs.execution import code_copy, supervisor, volumes
 from jobs.execution.metrics import BadMetrics, parse_metrics
-from jobs.execution.spec import Result
+from jobs.execution.spec import Limits, Result
 from jobs.execution.told import Told, kept, retold, together
 from jobs.models import ErrorCode, Job
 from jobs.templatetags.job_words import attempt_why
@@ -96,6 +98,25 @@ def test_a_refused_archive_tells_what_was_refused(monkeypatch, tmp_path):
     assert kept(refused.value.args[0]) == {"text": "must not be larger than max.", "values": {}}
 
 
+def _limits():
+    limits = Limits()
+    yield supervisor._memory_sentence(2e9, limits, is_counted=True)
+    yield supervisor._memory_sentence(2e9, limits, is_counted=False)
+    yield supervisor._cpu_sentence(9, limits)
+    yield code_copy.full_sentence(limits)
+    yield volumes._disk_is_full(10**6)
+    yield from map(volumes.Volumes("", limits, 0, 0).sentence, ("output", "tmp", "shm"))
+    yield from (supervisor._exit_sentence(128 + number, number) for number in supervisor._SIGNALS)
+
+
+def test_every_limit_that_ends_a_run_is_told_in_the_readers_language():
+    for sentence in _limits():
+        stored = json.loads(json.dumps(kept(sentence)))
+        with translation.override("ja"):
+            words = in_words(sentence, stored)
+        assert re.search("[ぁ-んァ-ヶ一-龠]", words) and not re.search(r"\b(full|killed|Killed|left|of)\b", words)
+
+
 @pytest.mark.parametrize("raw", [b"[]", b"{", b'{"metrics": []}', b'{"params": {}, "metrics": {"a": [], "\\n": 1}}'])
 def test_every_refusal_of_metrics_can_be_translated(raw):
     try:
@@ -105,6 +126,28 @@ def test_every_refusal_of_metrics_can_be_translated(raw):
     with translation.override("ja"):
         for sentence in [*sentences, together([*sentences] * 30)]:
             assert in_words(sentence, kept(sentence)) != sentence
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"{} x",
+        b'{"a" 1}',
+        b'{"a": 1 2}',
+        b"{a: 1}",
+        b'{"a": "\\q"}',
+        b'{"a": "\\u1"}',
+        b'{"a": "\n"}',
+        b'{"a": "x',
+    ],
+)
+def test_why_a_file_is_no_json_is_said_in_the_readers_language(raw):
+    with pytest.raises(BadMetrics) as refused:
+        parse_metrics(raw)
+    with translation.override("ja"):
+        words = in_words("", kept(refused.value.message))
+    assert re.findall(r"[A-Za-z]{4,}", words.replace("uXXXX", "")) == ["JSON"]
 
 
 def test_no_sentence_is_handed_on_without_what_it_is_made_of():

@@ -12,6 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection, InvalidU
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from core.names import shown
 from leaderboard_site.client.faults import LocalFault, NoAnswer, Refused, Wrong, reason
 from leaderboard_site.client.language import say
 from leaderboard_site.client.upload_body import Progress, UploadBody
@@ -180,7 +181,7 @@ class Client:
             with error:
                 raise _refused(error) from error
         except (InvalidURL, UnicodeError) as error:
-            raise Wrong(say("--url: {url} is no address: {why}.").format(url=ascii(self.url), why=error)) from error
+            raise Wrong(say("--url: {url} is no address: {why}.").format(url=shown(self.url), why=error)) from error
         except (OSError, HTTPException) as error:
             raise NoAnswer(reason(error)) from error
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.names import shown
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
 from leaderboard_site.client.language import say
 from leaderboard_site.client.upload_body import opened
@@ -75,7 +76,7 @@ class Folder:
     def _add(self, name: str, path: Path) -> None:
         if name.encode("utf-8", "replace").decode() != name:
             sentence = say("PATH: the name {name} is not UTF-8. Rename the file.")
-            raise Wrong(sentence.format(name=ascii(name)))
+            raise Wrong(sentence.format(name=shown(name, 300)))
         if len(self.files) == MOST_FILES:
             raise Wrong(say("PATH: the folder has more than {most} files.").format(most=MOST_FILES))
         self.files[name] = path

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from core.names import shown
 from leaderboard_site.client import language
 from leaderboard_site.client.connection import Client
 from leaderboard_site.client.console import Console
@@ -38,7 +39,7 @@ class Session:
         self.options, self.prog, self.console = options, prog, console
         if not _is_address(options.url):
             sentence = say("--url: must begin with http:// or https://, not {url}; or set LEADERSBOARD_URL.")
-            raise Wrong(sentence.format(url=ascii(options.url)))
+            raise Wrong(sentence.format(url=shown(options.url)))
         if not options.token or not options.token.isprintable() or not options.token.isascii():
             sentence = say(
                 "--token: missing or not a token. Make one on the site's account page, set LEADERSBOARD_TOKEN."
@@ -60,7 +61,7 @@ def job_id(given: str) -> str:
         return str(uuid.UUID(given))
     except ValueError:
         sentence = say("{given} is no job's id: it is a UUID, as the job's page and `list` show it.")
-        raise Wrong(sentence.format(given=ascii(given[:60]))) from None
+        raise Wrong(sentence.format(given=shown(given))) from None
 
 
 def submission_id(given: str) -> str:
@@ -68,7 +69,7 @@ def submission_id(given: str) -> str:
         return str(uuid.UUID(given))
     except ValueError:
         sentence = say("--submission: {given} is no submission's id: it is a UUID, as `list --submissions` shows it.")
-        raise Wrong(sentence.format(given=ascii(given[:60]))) from None
+        raise Wrong(sentence.format(given=shown(given))) from None
 
 
 def read_config(given: str | None) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def read_config(given: str | None) -> dict[str, Any]:
         sentence = say("--config: must be a JSON object or @FILE with one: {why}.")
         raise Wrong(sentence.format(why=error)) from error
     if not isinstance(config, dict):
-        raise Wrong(say("--config: must be a JSON object, not {given}.").format(given=ascii(given[:60])))
+        raise Wrong(say("--config: must be a JSON object, not {given}.").format(given=shown(given)))
     return config
 
 

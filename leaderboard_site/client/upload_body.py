@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.names import shown
 from leaderboard_site.client.faults import LocalFault, Wrong, reason
 from leaderboard_site.client.language import say
 
@@ -80,5 +81,5 @@ def _checked(name: str) -> str:
         sentence = say(
             "PATH: the name {name} cannot be sent: it is not UTF-8, or has a quotation mark or a control character. Rename the file."
         )
-        raise Wrong(sentence.format(name=ascii(name)))
+        raise Wrong(sentence.format(name=shown(name, 300)))
     return name

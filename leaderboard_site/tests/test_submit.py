@@ -323,7 +323,11 @@ def test_the_served_program_needs_nothing_of_this_project(call, tmp_path):
     names = set(zipfile.ZipFile(io.BytesIO(content)).namelist())
     assert {"__main__.py", "leaderboard_site/client/commands/results.py"} <= names
     theirs = ("__main__", "leaderboard_site/__init__", "leaderboard_site/client/")
-    assert {name for name in names if not name.startswith(theirs)} == {"core/__init__.py", "core/sizes.py"}
+    assert {name for name in names if not name.startswith(theirs)} == {
+        "core/__init__.py",
+        "core/names.py",
+        "core/sizes.py",
+    }
     environment = {"LEADERSBOARD_URL": call.url, "LEADERSBOARD_TOKEN": call.token}
     command = [sys.executable, "-I", "-S", tmp_path / "client.pyz"]
     done = subprocess.run(

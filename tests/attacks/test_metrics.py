@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.names import invisible_character
 from jobs.execution.metrics import MAX_BYTES, BadMetrics, Parsed, parse_metrics
 
 
@@ -105,6 +106,25 @@ def _check_faults(read: Parsed, field: str, code: str, message: str | None) -> N
         assert fault.sentence.isprintable() and len(fault.sentence) < 400
 
 
+def test_all_that_is_wrong_with_a_file_is_told_at_once() -> None:
+    with pytest.raises(BadMetrics) as refused:
+        parse_metrics(b'{"metrics": null, "params": {"a": NaN, "b": {"c": "\\u202e", "d": [Infinity]}}}')
+    assert refused.value.message == (
+        "metrics must be an object, not null; params.a is nan: only finite numbers are allowed; "
+        "params.b.c holds the character U+202E, which is not allowed; "
+        "params.b.d[0] is inf: only finite numbers are allowed"
+    )
+
+
+def test_faults_inside_one_param_are_bounded() -> None:
+    read = parse_metrics(b'{"metrics": {"a": 1}, "params": {"b": [' + b"NaN," * 200_000 + b"NaN]}}")
+    assert [fault.sentence for fault in read.faults[19:]] == [
+        "params.b[19] is nan: only finite numbers are allowed",
+        "params.b has 199981 more faults",
+    ]
+    assert (read.params, read.metrics) == ({}, {"a": 1.0})
+
+
 def test_names_may_use_any_script_and_are_stored_in_nfc() -> None:
     names = ["画像 AUC", "％", "a%b'\"", "=1+1", "🎯", "x" * 100, "0", "éé"]
     read = parse_metrics(_document(dict.fromkeys([*names[:-1], "éé"], 1), {"プ": {"ブ": "ブ"}}))
@@ -151,10 +171,10 @@ def _check(raw: bytes) -> None:
     try:
         read = parse_metrics(raw)
     except BadMetrics as refusal:
-        assert refusal.message.isprintable()
+        assert not invisible_character(refusal.message)
         return
     params, metrics = read.params, read.metrics
-    assert all(fault.sentence.isprintable() for fault in read.faults)
+    assert not any(invisible_character(fault.sentence) for fault in read.faults)
     assert all(type(value) is float and math.isfinite(value) and abs(value) <= 1e15 for value in metrics.values())
     stored = json.dumps({"params": params, "metrics": metrics}, allow_nan=False, ensure_ascii=False)
     assert "\\u0000" not in stored.encode("utf-8").decode()

@@ -156,7 +156,7 @@ def test_refusal_of_a_missing_map_says_that_it_was_left_out(pixel_board: Play) -
     left_out = f"predictions/maps/{place} was left out: not a regular file."
     assert (job.status, job.error_code) == ("failed", "bad_predictions")
     assert job.error_message == (
-        f"'predictions/maps/{place}' is missing: this leaderboard measures pixels ({left_out})"
+        f"1 of 4 maps are missing, and this leaderboard measures pixels: 'predictions/maps/{place}' ({left_out})"
     )
     kept = "The output files of this run (1) were not kept: only a completed run keeps them."
     assert job.notes_in_words == [left_out, kept]

@@ -19,7 +19,7 @@ scorers, example, folder = (Path(argument) for argument in sys.argv[1:4])
 sys.path[:0] = [str(scorers), str(example)]
 import ad_metrics  # noqa: E402
 from anomaly_detection import AnomalyDetection  # noqa: E402
-from base import BadPredictions  # noqa: E402
+from faults import BadPredictions  # noqa: E402
 
 SIZE = 48
 WANTED = ["image_auc", "pixel_pro"]
@@ -74,7 +74,7 @@ answer = {
 }
 
 
-def refusal(breaking) -> str:
+def refusal(breaking) -> list[dict]:
     broken = folder / "broken"
     shutil.rmtree(broken, ignore_errors=True)
     shutil.copytree(left, broken)
@@ -82,8 +82,8 @@ def refusal(breaking) -> str:
     try:
         AnomalyDetection(WANTED).score(broken, truth)
     except BadPredictions as refused:
-        return str(refused)
-    return "none"
+        return refused.faults
+    return []
 
 
 colour = np.zeros((SIZE, SIZE, 3), np.uint8)
@@ -98,4 +98,18 @@ answer["refusals"] = {
     "as large as any": refusal(lambda path: cv2.imwrite(str(path), np.zeros((1024, 1024), np.uint8))),
     "another size": refusal(lambda path: cv2.imwrite(str(path), np.zeros((7, 300), np.uint8))),
 }
+
+
+def break_many(path: Path) -> None:
+    """A table and maps with several faults."""
+    for number in range(2, 9):
+        path.with_name(f"{number:04}.png").unlink()
+    path.write_bytes(b"x")
+    path.with_name("0000.png").write_bytes(huge)
+    table = path.parents[3] / "predictions.csv"
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:-2], "brick/test/図.png,1", lines[-1].rpartition(",")[0] + ",-inf", ""]))
+
+
+answer["refusals"]["many"] = refusal(break_many)
 print(json.dumps(answer))

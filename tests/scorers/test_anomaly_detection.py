@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from jobs.scorer_faults import refusal
 from leaderboards.scoring import BUILT_IN, declared_metrics
 
 HERE = Path(__file__).parent
@@ -44,16 +45,27 @@ def test_maps_are_only_wanted_for_pixel_metrics(answer):
 
 
 def test_what_is_no_map_is_refused_before_it_is_decoded(answer):
+    said = {name: [refusal(fault) for fault in faults] for name, faults in answer["refusals"].items()}
     place = "'maps/brick/test/0001.png'"
-    assert answer["refusals"] == {
-        "missing": "'predictions/maps/brick/test/0001.png' is missing: this leaderboard measures pixels",
-        "colour": f"{place} must be a grey PNG of 8 or 16 bits",
-        "no picture": f"{place} must be a grey PNG of 8 or 16 bits",
-        "cut": answer["refusals"]["cut"],
-        "huge": f"{place} must have at most 1024 pixels a side",
-        "large for nothing": f"{place} must have at most 1024 pixels a side",
-        "as large as any": "none",
-        "another size": "none",
+    missing = "'predictions/maps/brick/test/%s.png'"
+    many = ", ".join(missing % number for number in ("0002", "0003", "0004"))
+    assert said == {
+        "missing": [f"1 of 24 maps are missing, and this leaderboard measures pixels: {missing % '0001'}"],
+        "colour": [f"maps must be grey PNGs of 8 or 16 bits, unlike {place}"],
+        "no picture": [f"maps must be grey PNGs of 8 or 16 bits, unlike {place}"],
+        "cut": said["cut"],
+        "huge": [f"maps have too many pixels a side: {place} has {2**30}, at most 1024"],
+        "large for nothing": [f"maps have too many pixels a side: {place} has 1025, at most 1024"],
+        "as large as any": [],
+        "another size": [],
+        "many": [
+            "predictions.csv: image must be one of the 24 of this leaderboard, not 'brick/test/図.png' (line 24)",
+            "predictions.csv: score must be a finite number of at most 1e+12 either way, not '-inf' (line 25)",
+            "predictions.csv: 1 of 24 rows are missing: 'grass/test/0010.png'",
+            f"maps have too many pixels a side: 'maps/brick/test/0000.png' has {2**30}, at most 1024",
+            f"maps must be grey PNGs of 8 or 16 bits, unlike {place}",
+            f"7 of 24 maps are missing, and this leaderboard measures pixels: {many}, and 4 more",
+        ],
     }
     # OpenCV shows as much of a cut picture as there is, or refuses it; either is an answer.
-    assert answer["refusals"]["cut"] in ("none", f"{place} cannot be read as a grey PNG")
+    assert said["cut"] in ([], [f"maps cannot be decoded as grey PNGs: {place}"])

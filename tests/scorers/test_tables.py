@@ -1,5 +1,6 @@
 """The platform's scorers of tables, run as the sandbox runs them: a process, two folders, one answer."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from jobs.scorer_faults import SENTENCES, refusal
 from leaderboards.scoring import BUILT_IN
 
 SCORERS = Path(settings.BASE_DIR, "scorers")
@@ -23,7 +25,7 @@ def score(tmp_path):
         (truth / "labels.csv").write_text(labels)
         if more is not None:
             (truth / "scoring.json").write_text(json.dumps(more))
-        (left / "predictions.csv").write_text(predictions)
+        (left / "predictions.csv").write_bytes(predictions if isinstance(predictions, bytes) else predictions.encode())
         (tmp_path / "config.json").write_text(json.dumps({"scorer": scorer, "metrics": list(metrics)}))
         command = [sys.executable, "main.py", "--config", str(tmp_path / "config.json"), "--output", str(out)]
         environment = {"PREDICTIONS_DIR": str(left), "GROUND_TRUTH_DIR": str(truth), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -32,6 +34,12 @@ def score(tmp_path):
         return json.loads(answer.read_text()) if answer.exists() else f"{done.returncode}: {done.stderr}"
 
     return score
+
+
+def said(answer):
+    """The faults of a refusal, as a participant reads them."""
+    assert list(answer) == ["rejected"]
+    return [refusal(fault) for fault in answer["rejected"]]
 
 
 def test_classification_by_hand(score):
@@ -71,7 +79,7 @@ def test_log_loss_by_hand(score):
 def test_log_loss_wants_probabilities(score):
     labels, more = "id,label\na,no\nb,yes\n", {"positive": "yes"}
     answer = score("classification", labels, "id,score\na,0.5\nb,2\n", metrics=["log_loss"], more=more)
-    assert answer == {"rejected": "predictions.csv: score of 'b' must be from 0 to 1 for log_loss"}
+    assert said(answer) == ["predictions.csv: score must be from 0 to 1 for log_loss, not '2' ('b')"]
 
 
 def test_regression_by_hand(score):
@@ -82,7 +90,8 @@ def test_regression_by_hand(score):
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e13", "", "x", "0x10", "1_0.0.0"])
 def test_only_finite_numbers_are_numbers(score, value):
     answer = score("regression", "id,value\na,1\n", f"id,value\na,{value}\n")
-    assert list(answer) == ["rejected"] and "value of 'a' must be a finite number" in answer["rejected"]
+    rule = "predictions.csv: value must be a finite number of at most 1e+12 either way"
+    assert said(answer) == [f"{rule}, not '{value}' (line 2)"]
 
 
 def test_extremes_stay_numbers_that_can_be_stored(score):
@@ -117,7 +126,7 @@ def test_broken_labels_are_the_scorers_fault(score, labels, told):
 )
 def test_what_is_wrong_never_quotes_a_label(score, table):
     answer = score("classification", "id,label\na,secret-class\nb,other-secret\n", table)
-    assert list(answer) == ["rejected"] and "secret" not in answer["rejected"]
+    assert list(answer) == ["rejected"] and "secret" not in json.dumps(answer)
 
 
 def test_registry_and_the_site_name_the_same_scorers():
@@ -177,11 +186,60 @@ def test_memory_is_a_small_multiple_of_the_table(tmp_path, scorer, head, cells, 
     assert int(done.stdout.split("peak ")[1]) < 28 * len(table)
 
 
-def test_table_of_unknown_ids_is_refused_at_the_first(score):
-    answer = score("regression", "id,value\na,1\n", "id,value\na,1\nb,1\nc,1\n")
-    assert answer == {"rejected": "predictions.csv: 'b' is none of the 1 ids"}
+def test_all_faults_of_a_table_are_told_at_once(score):
+    rows = [
+        "検査,猫,0.5",
+        "b,x,2",
+        "b,x,1",
+        "b,x",
+        "z,x,1",
+        *(f"図{number}.png,x,1" for number in range(37)),
+        "c,x,nan",
+    ]
+    labels = "id,label\n検査,猫\nb,x\nc,x\nd,x\ne,x\n"
+    table = "\n".join(["id,label,score", *rows, f"d,{'x' * 2000},1", '"e"e,x,1', ""])
+    answer = score("classification", labels, table, metrics=["log_loss", "accuracy"], more={"positive": "x"})
+    assert said(answer) == [
+        "predictions.csv: no id may be given twice, but these are: 'b' (line 4)",
+        "predictions.csv: each row must have 3 cells like the first line, but line 5 has 2",
+        "predictions.csv: id must be one of the 5 of this leaderboard, "
+        "not 'z' (line 6), '図0.png' (line 7), '図1.png' (line 8), and 35 more",
+        "predictions.csv: score must be a finite number of at most 1e+12 either way, not 'nan' (line 44)",
+        "predictions.csv: cells may have at most 1000 characters, more are in line 45",
+        "predictions.csv: a quotation mark is not closed, or stands inside a cell: line 46",
+        "predictions.csv: 2 of 5 rows are missing: 'd', 'e'",
+        "predictions.csv: score must be from 0 to 1 for log_loss, not '2' ('b')",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("", ["the first line must name the column id once; it is ''", "the first line must name the column value once; it is ''"]),
+        ("ID,value,value\n", ["the first line must name the column id once; it is 'ID, value, value'",
+                              "the first line must name the column value once; it is 'ID, value, value'"]),
+        (b"id,value\na,1\n" + b"\n" * 100_000 + b"\xff\n", ["line 100003 is not UTF-8"]),
+        ("id,value\na,1\n" + "x\n" * 20_000, [
+            "each row must have 2 cells like the first line, but line 3 has 1, line 4 has 1, line 5 has 1, and 9997 more",
+            None,
+        ]),
+    ],
+)  # fmt: skip
+def test_table_that_cannot_be_read_to_its_end(score, table, told):
+    told = [f"predictions.csv: {sentence}" if sentence else "predictions.csv was read to line 10002 only, after 10000 faults"
+            for sentence in told]  # fmt: skip
+    assert said(score("regression", "id,value\na,1\nb,1\n", table)) == told
 
 
 def test_missing_ids_are_counted(score):
     answer = score("regression", "id,value\na,1\nb,1\nc,1\n", "id,value\na,1\n")
-    assert answer == {"rejected": "predictions.csv: 2 of 3 ids are missing, the first is 'b'"}
+    assert said(answer) == ["predictions.csv: 2 of 3 rows are missing: 'b', 'c'"]
+
+
+def test_every_fault_that_a_scorer_reports_has_a_sentence():
+    given = set()
+    for path in SCORERS.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("add", "add_missing") and node.args:
+                given |= {node.args[0].value} if isinstance(node.args[0], ast.Constant) else set()
+    assert given == set(SENTENCES)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from core.names import shown
 from leaderboard_site.client.faults import COMPLETED, NOT_COMPLETED, LocalFault, NoAnswer, reason
 from leaderboard_site.client.language import say
 from leaderboard_site.client.report import gather, in_words
@@ -84,7 +85,7 @@ class _Downloads:
         """Return where an artifact goes; never outside of the folder, whatever the site calls it."""
         parts = PurePosixPath(path).parts
         if not parts or any(part in ("/", "..") or "\\" in part or (os.name == "nt" and ":" in part) for part in parts):
-            raise LocalFault(say("The artifact {name} would leave the folder.").format(name=ascii(path)))
+            raise LocalFault(say("The artifact {name} would leave the folder.").format(name=shown(path, 300)))
         return self.folder.joinpath(*parts)
 
 
