@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import yaml
 
 from core.names import printable
+from core.parser_words import in_parts
 from core.sizes import bytes_beyond, human_bytes
 
 DEEPEST = 64
@@ -85,7 +86,8 @@ def load_json(text: str | bytes, bounds: Bounds, **options: Any) -> Any:
     try:
         value = json.loads(text, **options)
     except json.JSONDecodeError as error:
-        raise TextRefused("%(problem)s", rule="syntax", line=error.lineno, problem=error.msg) from error
+        sentence, values = in_parts(error.msg)
+        raise TextRefused(sentence, rule="syntax", line=error.lineno, **values) from error
     if bounds.storable and _JSON_UNSTORABLE.search(text):
         refuse_unstorable(value)
     return value
@@ -261,7 +263,8 @@ def _read_yaml(text: str | bytes, bounds: Bounds, kind: type[BoundedLoader] | No
     except yaml.MarkedYAMLError as error:
         if error.context == "expected a single document in the stream":
             raise TextRefused(_("only one document is read"), rule="documents", line=_line(error)) from error
-        raise TextRefused("%(problem)s", rule="syntax", line=_line(error), problem=error.problem) from error
+        sentence, values = in_parts(str(error.problem))
+        raise TextRefused(sentence, rule="syntax", line=_line(error), **values) from error
     except yaml.reader.ReaderError as error:
         if not isinstance(error.character, int) or not isinstance(text, str):
             raise TextRefused(_("it is not UTF-8"), rule="syntax") from error

@@ -38,7 +38,7 @@ _NAMED: dict[str, type] = {"name": str}
 _NAMED_AT_LINE: dict[str, type] = {"name": str, "line": int}
 SENTENCES = {
     "no_table": Sentence(_("predictions/predictions.csv is missing")),
-    "table_too_large": Sentence(_("predictions.csv is larger than %(most)d MiB"), {"most": int}),
+    "table_too_large": Sentence(_("predictions.csv is larger than %(most)s"), {"most": str}),
     "not_utf8": Sentence(_("predictions.csv: line %(line)d is not UTF-8"), _AT_LINE),
     "column": Sentence(
         _("predictions.csv: the first line must name the column %(column)s once; it is %(head)s"),
@@ -96,7 +96,7 @@ SENTENCES = {
         _NAMED,
     ),
     "map_too_large": Sentence(
-        _("maps may have at most %(most)d MiB, larger are %(examples)s"), {"most": int}, _NAME, _NAMED
+        _("maps may have at most %(most)s, larger are %(examples)s"), {"most": str}, _NAME, _NAMED
     ),
     "map_not_grey": Sentence(_("maps must be grey PNGs of 8 or 16 bits, unlike %(examples)s"), {}, _NAME, _NAMED),
     "map_side": Sentence(

@@ -12,6 +12,7 @@ new field is in the file at once; every error names the field, the rule and the 
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -336,6 +337,9 @@ def _typed(model: type[models.Model], given: dict[Any, Any], prefix: str, proble
         elif not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             said = _("must be %(rule)s, not %(found)s.") % {"rule": rule, "found": _short(value)}
             problems.append(f"{prefix}{name}: {said}")
+        elif isinstance(field, models.FloatField) and not _is_finite(value):
+            said = _("must be a finite number, not %(found)s.") % {"found": _short(value)}
+            problems.append(f"{prefix}{name}: {said}")
         elif isinstance(value, datetime) and timezone.is_naive(value):
             said = _("must be %(rule)s, not %(found)s without a zone.") % {"rule": rule, "found": value.isoformat()}
             problems.append(f"{prefix}{name}: {said}")
@@ -379,6 +383,13 @@ def _in_words(row: models.Model, prefix: str, name: str, broken: ValidationError
     return f"{prefix}{name}: {message}{value}"
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = value.isoformat() if isinstance(value, datetime) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

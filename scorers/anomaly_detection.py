@@ -147,7 +147,7 @@ def check_maps(maps: Path, true: Labels, faults: Faults) -> None:
 
 def check_map(path: Path, name: str, longer_side: int, faults: Faults) -> None:
     if path.stat().st_size > MOST_MAP_BYTES:
-        faults.add("map_too_large", {"most": MOST_MAP_BYTES // 1024**2}, name=name)
+        faults.add("map_too_large", {"most": f"{MOST_MAP_BYTES // 1024**2} MiB"}, name=name)
         return
     with path.open("rb") as file:
         head = file.read(26)

@@ -109,7 +109,7 @@ def table(
     if not path.is_file():
         faults.add("no_table")
     elif path.stat().st_size > MOST_TABLE_BYTES:
-        faults.add("table_too_large", {"most": MOST_TABLE_BYTES // 1024**2})
+        faults.add("table_too_large", {"most": f"{MOST_TABLE_BYTES // 1024**2} MiB"})
     else:
         csv.field_size_limit(LONGEST_CELL)
         try:

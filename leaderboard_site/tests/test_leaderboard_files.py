@@ -90,6 +90,15 @@ def test_a_wrong_file_is_refused_in_the_readers_words_and_the_files_names(operat
         ("a: 1", "file: `leadersboard: 1` で始まる、名前と値の組にしてください。"),
         ("leadersboard: 1\nslug: x\n", "title: 必須です。"),
         ("leadersboard: 1\nslug: x\ntitle: 5\n", "title: 文字列にしてください（5 でした）。"),
+        ("leadersboard: 1\nslug: [x\n", "file: YAMLとして読めません（3 行目：「,」か「]」が必要ですが、"),
+        (
+            "leadersboard: 1\nslug: x\ntitle: x\nmetrics: [{name: a, minimum: .nan}]\n",
+            "metrics[0].minimum: 有限の数値にしてください（nan でした）。",
+        ),
+        (
+            "leadersboard: 1\nslug: x\ntitle: x\nopens_at: 2027-01-02T00:00:00Z\ncloses_at: 2027-01-01T00:00:00Z\n",
+            "（2027-01-01T00:00:00+00:00 でした）",
+        ),
     ):
         answer = client.post(TAKE_IN, {"text": text}, headers={"Accept-Language": "ja"})
         assert said in answer.content.decode()

@@ -143,7 +143,7 @@ def test_of_too_many_entries_the_first_are_kept_and_the_wanted_ones() -> None:
     assert len(parse_metrics(_document({f"m{index}": None for index in range(50_000)})).faults) == 201
     read = parse_metrics(_document(params={"a": "x" * 40_000, "b": "x" * 40_000, "c": 1}))
     assert list(read.params) == ["a", "c"]
-    assert read.faults[0].sentence == "params.b brings params to more than 65536 bytes"
+    assert read.faults[0].sentence == "params.b brings params to more than 64 KiB"
 
 
 @pytest.mark.parametrize(
