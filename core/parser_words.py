@@ -37,6 +37,8 @@ _SENTENCES = (
     _("Expecting ':' delimiter"),
     _("Expecting property name enclosed in double quotes"),
     _("Unterminated string starting at"),
+    _("Illegal trailing comma before end of object"),
+    _("Illegal trailing comma before end of array"),
     _("Invalid control character at"),
     _("Invalid \\escape"),
     _("Invalid \\uXXXX escape"),

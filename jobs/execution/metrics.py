@@ -134,8 +134,7 @@ def _load(raw: bytes) -> dict[str, Any]:
 
 
 def _not_read(error: TextRefused) -> BadMetrics:
-    problem: str = _(error.sentence, **error.values)
-    problem = _OF_JSON.get(problem.rstrip(": "), problem)
+    problem = _(error.sentence, **error.values)
     if not error.is_syntax:
         return BadMetrics("too_deep" if error.rule == "depth" else "out_of_range", problem)
     cause = error.__cause__
@@ -144,25 +143,6 @@ def _not_read(error: TextRefused) -> BadMetrics:
         "it is not JSON: %(why)s (line %(line)d, column %(column)d)", why=problem, line=error.line or 1, column=column
     )
     return BadMetrics("not_json", told)
-
-
-# What Python's reader of JSON says, for translation.
-_OF_JSON: dict[str, str] = {
-    text: text
-    for text in (
-        _("Expecting value"),
-        _("Expecting ',' delimiter"),
-        _("Expecting ':' delimiter"),
-        _("Expecting property name enclosed in double quotes"),
-        _("Extra data"),
-        _("Illegal trailing comma before end of object"),
-        _("Illegal trailing comma before end of array"),
-        _("Invalid control character at"),
-        _("Invalid \\escape"),
-        _("Invalid \\uXXXX escape"),
-        _("Unterminated string starting at"),
-    )
-}
 
 
 class _Repeated(dict[str, Any]):
