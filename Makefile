@@ -45,6 +45,12 @@ test: ## Run the whole suite against real servers (ARGS="-k name" for a part of 
 	@$(ENVIRONMENTS) dev mlflow runner deploy
 	$(DEV) -m pytest -n $(WORKERS) $(ARGS)
 
+nightly: ## What a commit does not wait for: the longest tests, a storm, a restore; as root many machines and the images too (an hour)
+	@$(ENVIRONMENTS) dev mlflow runner deploy
+	$(DEV) -m pytest -n $(WORKERS) -m nightly $(ARGS)
+	@$(MAKE) chaos restore-drill
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) multihost images-drill; else echo "Not run: multihost and images-drill, which need root."; fi
+
 test-sandbox: ## Run the tests of the sandbox and of the embedded servers alone; CI does so as an ordinary user too
 	@$(ENVIRONMENTS) dev mlflow runner
 	$(DEV) -m pytest -n $(WORKERS) $(ARGS) tests/attacks tests/embedded

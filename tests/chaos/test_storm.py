@@ -9,7 +9,7 @@ import pytest
 from leaderboard_site.embedded.locations import REPOSITORY
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_short_storm_breaks_no_promise():
     # A site of its own: nothing of this session's servers and folders may reach it.
     clean = {

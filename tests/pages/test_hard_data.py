@@ -39,6 +39,7 @@ def test_hard_data_breaks_no_page(open_page):
     expect(page.locator(f".ranking bdi[title='{LONGEST}']")).to_be_visible()
 
 
+@pytest.mark.nightly
 @pytest.mark.django_db
 def test_a_board_of_ten_thousand_costs_what_a_small_one_does(client):
     client.force_login(UserFactory())

@@ -19,8 +19,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 LOOKS = {"en-US": [("light", 1280), ("dark", 390)], "ja-JP": [("light", 390)]}
 
 
-@pytest.mark.parametrize("language", ["en-US", "ja-JP"])
-def test_every_page_is_accessible_light_and_steady(open_page, settings, language):
+# One of each kind: lists, forms, a page that moves, tables, charts, text, what goes wrong, the console's kinds.
+SOME = {
+    "home", "leaderboard", "history", "submit", "jobs", "job-completed", "job-running", "job-failed", "submission",
+    "compare", "account", "not-found", "login", "status", "console-jobs", "console-job", "console-board",
+    "console-preview", "console-file-preview",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("language", "chosen"),
+    [
+        ("en-US", SOME),
+        pytest.param("en-US", None, marks=pytest.mark.nightly),
+        pytest.param("ja-JP", None, marks=pytest.mark.nightly),
+    ],
+    ids=["some pages", "every page in English", "every page in Japanese"],
+)
+def test_pages_are_accessible_light_and_steady(open_page, settings, language, chosen):
     """`make screenshots` looks at every page in all eight looks; here in three of them."""
     settings.SIGN_UP = "open"
     demo = make_demo()
@@ -31,6 +47,8 @@ def test_every_page_is_accessible_light_and_steady(open_page, settings, language
     for user, pages in ((demo.user, demo.pages()), (None, Demo.PUBLIC), (operator, console_pages(demo, operator))):
         page = open_page(user, locale=language, reduced_motion="reduce", viewport={"width": 1280, "height": 900})
         for name, url in pages.items():
+            if chosen is not None and name not in chosen:
+                continue
             page.goto(url)
             if step := first.get(name):
                 step(page)
