@@ -92,7 +92,8 @@ END;
 -- Sequential scans are off because its plans are kept, and may have been made while the tables were empty.
 CREATE FUNCTION enqueue_jobs(requests jsonb, usual_at_once bigint, usual_per_hour bigint, waits boolean)
 RETURNS TABLE (number bigint, job_id uuid, made_at timestamptz, is_new boolean, refusal text, details jsonb)
-LANGUAGE plpgsql VOLATILE SET search_path = public, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE
+SET search_path = public, pg_temp SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     request jsonb;
     person bigint;
