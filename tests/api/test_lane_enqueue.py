@@ -207,6 +207,13 @@ def test_half_of_a_pair_spoils_nobody_elses_job(user):
     assert [answer is not None for answer in answer_all(ENQUEUE, calls)] == [False, True]
 
 
+def test_a_persons_large_quota_spoils_nobody_elses_job(user):
+    """Three times the largest quota is beyond an `integer`."""
+    rich = UserFactory(submissions_per_hour=2**31 - 1)
+    calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (rich, user)])
+    assert [answer is not None for answer in answer_all(ENQUEUE, calls)] == [True, True]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_who_is_locked_by_another_is_left_to_the_site_and_holds_nobody_up(user):
     other = UserFactory()
