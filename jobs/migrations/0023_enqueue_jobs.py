@@ -10,7 +10,6 @@ DROP = """
 DROP FUNCTION enqueue_jobs(jsonb, bigint, bigint, boolean);
 DROP FUNCTION jobs_at_once(bigint, bigint);
 DROP FUNCTION hourly_use(text, bigint, bigint, timestamptz);
-DROP VIEW quota_item;
 """
 BEFORE = import_module("jobs.migrations.0021_runtime_and_quota").MAKE.replace("CREATE", "CREATE OR REPLACE")
 

@@ -5,16 +5,8 @@ BEGIN ATOMIC
         OR NOT EXISTS (SELECT FROM jobs_job job WHERE job.submission_id = $1 AND NOT job.is_by_operator);
 END;
 
--- What the hourly quotas look at. Jobs that operators started are no part of them.
-CREATE VIEW quota_item AS
-SELECT 'job'::text AS kind, job.id, job.user_id, job.created_at, job.costs_quota AS is_counted
-FROM jobs_job job
-WHERE NOT job.is_by_operator
-UNION ALL
-SELECT 'submission'::text, submission.id, submission.user_id, submission.created_at, submission_costs_quota(submission.id)
-FROM submissions_submission submission;
-
--- A person's use of an hourly quota (`what` is a kind of quota_item) in the hour before `moment`.
+-- A person's use of an hourly quota, that of a `job` or a `submission` (`what`), in the hour before `moment`.
+-- Jobs that operators started are no part of it.
 -- Two limits hold: `quota` items that count, and three times as many in all. `remaining` more are allowed now.
 -- `reached`: the limit that is used up while none is left. `seconds_until_free`: until one more is allowed, empty while
 -- one is. `seconds_until_back`: until the earliest item that counts has left the hour, empty when none counts.
@@ -47,9 +39,15 @@ BEGIN ATOMIC
             min(recent.created_at) FILTER (WHERE recent.is_counted) AS first_counted_at,
             min(recent.created_at) AS first_at
         FROM (
-            SELECT item.created_at, item.is_counted FROM quota_item item
-            WHERE item.kind = what AND item.user_id = person AND item.created_at > moment - interval '1 hour'
-            ORDER BY item.created_at DESC, item.id DESC LIMIT allowed.in_all
+            (SELECT job.created_at, job.costs_quota AS is_counted FROM jobs_job job
+            WHERE what = 'job' AND NOT job.is_by_operator
+                AND job.user_id = person AND job.created_at > moment - interval '1 hour'
+            ORDER BY job.created_at DESC, job.id DESC LIMIT allowed.in_all)
+            UNION ALL
+            (SELECT submission.created_at, submission_costs_quota(submission.id) FROM submissions_submission submission
+            WHERE what = 'submission'
+                AND submission.user_id = person AND submission.created_at > moment - interval '1 hour'
+            ORDER BY submission.created_at DESC, submission.id DESC LIMIT allowed.in_all)
         ) recent
     ) used;
 END;
