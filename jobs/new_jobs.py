@@ -57,4 +57,4 @@ def enqueue_jobs(cursor: Any, requests: Iterable[dict[str, Any]], *, waits: bool
     quotas = [settings.CONCURRENT_JOBS, settings.SUBMISSIONS_PER_HOUR]
     cursor.execute(_ENQUEUE, [json.dumps(list(requests)), *quotas, waits])
     # Django leaves JSON as text on its connections.
-    return [Outcome(*row, json.loads(details)) for *row, details in cursor.fetchall()]
+    return [Outcome._make([*row, json.loads(details)]) for *row, details in cursor.fetchall()]
