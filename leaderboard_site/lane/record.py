@@ -28,7 +28,9 @@ LAST_LOCK_TIMEOUT = "200ms"
 
 # The time limit is set while the arguments are read, before the function waits.
 _LOCK = """
-SELECT person FROM lock_people(%s::bigint[], waits => %s AND set_config('lock_timeout', %s, true) IS NOT NULL)
+SELECT person FROM lock_people(
+    %s::bigint[], waits => CASE WHEN set_config('lock_timeout', %s, true) IS NOT NULL THEN %s::boolean END
+)
 """
 # `before`: how many of the same person come before it in the batch. Where one of those got no row, it is counted too: what
 # is refused for that is looked at again by the site.
@@ -100,7 +102,7 @@ def record_all(stored: Sequence[Stored]) -> Recorded:
 
 def _lock(people: set[int], *, waits: bool) -> set[int]:
     with cursor() as asked:
-        asked.execute(_LOCK, [list(people), waits, LAST_LOCK_TIMEOUT if waits else LOCK_TIMEOUT])
+        asked.execute(_LOCK, [list(people), LAST_LOCK_TIMEOUT if waits else LOCK_TIMEOUT, waits])
         return {person for (person,) in asked.fetchall()}
 
 
