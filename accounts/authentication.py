@@ -19,7 +19,7 @@ class BearerTokenAuthentication(BaseAuthentication):
         if scheme.lower() != "bearer" or not secret.strip():
             raise AuthenticationFailed(_("The Authorization header must be `Bearer <token>`."))
         token = ApiToken.objects.active().select_related("user").filter(digest=token_digest(secret.strip())).first()
-        if token is None or not token.user.is_active:
+        if token is None:
             raise AuthenticationFailed(
                 _("The token is unknown, expired or revoked. Get a new one by POST /api/auth/login.")
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -12,6 +12,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts.models import ApiToken, OperatorAction, User, default_lifetime, new_secret, token_digest
 from accounts.refusals import Forbidden
+
+_LOCK_PERSON = "SELECT is_active, submissions_per_hour, concurrent_jobs FROM lock_people(%s, waits => true)"
 
 
 def create_token(user: User, *, name: str, lifetime: timedelta | None = None) -> tuple[ApiToken, str]:
@@ -34,7 +36,12 @@ def change_password(user: User, password: str, *, end_tokens: bool) -> int:
     with transaction.atomic():
         user.set_password(password)
         user.save(update_fields=["password"])
-        return user.api_tokens.active().update(revoked_at=Now()) if end_tokens else 0
+        if not end_tokens:
+            return 0
+        # Those of an inactive user end too, although none of them is valid now.
+        ended = user.api_tokens.active().count()
+        user.api_tokens.filter(revoked_at=None).update(revoked_at=Now())
+        return ended
 
 
 def revoke_token(token: ApiToken) -> None:
@@ -87,10 +94,19 @@ def lock_person(user: User) -> None:
 
     An upload may have taken an hour: who was banned since it began is refused (Forbidden), and `user` gets the quotas of now.
     """
-    rows = User.objects.select_for_update().values_list("is_active", "submissions_per_hour", "concurrent_jobs")
-    is_active, user.submissions_per_hour, user.concurrent_jobs = rows.get(pk=user.pk)
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK_PERSON, [[user.pk]])
+        row = cursor.fetchone()
+    if row is None:
+        raise User.DoesNotExist(f"user {user.pk}")
+    is_active, user.submissions_per_hour, user.concurrent_jobs = row
     if not is_active:
-        raise Forbidden("forbidden", _("You may not do this."))
+        raise banned()
+
+
+def banned() -> Forbidden:
+    """Return the refusal of who was banned since the request began."""
+    return Forbidden("forbidden", _("You may not do this."))
 
 
 def shut_out(user: User) -> None:

@@ -6,24 +6,25 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts import log_context
 from accounts.models import User
-from accounts.quota import HOUR, HourlyUse
-from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, reason_of
-from accounts.services import lock_person, record_action
+from accounts.quota import HourlyUse, hourly_use, whole_seconds
+from accounts.refusals import Conflict, Forbidden, InvalidInput, NotFound, QuotaExceeded, RequestRefused, reason_of
+from accounts.services import banned, lock_person, record_action
 from core.config_merge import ConfigRefused, check_replacements
 from core.sizes import bytes_beyond, human_bytes
 from core.untrusted import storable_json_bytes
 from jobs import queue, transitions
 from jobs.models import Job, Status
+from jobs.new_jobs import Outcome, enqueue_jobs, job_request
+from leaderboards.models import Leaderboard
 from leaderboards.ranking_state import kept_off
-from leaderboards.services import refuse_closed
-from submissions.contents import refuse_deleted
+from leaderboards.services import why_closed
+from submissions.contents import refuse_deleted, why_deleted
 from submissions.models import Submission
 
 WAIT_FOR_A_SLOT_SECONDS = 60
@@ -42,8 +43,9 @@ def enqueue_job(
 ) -> tuple[Job, bool]:
     """A pending job of the user's submission, and whether it is new. A trial runs like any other and never ranks.
 
-    The same idempotency key with the same request gives the same job. Quotas are counted under a lock on the user's
-    row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best effort.
+    The same idempotency key with the same request gives the same job. The database's function enqueue_jobs decides, under
+    a lock on the user's row, so that requests at once cannot pass together. The wake-up call goes out after the commit, best
+    effort.
 
     Raises NotFound, Gone, InvalidInput, Conflict (key used for another request, leaderboard closed), QuotaExceeded, and Forbidden for
     who was banned in this moment.
@@ -51,35 +53,47 @@ def enqueue_job(
     config = config or {}
     check_request(config, resource_class, idempotency_key)
     digest = request_digest(submission_id, config, resource_class, trial=trial) if idempotency_key else ""
+    request = job_request(
+        user_id=user.pk,
+        submission_id=submission_id,
+        config=config,
+        resource_class=resource_class,
+        trial=trial,
+        idempotency_key=idempotency_key,
+        request_digest=digest,
+        request_id=log_context.request_id(),
+    )
     with transaction.atomic():
-        lock_person(user)
-        if idempotency_key and (earlier := Job.objects.filter(user=user, idempotency_key=idempotency_key).first()):
-            if earlier.request_digest != digest:
-                raise Conflict("idempotency_conflict", _("Idempotency-Key was used before for another request."))
-            return earlier, False
-        submission = Submission.objects.select_related("leaderboard").filter(user=user, pk=submission_id).first()
-        if submission is None:
-            raise NotFound(
+        with connection.cursor() as cursor:
+            [outcome] = enqueue_jobs(cursor, [request], waits=True)
+        if outcome.job_id is None:
+            raise _refusal(outcome, submission_id)
+        job = Job.objects.get(pk=outcome.job_id)
+        if outcome.is_new:
+            queue.push_after_commit(job.pk, resource_class)
+    return job, bool(outcome.is_new)
+
+
+def _refusal(outcome: Outcome, submission_id: UUID) -> RequestRefused:
+    """Return the words for a code of enqueue_jobs."""
+    figures = outcome.details
+    match outcome.refusal:
+        case "idempotency_conflict":
+            return Conflict("idempotency_conflict", _("Idempotency-Key was used before for another request."))
+        case "not_found":
+            return NotFound(
                 "not_found", _("no submission %(id)s, or it is not yours."), field="submission_id", id=submission_id
             )
-        refuse_deleted(submission)
-        refuse_closed(submission.leaderboard)
-        _check_quotas(user)
-        job = Job.objects.create(
-            submission=submission,
-            user=user,
-            leaderboard_id=submission.leaderboard_id,
-            config=config,
-            resource_class=resource_class,
-            trial=trial,
-            idempotency_key=idempotency_key,
-            request_digest=digest,
-            request_id=log_context.request_id(),
-            pushed_at=Now(),
-        )
-        queue.push_after_commit(job.pk, resource_class)
-    job.refresh_from_db(fields=["created_at", "updated_at", "available_at"])
-    return job, True
+        case "deleted":
+            return why_deleted(Submission.objects.get(pk=submission_id))
+        case "leaderboard_closed":
+            return why_closed(Leaderboard.objects.get(submissions=submission_id))
+        case "too_many_jobs":
+            return _too_many_jobs(figures["active"], figures["most"])
+        case "hourly_limit":
+            return _hourly_limit(figures["reached"], whole_seconds(figures["seconds_until_free"]))
+        case _:
+            return banned()
 
 
 def check_request(config: Any, resource_class: str, idempotency_key: str | None) -> None:
@@ -129,37 +143,43 @@ def request_digest(submission_id: UUID, config: dict[str, Any], resource_class: 
 
 def jobs_this_hour(user: User) -> HourlyUse:
     """Return the user's use of the hourly quota of jobs; jobs that operators started are no part of it."""
-    sent = Job.objects.filter(user=user, created_at__gt=Now() - HOUR, is_by_operator=False)
-    return HourlyUse(sent, sent.filter(costs_quota=True), user.submission_quota)
+    return hourly_use("job", user)
 
 
-def active_jobs_that_count(user: User) -> QuerySet[Job]:
-    """Return the jobs that count against the user's limit of jobs at once."""
-    return Job.objects.filter(user=user, is_by_operator=False).active()
+def active_jobs_that_count(user: User) -> int:
+    """Return how many jobs of the user count against the limit of jobs at once."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT active FROM jobs_at_once(%s, %s)", [user.pk, settings.CONCURRENT_JOBS])
+        return int(cursor.fetchone()[0])
 
 
 def _check_quotas(user: User) -> None:
     """Refuse beyond the quotas. Call it while the user's row is locked."""
-    active = active_jobs_that_count(user).count()
+    active = active_jobs_that_count(user)
     if active >= user.job_quota:
-        raise QuotaExceeded(
-            "too_many_jobs",
-            _(
-                "You have %(active)d jobs pending or running; at most %(most)d at once. "
-                "Wait for one to end or cancel one."
-            ),
-            retry_after=WAIT_FOR_A_SLOT_SECONDS,
-            active=active,
-            most=user.job_quota,
-        )
+        raise _too_many_jobs(active, user.job_quota)
     recent = jobs_this_hour(user)
     if recent.left() <= 0:
-        raise QuotaExceeded(
-            "hourly_limit",
-            _("You started %(count)d jobs within the last hour, which is the limit."),
-            retry_after=recent.seconds_until_free(),
-            count=recent.reached(),
-        )
+        raise _hourly_limit(recent.reached, recent.seconds_until_free())
+
+
+def _too_many_jobs(active: int, most: int) -> QuotaExceeded:
+    return QuotaExceeded(
+        "too_many_jobs",
+        _("You have %(active)d jobs pending or running; at most %(most)d at once. Wait for one to end or cancel one."),
+        retry_after=WAIT_FOR_A_SLOT_SECONDS,
+        active=active,
+        most=most,
+    )
+
+
+def _hourly_limit(count: int, retry_after: int) -> QuotaExceeded:
+    return QuotaExceeded(
+        "hourly_limit",
+        _("You started %(count)d jobs within the last hour, which is the limit."),
+        retry_after=retry_after,
+        count=count,
+    )
 
 
 def may_steer(user: User | None, job: Job) -> bool:

@@ -58,7 +58,7 @@ def quota_used(user: User) -> Quota:
     return Quota(
         left=left,
         per_hour=user.submission_quota,
-        active=services.active_jobs_that_count(user).count(),
+        active=services.active_jobs_that_count(user),
         at_once=user.job_quota,
         seconds_until_free=None if left else use.seconds_until_free(),
         seconds_until_back=use.seconds_until_back() if left else None,

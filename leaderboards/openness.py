@@ -1,13 +1,14 @@
-"""When a leaderboard takes submissions, and who may see it: for the ORM, and the same for plain SQL.
+"""When a leaderboard takes submissions, and who may see it.
 
-leaderboards/tests/test_openness.py compares both.
+The database's view open_leaderboard says the first, for the ORM and for raw SQL. The second is written for both here, and
+leaderboards/tests/test_openness.py compares them.
 """
 
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AbstractUser, AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 
 if TYPE_CHECKING:
@@ -26,10 +27,8 @@ class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
         return self.filter(visibility__in=seen, is_draft=False)
 
     def open(self) -> "LeaderboardQuerySet":
-        """Those that take submissions now, by the database's clock."""
-        started = Q(opens_at=None) | Q(opens_at__lte=Now())
-        ongoing = Q(closes_at=None) | Q(closes_at__gt=Now())
-        return self.filter(started, ongoing, is_draft=False, takes_submissions=True, pause=None)
+        """Those that take submissions now (leaderboards/migrations/0014_open_leaderboard.sql)."""
+        return self.filter(pk__in=RawSQL("SELECT id FROM open_leaderboard", ()))
 
     def upcoming(self) -> "LeaderboardQuerySet":
         """Those that will open by themselves, the next one first."""
@@ -39,13 +38,3 @@ class LeaderboardQuerySet(models.QuerySet["Leaderboard"]):
 def seen_by_members_sql(board: str) -> str:
     """Return `visible_to` for a person who is signed in and no operator, as a condition on the table or alias."""
     return f"({board}.visibility IN ('{PUBLIC}', '{MEMBERS}') AND NOT {board}.is_draft)"
-
-
-def open_sql(board: str) -> str:
-    """Return `open` as a condition on the table or alias."""
-    return (
-        f"({board}.takes_submissions AND NOT {board}.is_draft"
-        f" AND ({board}.opens_at IS NULL OR {board}.opens_at <= statement_timestamp())"
-        f" AND ({board}.closes_at IS NULL OR {board}.closes_at > statement_timestamp())"
-        f" AND NOT EXISTS (SELECT FROM leaderboards_pause WHERE leaderboard_id = {board}.id))"
-    )

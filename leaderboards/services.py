@@ -158,27 +158,33 @@ def resume(leaderboard: Leaderboard | None) -> None:
 
 def refuse_closed(leaderboard: Leaderboard) -> None:
     """Raise Conflict while the leaderboard takes nothing: paused by the operators, or not open."""
+    if not Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
+        raise why_closed(leaderboard)
+
+
+def why_closed(leaderboard: Leaderboard) -> Conflict:
+    """Return the refusal by a leaderboard that takes nothing."""
     if (paused := Pause.objects.filter(leaderboard=leaderboard).first()) is not None:
         sentence = _("%(slug)s is paused by the operators: %(reason)s")
-        raise Conflict("leaderboard_paused", sentence, field="leaderboard", slug=leaderboard.slug, reason=paused.reason)
-    if Leaderboard.objects.open().filter(pk=leaderboard.pk).exists():
-        return
+        return Conflict(
+            "leaderboard_paused", sentence, field="leaderboard", slug=leaderboard.slug, reason=paused.reason
+        )
     if leaderboard.is_draft:
-        raise Conflict(
+        return Conflict(
             "leaderboard_closed",
             _("%(slug)s is a draft: publish it first."),
             field="leaderboard",
             slug=leaderboard.slug,
         )
     if (opens_at := opening_of(leaderboard)) is not None:
-        raise Conflict(
+        return Conflict(
             "leaderboard_closed",
             _("%(slug)s is not open yet. It opens on %(time)s."),
             field="leaderboard",
             slug=leaderboard.slug,
             time=zoned(opens_at),
         )
-    raise Conflict(
+    return Conflict(
         "leaderboard_closed", _("%(slug)s takes no submissions now."), field="leaderboard", slug=leaderboard.slug
     )
 

@@ -24,12 +24,17 @@ FILE_MAX_BYTES = 512 * 1024
 def refuse_deleted(submission: Submission) -> None:
     """Raise Gone if its owner has deleted the submission."""
     if submission.deleted_at is not None:
-        raise Gone(
-            "deleted",
-            _("Its owner deleted submission %(id)s on %(day)s, with its files and the results of its jobs."),
-            id=str(submission.pk)[:8],
-            day=f"{submission.deleted_at:%Y-%m-%d}",
-        )
+        raise why_deleted(submission)
+
+
+def why_deleted(submission: Submission) -> Gone:
+    """Return the refusal by a submission that its owner has deleted."""
+    return Gone(
+        "deleted",
+        _("Its owner deleted submission %(id)s on %(day)s, with its files and the results of its jobs."),
+        id=str(submission.pk)[:8],
+        day=f"{submission.deleted_at:%Y-%m-%d}",
+    )
 
 
 def read_config_file(submission: Submission) -> str | None:

@@ -13,12 +13,10 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.core.files.uploadedfile import UploadedFile
 from django.db import InterfaceError, OperationalError, transaction
-from django.db.models import BooleanField, Func
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from accounts.quota import HOUR, HourlyUse
+from accounts.quota import HourlyUse, hourly_use
 from accounts.refusals import InvalidInput, NotFound, QuotaExceeded, TooLarge, Unavailable, reason_of
 from accounts.services import lock_person
 from core.names import invisible_character, plain_name
@@ -263,17 +261,9 @@ def check_contents(manifest: list[ManifestEntry], form: Form) -> str:
     return root
 
 
-class CostsQuota(Func):
-    """The database's function that says whether a submission counts: not when all its owner's jobs cost nothing."""
-
-    function = "submission_costs_quota"
-    output_field = BooleanField()
-
-
 def submissions_this_hour(user: User) -> HourlyUse:
     """Return the user's use of the hourly quota of submissions."""
-    sent = Submission.objects.filter(user=user, created_at__gt=Now() - HOUR)
-    return HourlyUse(sent, sent.filter(CostsQuota("pk")), user.submission_quota)
+    return hourly_use("submission", user)
 
 
 def refuse_over_quota(user: User) -> None:
@@ -285,7 +275,7 @@ def refuse_over_quota(user: User) -> None:
         "hourly_limit",
         _("You made %(count)d submissions within the last hour, which is the limit."),
         retry_after=recent.seconds_until_free(),
-        count=recent.reached(),
+        count=recent.reached,
     )
 
 

@@ -15,7 +15,6 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error, transaction
 
-from accounts.quota import TIMES_IN_ALL
 from leaderboard_site.lane.database import columns_and_values, cursor, forget, is_answer_lost, is_too_slow
 from submissions.archive import ManifestEntry
 from submissions.models import Submission
@@ -27,28 +26,21 @@ logger = logging.getLogger(__name__)
 LOCK_TIMEOUT = "2s"
 LAST_LOCK_TIMEOUT = "200ms"
 
-# How many more submissions `person` may send now, with the site's quota as %s: accounts.quota.HourlyUse as SQL.
-LEFT = f"""
-SELECT least(quota - count(recent.id) FILTER (WHERE submission_costs_quota(recent.id)), quota * {TIMES_IN_ALL} - count(recent.id))
-FROM (SELECT coalesce(person.submissions_per_hour, %s) AS quota) allowed
-LEFT JOIN LATERAL (
-    SELECT made.id FROM submissions_submission made
-    WHERE made.user_id = person.id AND made.created_at > statement_timestamp() - interval '1 hour'
-    ORDER BY made.created_at DESC, made.id DESC LIMIT quota * {TIMES_IN_ALL}) recent ON true
-GROUP BY quota
-"""  # noqa: S608 - a constant
-# In the order of the ids: two batches at once lock in one order.
+# The time limit is set while the arguments are read, before the function waits.
 _LOCK = """
-SELECT id, set_config('lock_timeout', %s, true) FROM accounts_user WHERE id = ANY (%s::bigint[]) ORDER BY id FOR UPDATE
+SELECT person FROM lock_people(
+    %s::bigint[], waits => CASE WHEN set_config('lock_timeout', %s, true) IS NOT NULL THEN %s::boolean END
+)
 """
 # `before`: how many of the same person come before it in the batch. Where one of those got no row, it is counted too: what
 # is refused for that is looked at again by the site.
-_INSERT = f"""
-INSERT INTO submissions_submission ({{columns}}) SELECT {{values}}
-FROM unnest({{arrays}}) AS asked({{names}})
-JOIN accounts_user person ON person.id = asked.user_id
-WHERE person.is_active AND asked.before < ({LEFT}) RETURNING id, created_at
-"""  # noqa: S608 - of our own words
+_INSERT = """
+INSERT INTO submissions_submission ({columns}) SELECT {values}
+FROM unnest({arrays}) AS asked({names})
+JOIN accounts_user person ON person.id = asked.user_id AND person.is_active
+CROSS JOIN LATERAL hourly_use('submission', asked.user_id, %s, statement_timestamp()) use
+WHERE asked.before < use.remaining RETURNING id, created_at
+"""
 _GIVEN = {
     "id": "uuid", "user_id": "bigint", "leaderboard_id": "bigint", "name": "text", "entrypoint": "text",
     "config_file": "text", "metadata": "jsonb", "kind": "text", "object_name": "text", "size_bytes": "bigint", "sha256": "text",
@@ -109,10 +101,9 @@ def record_all(stored: Sequence[Stored]) -> Recorded:
 
 
 def _lock(people: set[int], *, waits: bool) -> set[int]:
-    statement = _LOCK if waits else f"{_LOCK} SKIP LOCKED"
     with cursor() as asked:
-        asked.execute(statement, [LAST_LOCK_TIMEOUT if waits else LOCK_TIMEOUT, sorted(people)])
-        return {person for person, _ in asked.fetchall()}
+        asked.execute(_LOCK, [list(people), LAST_LOCK_TIMEOUT if waits else LOCK_TIMEOUT, waits])
+        return {person for (person,) in asked.fetchall()}
 
 
 def _insert(stored: list[Stored]) -> dict[UUID, datetime]:

@@ -22,10 +22,8 @@ _STATUS = """
 SELECT asked.number, job.*
 FROM unnest(%s::text[], %s::uuid[]) WITH ORDINALITY AS asked(digest, job_id, number)
 CROSS JOIN LATERAL (
-    SELECT user_id FROM accounts_apitoken WHERE digest = asked.digest AND revoked_at IS NULL
-        AND (expires_at IS NULL OR expires_at > statement_timestamp()) LIMIT 1
+    SELECT user_id FROM live_token WHERE digest = asked.digest LIMIT 1
 ) token
-CROSS JOIN LATERAL (SELECT FROM accounts_user WHERE id = token.user_id AND is_active LIMIT 1) person
 CROSS JOIN LATERAL (
     SELECT id, status, run_id, created_at, updated_at, error_code, error_message, error_told, cancel_requested_at, leaderboard_id,
            resource_class, available_at, losses, scoring_started_at

@@ -25,9 +25,9 @@ from leaderboard_site.lane.calls import BODY_MOST_BYTES, Call
 from leaderboard_site.lane.database import rows
 from leaderboard_site.lane.form import SmallForm, boundary_of, read_form
 from leaderboard_site.lane.large_form import IncomingFile
-from leaderboard_site.lane.record import LEFT, Stored, record_all
+from leaderboard_site.lane.record import Stored, record_all
 from leaderboards.models import DEFAULT_SLUG
-from leaderboards.openness import open_sql, seen_by_members_sql
+from leaderboards.openness import seen_by_members_sql
 from submissions.archive import ArchiveKind, ArchiveRefused, ManifestEntry, inspect_archive, write_archive
 from submissions.incoming import IncomingArchive
 from submissions.models import Submission
@@ -41,19 +41,15 @@ MOST_BYTES = 2 * 1024 * 1024
 ALLOW = "GET, POST, HEAD, OPTIONS"
 FIELDS = frozenset(["name", "entrypoint", "config_file", "metadata", "leaderboard", "paths", "writable_code"])
 
-_WHOSE = """
-SELECT person.id FROM accounts_apitoken token JOIN accounts_user person ON person.id = token.user_id AND person.is_active
-WHERE token.digest = %s AND token.revoked_at IS NULL
-    AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
-"""
+_WHOSE = "SELECT user_id FROM live_token WHERE digest = %s"
 # Who asks, and what lets them: an open leaderboard that they see, and what is left of their quota. No row: the site says why.
 _ADMIT = f"""
-SELECT asked.number, person.id, board.id, ({LEFT})
+SELECT asked.number, token.user_id, board.id, use.remaining
 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS asked(slug, digest, number)
-JOIN accounts_apitoken token ON token.digest = asked.digest AND token.revoked_at IS NULL
-    AND (token.expires_at IS NULL OR token.expires_at > statement_timestamp())
-JOIN accounts_user person ON person.id = token.user_id AND person.is_active
-JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND {seen_by_members_sql("board")} AND {open_sql("board")}
+CROSS JOIN LATERAL (SELECT user_id FROM live_token WHERE digest = asked.digest LIMIT 1) token
+JOIN leaderboards_leaderboard board ON board.slug = asked.slug AND {seen_by_members_sql("board")}
+JOIN open_leaderboard open ON open.id = board.id
+CROSS JOIN LATERAL hourly_use('submission', token.user_id, %s, statement_timestamp()) use
 """  # noqa: S608 - of our own words
 
 
@@ -150,7 +146,7 @@ def _admitted(wishes: list[Wish]) -> list[tuple[Wish, int, int]]:
     if not wishes:
         return []
     slugs, digests = [wish.slug for wish in wishes], [wish.call.digest for wish in wishes]
-    found = rows(_ADMIT, settings.SUBMISSIONS_PER_HOUR, slugs, digests)
+    found = rows(_ADMIT, slugs, digests, settings.SUBMISSIONS_PER_HOUR)
     admitted = []
     taken: Counter[int] = Counter()
     for place, user_id, board_id, left in sorted(found):

@@ -1,4 +1,4 @@
-"""A draft and a closed board: the ORM and the plain SQL of the lane agree on who sees what, and when it is open."""
+"""A draft and a closed board: who sees it, by the ORM and by the plain SQL of the lane, and when it is open."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from django.utils import timezone
 from accounts.refusals import Conflict
 from accounts.tests.factories import UserFactory
 from leaderboards.models import Leaderboard
-from leaderboards.openness import open_sql, seen_by_members_sql
+from leaderboards.openness import seen_by_members_sql
 from leaderboards.services import create_leaderboard, pause, publish, refuse_closed, unpublish
 from leaderboards.tests.factories import LeaderboardFactory
 from submissions.tests.factories import SubmissionFactory
@@ -43,8 +43,37 @@ def matching(condition):
         return {row[0] for row in cursor.fetchall()}
 
 
-def test_plain_sql_and_the_orm_agree(boards):
-    assert matching(open_sql("board")) == set(Leaderboard.objects.open().values_list("pk", flat=True))
+OPEN = {
+    "plain": ({}, True),
+    "hidden": ({"visibility": "hidden"}, True),
+    "opened": ({"opens_at": -HOUR}, True),
+    "opens later": ({"opens_at": HOUR}, False),
+    "closed": ({"closes_at": -HOUR}, False),
+    "closes later": ({"closes_at": HOUR}, True),
+    "between both": ({"opens_at": -HOUR, "closes_at": HOUR}, True),
+    "draft": ({"is_draft": True}, False),
+    "switched off": ({"takes_submissions": False}, False),
+}
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_a_board_is_open_when_it_takes_submissions(name):
+    fields, is_open = OPEN[name]
+    now = timezone.now()
+    board = LeaderboardFactory(
+        **{key: now + value if isinstance(value, timedelta) else value for key, value in fields.items()}
+    )
+    assert Leaderboard.objects.open().filter(pk=board.pk).exists() is is_open
+
+
+def test_a_paused_board_is_not_open_and_a_pause_of_all_queues_closes_none():
+    paused, other = LeaderboardFactory(), LeaderboardFactory()
+    pause(paused, reason="x", by=None)
+    pause(None, reason="x", by=None)
+    assert list(Leaderboard.objects.open().filter(pk__in=[paused.pk, other.pk])) == [other]
+
+
+def test_plain_sql_and_the_orm_agree_on_who_sees_a_board(boards):
     seen = Leaderboard.objects.visible_to(UserFactory()).values_list("pk", flat=True)
     assert matching(seen_by_members_sql("board")) == set(seen)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 from django.core.files.storage import storages
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from accounts.services import create_token
@@ -126,6 +126,14 @@ def test_who_is_locked_by_another_is_left_to_the_site_and_holds_nobody_up(people
     assert [answer is not None for answer in answers] == [True, False, True]
     assert on_disk() == stored()
     assert Submission.objects.count() == 2
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_time_for_locks_holds_for_both_ways_to_lock(people, waits):
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert record._lock({people[0].pk}, waits=waits) == {people[0].pk}
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("200ms" if waits else "2s",)
 
 
 def test_a_lock_that_goes_soon_is_waited_for(people, monkeypatch):

@@ -135,33 +135,36 @@ def test_many_peoples_jobs_are_one_transaction_and_quotas_hold_within_it(user, s
 
 @pytest.mark.django_db(transaction=True)
 def test_whatever_goes_wrong_later_what_is_committed_is_answered_and_made_once(user, monkeypatch):
-    """The site makes again what the lane does not answer."""
-    secret, submission = create_token(user, name="x")[1], SubmissionFactory(user=user)
-    insert, times = enqueue._insert, []
+    """Django makes again what the lane does not answer. The person who is locked is asked for a second time."""
+    other = UserFactory()
+    calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (user, other)])
+    ask, times = enqueue._ask, []
 
-    def fails_the_second_time(locked):
-        times.append(1)
+    def fails_the_second_time(wishes):
+        times.append(len(wishes))
         if len(times) == 2:
             raise TypeError("unforeseen")
-        return insert(locked)
+        return ask(wishes)
 
-    monkeypatch.setattr(enqueue, "_insert", fails_the_second_time)
-    answers = answer_all(ENQUEUE, jobs_wanted(*[(secret, submission)] * 3))
-    assert [answer is not None for answer in answers] == [True, False, False]
-    assert Job.objects.filter(user=user).count() == 1
+    monkeypatch.setattr(enqueue, "_ask", fails_the_second_time)
+    with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as outside:
+        outside.execute("SELECT FROM accounts_user WHERE id = %s FOR UPDATE", [other.pk])
+        answers = answer_all(ENQUEUE, calls)
+    assert [answer is not None for answer in answers] == [True, False]
+    assert (times, list(Job.objects.values_list("user", flat=True))) == ([2, 1], [user.pk])
 
 
 def test_who_is_refused_once_holds_nobody_up(user, monkeypatch):
-    """The rest of a refused person's calls are the site's at once: a round each would be a transaction for nothing."""
+    """The rest of a refused person's calls fall through to Django unseen: a look at each would be for nothing."""
     other = UserFactory()
     secrets = [create_token(one, name="x")[1] for one in (user, other)]
     closed = SubmissionFactory(user=user, leaderboard=LeaderboardFactory(takes_submissions=False))
     wanted = [(secrets[0], closed)] * 60 + [(secrets[1], SubmissionFactory(user=other))]
-    rounds, made = [], enqueue._enqueue
-    monkeypatch.setattr(enqueue, "_enqueue", lambda wishes: (rounds.append(len(wishes)), made(wishes))[1])
+    outcomes, ask = [], enqueue._ask
+    monkeypatch.setattr(enqueue, "_ask", lambda wishes: (outcomes.extend(ask(wishes)), outcomes)[1])
     answers = answer_all(ENQUEUE, jobs_wanted(*wanted))
     assert [answer is not None for answer in answers] == [False] * 60 + [True]
-    assert rounds == [2]
+    assert [outcome.refusal for outcome in outcomes] == ["leaderboard_closed"] + ["not_tried"] * 59 + [None]
 
 
 def test_one_key_twice_in_a_batch_makes_one_job(api, user):
@@ -202,6 +205,13 @@ def test_half_of_a_pair_spoils_nobody_elses_job(user):
     calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (user, other)])
     calls[0].body = calls[0].body[:-1] + b', "config": {"a": "\\ud800"}}'
     assert [answer is not None for answer in answer_all(ENQUEUE, calls)] == [False, True]
+
+
+def test_a_persons_large_quota_spoils_nobody_elses_job(user):
+    """Three times the largest quota is beyond an `integer`."""
+    rich = UserFactory(submissions_per_hour=2**31 - 1)
+    calls = jobs_wanted(*[(create_token(one, name="x")[1], SubmissionFactory(user=one)) for one in (rich, user)])
+    assert [answer is not None for answer in answer_all(ENQUEUE, calls)] == [True, True]
 
 
 @pytest.mark.django_db(transaction=True)
