@@ -10,6 +10,7 @@ from django.conf import settings
 
 _ENQUEUE = """
 SELECT number, job_id, made_at, is_new, refusal, details FROM enqueue_jobs(%s::jsonb, %s, %s, waits => %s)
+ORDER BY number
 """
 
 

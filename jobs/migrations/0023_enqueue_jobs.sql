@@ -71,12 +71,12 @@ BEGIN ATOMIC
     FROM accounts_user owner WHERE owner.id = person;
 END;
 
--- Make the jobs that are asked for, each counted before the next. The one place where people's new jobs are made.
+-- Make the jobs that are asked for. The one place where people's new jobs are made.
 --
 -- `requests` is a list of objects: `user_id`, or `token` with the digest of a token; `submission_id`, `config`,
 -- `resource_class`, `trial`, `idempotency_key`, `request_digest`, `request_id`.
--- The rows come in the order of the requests, numbered from 1. Either `job_id` is set (`is_new` is false where the
--- idempotency key had made the job before), or `refusal` is one of:
+-- Each request has one row, with its number from 1. Either `job_id` is set (`is_new` is false where the idempotency key had
+-- made the job before), or `refusal` is one of:
 --     unauthorized          no valid token
 --     locked                another transaction holds the person's row (without `waits`)
 --     forbidden             the person was banned, or the token ended, meanwhile
@@ -91,6 +91,9 @@ END;
 -- With `waits` the rows of people that are locked are waited for, as a single request does. A batch does not wait: what
 -- it leaves out is asked for again, and none of its locks is waited for longer than two seconds.
 --
+-- One statement makes the first job of every person, the next one their second: a statement does not see its own rows, so of
+-- one person it can count only one job.
+--
 -- It has to be VOLATILE under READ COMMITTED: only then does each statement after the lock see what was committed before.
 -- Sequential scans are off because its plans are kept, and may have been made while the tables were empty.
 CREATE FUNCTION enqueue_jobs(requests jsonb, usual_at_once bigint, usual_per_hour bigint, waits boolean)
@@ -98,13 +101,12 @@ RETURNS TABLE (number bigint, job_id uuid, made_at timestamptz, is_new boolean, 
 LANGUAGE plpgsql VOLATILE
 SET search_path = public, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    request jsonb;
-    person bigint;
     people bigint[];
+    turns bigint[];  -- of each request: how many of the same person come before it, and itself
     locked bigint[];
     refused bigint[] := '{}';
     moment timestamptz;
-    seen record;
+    requester bigint;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'enqueue_jobs needs READ COMMITTED, not %', upper(current_setting('transaction_isolation'))
@@ -121,87 +123,88 @@ BEGIN
         FROM jsonb_array_elements(requests) WITH ORDINALITY asked(item, place) ORDER BY asked.place
     );
     locked := ARRAY(SELECT held.person FROM lock_people(people, waits) held);
+    turns := ARRAY(
+        SELECT row_number() OVER (PARTITION BY asked.person ORDER BY asked.place)
+        FROM unnest(people) WITH ORDINALITY asked(person, place) ORDER BY asked.place
+    );
+    RETURN QUERY
+    SELECT asked.place, NULL::uuid, NULL::timestamptz, NULL::boolean,
+        CASE WHEN asked.person IS NULL THEN 'unauthorized' WHEN waits THEN 'forbidden' ELSE 'locked' END, '{}'::jsonb
+    FROM unnest(people) WITH ORDINALITY asked(person, place)
+    WHERE asked.person IS NULL OR asked.person <> ALL (locked);
 
-    FOR number, request IN
-        SELECT asked.place, asked.item FROM jsonb_array_elements(requests) WITH ORDINALITY asked(item, place)
-        ORDER BY asked.place
-    LOOP
-        person := people[number];
-        job_id := NULL;
-        made_at := NULL;
-        is_new := NULL;
-        details := '{}';
-        refusal := CASE
-            WHEN person IS NULL THEN 'unauthorized'
-            WHEN person <> ALL (locked) THEN CASE WHEN waits THEN 'forbidden' ELSE 'locked' END
-            WHEN NOT waits AND person = ANY (refused) THEN 'not_tried'
-        END;
-        IF refusal IS NOT NULL THEN
-            RETURN NEXT;
-            CONTINUE;
-        END IF;
-
+    FOR turn IN 1 .. coalesce((SELECT max(one) FROM unnest(turns) one), 0) LOOP
         moment := clock_timestamp();
-        SELECT CASE
-                WHEN NOT owner.is_active OR request ? 'token'
-                    AND NOT EXISTS (SELECT FROM live_token token WHERE token.digest = request ->> 'token')
-                THEN 'forbidden'
-                WHEN earlier.request_digest <> request ->> 'request_digest' THEN 'idempotency_conflict'
-                WHEN earlier.id IS NOT NULL THEN NULL
-                WHEN submission.id IS NULL THEN 'not_found'
-                WHEN submission.deleted_at IS NOT NULL THEN 'deleted'
-                WHEN NOT EXISTS (SELECT FROM open_leaderboard board WHERE board.id = submission.leaderboard_id)
-                THEN 'leaderboard_closed'
-                WHEN at_once.active >= at_once.quota THEN 'too_many_jobs'
-                WHEN hour.remaining = 0 THEN 'hourly_limit'
-            END AS refusal,
-            earlier.id AS earlier_id, earlier.created_at AS earlier_at, submission.leaderboard_id,
-            at_once.active, at_once.quota
-        INTO seen
-        FROM accounts_user owner
-        LEFT JOIN LATERAL (
-            SELECT job.id, job.request_digest, job.created_at FROM jobs_job job
-            WHERE job.user_id = person AND job.idempotency_key = request ->> 'idempotency_key' LIMIT 1
-        ) earlier ON true
-        LEFT JOIN LATERAL (
-            SELECT sent.id, sent.deleted_at, sent.leaderboard_id FROM submissions_submission sent
-            WHERE sent.id = (request ->> 'submission_id')::uuid AND sent.user_id = person LIMIT 1
-        ) submission ON true
-        CROSS JOIN LATERAL jobs_at_once(person, usual_at_once) at_once
-        CROSS JOIN LATERAL hourly_use('job', person, usual_per_hour, moment) hour
-        WHERE owner.id = person;
-
-        refusal := seen.refusal;
-        IF refusal IS NOT NULL THEN
-            refused := refused || person;
-            IF refusal = 'too_many_jobs' THEN
-                details := jsonb_build_object('active', seen.active, 'most', seen.quota);
-            ELSIF refusal = 'hourly_limit' THEN
-                SELECT jsonb_build_object('reached', hour.reached, 'seconds_until_free', hour.seconds_until_free)
-                INTO details FROM hourly_use('job', person, usual_per_hour, moment) hour;
+        FOR number, requester, job_id, made_at, is_new, refusal, details IN
+            WITH asked AS (
+                SELECT listed.place, people[listed.place] AS person, listed.request, gen_random_uuid() AS new_id
+                FROM jsonb_array_elements(requests) WITH ORDINALITY listed(request, place)
+                WHERE turns[listed.place] = turn AND people[listed.place] = ANY (locked)
+            ), looked_at AS MATERIALIZED (
+                SELECT asked.place, asked.person, asked.request, asked.new_id,
+                    CASE
+                        WHEN NOT waits AND asked.person = ANY (refused) THEN 'not_tried'
+                        WHEN NOT owner.is_active OR asked.request ? 'token'
+                            AND NOT EXISTS (SELECT FROM live_token token WHERE token.digest = asked.request ->> 'token')
+                        THEN 'forbidden'
+                        WHEN earlier.request_digest <> asked.request ->> 'request_digest' THEN 'idempotency_conflict'
+                        WHEN earlier.id IS NOT NULL THEN NULL
+                        WHEN submission.id IS NULL THEN 'not_found'
+                        WHEN submission.deleted_at IS NOT NULL THEN 'deleted'
+                        WHEN NOT EXISTS (SELECT FROM open_leaderboard board WHERE board.id = submission.leaderboard_id)
+                        THEN 'leaderboard_closed'
+                        WHEN at_once.active >= at_once.quota THEN 'too_many_jobs'
+                        WHEN hour.remaining = 0 THEN 'hourly_limit'
+                    END AS refusal,
+                    earlier.id AS earlier_id, earlier.created_at AS earlier_at, submission.leaderboard_id,
+                    at_once.active, at_once.quota
+                FROM asked
+                JOIN accounts_user owner ON owner.id = asked.person
+                LEFT JOIN LATERAL (
+                    SELECT job.id, job.request_digest, job.created_at FROM jobs_job job
+                    WHERE job.user_id = asked.person AND job.idempotency_key = asked.request ->> 'idempotency_key' LIMIT 1
+                ) earlier ON true
+                LEFT JOIN LATERAL (
+                    SELECT sent.id, sent.deleted_at, sent.leaderboard_id FROM submissions_submission sent
+                    WHERE sent.id = (asked.request ->> 'submission_id')::uuid AND sent.user_id = asked.person LIMIT 1
+                ) submission ON true
+                CROSS JOIN LATERAL jobs_at_once(asked.person, usual_at_once) at_once
+                CROSS JOIN LATERAL hourly_use('job', asked.person, usual_per_hour, moment) hour
+            ), made AS (
+                -- Columns that are not named have a default in the database.
+                INSERT INTO jobs_job (
+                    id, user_id, submission_id, leaderboard_id, config, resource_class, trial,
+                    idempotency_key, request_digest, request_id, created_at, updated_at, available_at, pushed_at,
+                    status, priority, attempt, losses, releases, error_code, error_message, params, metrics,
+                    isolation, limits_applied, log_name, log_bytes, artifacts, run_id, experiment_id
+                )
+                SELECT one.new_id, one.person, (one.request ->> 'submission_id')::uuid, one.leaderboard_id,
+                    one.request -> 'config', one.request ->> 'resource_class', (one.request ->> 'trial')::boolean,
+                    one.request ->> 'idempotency_key', one.request ->> 'request_digest', one.request ->> 'request_id',
+                    moment, moment, moment, moment,
+                    'pending', 0, 0, 0, 0, '', '', '{}', '{}',
+                    '', '{}', '', 0, '[]', '', ''
+                FROM looked_at one WHERE one.refusal IS NULL AND one.earlier_id IS NULL
+            )
+            SELECT one.place, one.person,
+                CASE WHEN one.refusal IS NULL THEN coalesce(one.earlier_id, one.new_id) END,
+                CASE WHEN one.refusal IS NULL THEN coalesce(one.earlier_at, moment) END,
+                CASE WHEN one.refusal IS NULL THEN one.earlier_id IS NULL END,
+                one.refusal,
+                CASE one.refusal
+                    WHEN 'too_many_jobs' THEN jsonb_build_object('active', one.active, 'most', one.quota)
+                    WHEN 'hourly_limit' THEN (
+                        SELECT jsonb_build_object('reached', use.reached, 'seconds_until_free', use.seconds_until_free)
+                        FROM hourly_use('job', one.person, usual_per_hour, moment) use
+                    )
+                    ELSE '{}'
+                END
+            FROM looked_at one
+        LOOP
+            IF refusal IS NOT NULL THEN
+                refused := refused || requester;
             END IF;
-        ELSIF seen.earlier_id IS NOT NULL THEN
-            job_id := seen.earlier_id;
-            made_at := seen.earlier_at;
-            is_new := false;
-        ELSE
-            -- Columns that are not named have a default in the database.
-            INSERT INTO jobs_job (
-                id, user_id, submission_id, leaderboard_id, config, resource_class, trial,
-                idempotency_key, request_digest, request_id, created_at, updated_at, available_at, pushed_at,
-                status, priority, attempt, losses, releases, error_code, error_message, params, metrics,
-                isolation, limits_applied, log_name, log_bytes, artifacts, run_id, experiment_id
-            ) VALUES (
-                gen_random_uuid(), person, (request ->> 'submission_id')::uuid, seen.leaderboard_id,
-                request -> 'config', request ->> 'resource_class', (request ->> 'trial')::boolean,
-                request ->> 'idempotency_key', request ->> 'request_digest', request ->> 'request_id',
-                moment, moment, moment, moment,
-                'pending', 0, 0, 0, 0, '', '', '{}', '{}',
-                '', '{}', '', 0, '[]', '', ''
-            ) RETURNING id INTO job_id;
-            made_at := moment;
-            is_new := true;
-        END IF;
-        RETURN NEXT;
+            RETURN NEXT;
+        END LOOP;
     END LOOP;
 END $$;

@@ -59,15 +59,16 @@ def keep_attacking(username, tries=throttle.ACCOUNT.failures):
 
 
 def test_many_addresses_slow_an_account_down_and_never_for_longer_than_a_minute(user):
-    waits = []
+    began = time.monotonic()
     assert attack(user.username) == 401
-    for number in range(9):
+    for number, most in enumerate([1, 2, 4, 8, 16, 32, 60, 60, 60]):
         answer = login(user.username, REMOTE_ADDR=f"192.0.2.{number}")
         assert refusal(answer) == (429, "too_many_logins")
-        waits.append(int(answer.headers["Retry-After"]))
+        # The wait runs down while the test itself takes its time.
+        assert 0 <= most - int(answer.headers["Retry-After"]) <= time.monotonic() - began
         passed(1)
+        began = time.monotonic()
         assert login(user.username, "wrong", REMOTE_ADDR=f"198.51.100.{number}").status_code == 401
-    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_an_unknown_and_an_inactive_name_are_answered_alike():

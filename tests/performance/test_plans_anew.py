@@ -13,10 +13,13 @@ from tests.performance.test_lane_plans import ask
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("kept_for", [10, 10**6])
-def test_a_plan_that_was_made_for_an_empty_table_does_not_stay(settings: Any, kept_for: int) -> None:
-    """By the rows of jobs that are read for five calls, beside two thousand of somebody else's."""
-    settings.PLANS_KEPT_FOR = kept_for
+def test_a_plan_that_was_made_for_an_empty_table_does_not_stay(settings: Any) -> None:
+    """By the rows of jobs that are read for five calls, beside two thousand of somebody else's.
+
+    Kept for a million calls, such a plan may read all of them in each call, or not: that depends on when the table was
+    counted.
+    """
+    settings.PLANS_KEPT_FOR = 10
     submission = SubmissionFactory(user=UserFactory(submissions_per_hour=10**6, concurrent_jobs=10**6))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM jobs_job")
@@ -33,7 +36,7 @@ def test_a_plan_that_was_made_for_an_empty_table_does_not_stay(settings: Any, ke
     call(10)
     before = rows_read()
     call(5)
-    assert (rows_read() - before < 1000) == (kept_for == 10)
+    assert rows_read() - before < 1000
 
 
 def rows_read() -> int:
