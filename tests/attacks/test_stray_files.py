@@ -110,7 +110,7 @@ def test_the_refusal_says_why(client):
 def test_an_anonymous_client_sends_little(client):
     for path, kind in (("/login/", "application/x-www-form-urlencoded"), ("/api/auth/login", "application/json")):
         answer = client.generic("POST", path, b"a" * 70_000, content_type=kind)
-        assert (answer.status_code, "70000 bytes, at most 65536" in answer.text) == (413, True), path
+        assert (answer.status_code, "68.4 KiB, at most 64 KiB" in answer.text) == (413, True), path
 
 
 def test_a_form_without_files_may_be_multipart(client):
