@@ -1,6 +1,6 @@
 """The codes of refusals, by HTTP status. docs/errors.md explains each of them, and tests compare both with the code."""
 
-# What a call of the API can answer.
+# Refusals of API calls.
 API_CODES: dict[int, tuple[str, ...]] = {
     400: (
         "bad_archive", "bad_as_of", "bad_column", "bad_config", "bad_config_file", "bad_cursor", "bad_entrypoint",
@@ -28,7 +28,7 @@ API_CODES: dict[int, tuple[str, ...]] = {
     503: ("storage_unavailable", "unavailable"),
 }  # fmt: skip
 
-# What only pages answer, those of the console among them.
+# Refusals of pages alone, the console's included.
 PAGE_CODES: dict[int, tuple[str, ...]] = {
     400: (
         "bad_invitation", "bad_declaration", "bad_leaderboard_file", "bad_username", "contradicting_direction",

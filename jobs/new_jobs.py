@@ -15,7 +15,7 @@ ORDER BY number
 
 
 class Outcome(NamedTuple):
-    """What became of a request: a job, or the code of the refusal with its figures."""
+    """The outcome of a request: a job, or the code of the refusal with its figures."""
 
     number: int  # of the request, from 1
     job_id: UUID | None

@@ -1,6 +1,6 @@
 """Jobs that failed by the platform's fault within a day, by leaderboard: for operators.
 
-A scorer that breaks, or a machine that loses its jobs, is mended by nobody who does not hear of it.
+Participants cannot mend a broken scorer or a machine that loses its jobs, so operators have to hear of it.
 """
 
 from collections.abc import Sequence

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -22,6 +23,7 @@ from jobs.machine import machine_state
 from jobs.models import Worker
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 # The database is away, or a migration beside us has changed what a prepared statement answers; a new connection knows.
 DATABASE_ERRORS = (OperationalError, InterfaceError, NotSupportedError)
 
@@ -30,6 +32,19 @@ def forget_connection() -> None:
     """After one of these errors: whatever state the connection is in, the next statement gets another."""
     if not connection.in_atomic_block:
         connection.close()
+
+
+def persist(write: Callable[[], T]) -> T:
+    """Try the write until the database takes it. Each is guarded by the attempt, so trying late or twice is harmless."""
+    delay = 0.5
+    while True:
+        try:
+            return write()
+        except DATABASE_ERRORS as error:
+            logger.warning("the database is away, trying again: %s", str(error).strip())
+            forget_connection()
+            time.sleep(delay)
+            delay = min(delay * 2, 5.0)
 
 
 @dataclass

@@ -76,7 +76,7 @@ class JobAttempt(models.Model):
 
     @property
     def cause(self) -> str:
-        """What operators are told beyond the participant's sentence: why the platform failed the job or gave it back."""
+        """Return what operators are told beyond the participant's sentence: why the platform failed the job or gave it back."""
         with override("en"):
             told = in_words("", self.detail_told)
         if self.outcome not in (self.Outcome.RELEASED, self.Outcome.FAILED) or not told:

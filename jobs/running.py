@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from django.conf import settings
 from django.db import DatabaseError, DataError, transaction
@@ -23,7 +22,7 @@ from jobs.left_out import explained, unkept
 from jobs.logs import LogCleaner, LogShipper
 from jobs.models import ErrorCode, Job
 from jobs.progress import ProgressShipper
-from jobs.pulse import DATABASE_ERRORS, Held, Pulse, forget_connection
+from jobs.pulse import DATABASE_ERRORS, Held, Pulse, forget_connection, persist
 from jobs.sandbox import Images, ImageUnusable
 from jobs.scoring import Rejected, ScorerBroke, Scoring, ScoringUnavailable, read_scores, scoring_spec, verified
 from jobs.staging import Staging, limits_of, usual_spec
@@ -35,7 +34,6 @@ from jobs.workspace import BadSubmission, StorageDown, Workspace, workspace
 from leaderboards.models import Leaderboard
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # Until a job is tried again whose files could not be reached, by how often that was so: over an hour in all, then it fails.
 STORAGE_DELAYS = (60, 240, 600, 1200, 1800)
@@ -109,14 +107,13 @@ class Runner:
             _fail(job, ErrorCode.BAD_ARCHIVE, refusal.args[0])
         except ImageUnusable as error:
             logger.error("job %s: %s", job.pk, error)
-            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.IMAGE_UNUSABLE, error.args[0], delay)
+            _give_back(job, ErrorCode.IMAGE_UNUSABLE, error.args[0], _storage_delay(job))
         except ScoringUnavailable as error:
             # Its words name the platform's folders: they are for operators.
             logger.error("job %s: %s", job.pk, error)
             if self._inventory is not None:
                 self._inventory.forget(job.leaderboard)
-            delay = 0 if error.was_noticed else STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+            delay = 0 if error.was_noticed else _storage_delay(job)
             _give_back(
                 job,
                 ErrorCode.SCORING_UNAVAILABLE,
@@ -126,8 +123,7 @@ class Runner:
                 is_counted=not error.cost_nothing,
             )
         except StorageDown as error:
-            delay = STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
-            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], delay)
+            _give_back(job, ErrorCode.STORAGE_UNAVAILABLE, error.args[0], _storage_delay(job))
         except Exception as error:  # the worker's outermost edge: whatever broke, the job ends and the worker lives
             logger.exception("job %s attempt %s", job.pk, job.attempt)
             told = _("The platform broke while it ran this. It did not cost you quota.")
@@ -342,6 +338,11 @@ class Runner:
         return won
 
 
+def _storage_delay(job: Job) -> int:
+    """Return until when a job rests that was given back, by how often it was."""
+    return STORAGE_DELAYS[min(job.releases, len(STORAGE_DELAYS) - 1)]
+
+
 def _prefix(job: Job) -> str:
     """Below it, in the storage, is what this attempt leaves."""
     return f"results/{job.pk}/{job.attempt}"
@@ -360,19 +361,6 @@ def _was_ended_by_us(job: Job, held: Held, result: Result) -> bool:
     else:
         return False
     return True
-
-
-def persist(write: Callable[[], T]) -> T:
-    """Try the write until the database takes it. Each is guarded by the attempt, so trying late or twice is harmless."""
-    delay = 0.5
-    while True:
-        try:
-            return write()
-        except DATABASE_ERRORS as error:
-            logger.warning("the database is away, trying again: %s", str(error).strip())
-            forget_connection()
-            time.sleep(delay)
-            delay = min(delay * 2, 5.0)
 
 
 def _fail(job: Job, code: ErrorCode, message: str, evidence: Evidence | None = None, *, cause: str = "") -> None:

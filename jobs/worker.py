@@ -32,8 +32,8 @@ from jobs.gpus import HeldGpus
 from jobs.inventory import Inventory
 from jobs.machine import machine_state
 from jobs.models import Job, Worker
-from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection
-from jobs.running import Runner, persist
+from jobs.pulse import DATABASE_ERRORS, Pulse, forget_connection, persist
+from jobs.running import Runner
 
 logger = logging.getLogger(__name__)
 

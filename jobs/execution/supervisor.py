@@ -34,6 +34,7 @@ from jobs.execution import (
     seccomp,
     watchdog,
 )
+from jobs.execution.exit_sentence import exit_sentence
 from jobs.execution.failure_reason import last_words
 from jobs.execution.logfile import LogFile
 from jobs.execution.outputs import Outputs
@@ -45,19 +46,6 @@ _PREPARE = {"bubblewrap": bubblewrap.prepare, "container": container.prepare, "u
 STAGE, START = b"stage ", b"start "
 _TICK_SECONDS = 0.2
 _READ_BYTES = 64 * 1024
-
-
-# Those that end programs, for translation; others are named in English.
-_SIGNALS: dict[int, str] = {
-    signal.SIGABRT: _("Aborted"),
-    signal.SIGBUS: _("Bus error"),
-    signal.SIGFPE: _("Floating point exception"),
-    signal.SIGILL: _("Illegal instruction"),
-    signal.SIGKILL: _("Killed"),
-    signal.SIGPIPE: _("Broken pipe"),
-    signal.SIGSEGV: _("Segmentation fault"),
-    signal.SIGTERM: _("Terminated"),
-}
 
 
 class Commands:
@@ -322,7 +310,7 @@ class Run:
             # The output first: what is missing there is the result.
             self.end("disk_limit", prepared.volumes.sentence(min(full, key=["output", "code", "tmp", "shm"].index)))
         else:
-            self.end("exited", _exit_sentence(code, result.signal))
+            self.end("exited", exit_sentence(code, result.signal))
             if code != 0:
                 words = last_words(self.log.end_of(0), self.log.end_of(1), code)
                 result.reason_line, result.last_line = words.reason, words.last_line
@@ -344,13 +332,6 @@ class Run:
         result.metrics_error, result.predictions_error = found.metrics_error, found.predictions_error
         result.artifacts = found.artifacts
         result.left_out = found.left_out.sentences
-
-
-def _exit_sentence(code: int, number: int | None) -> str:
-    if number is None:
-        return _("exit code %(code)d", code=code)
-    name = _SIGNALS.get(number) or signal.strsignal(number)
-    return _("killed by signal %(number)d (%(name)s), or exit code %(code)d", number=number, name=name, code=code)
 
 
 def _cpu_sentence(used: float, limits: Limits) -> str:

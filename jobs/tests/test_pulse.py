@@ -7,11 +7,11 @@ import pytest
 from django.db import OperationalError
 from django.db.models.functions import Now
 
-from jobs import running, transitions
+from jobs import pulse, transitions
 from jobs.execution.client import Supervisor
 from jobs.models import Worker
-from jobs.pulse import Held, Pulse
-from jobs.running import Runner, persist
+from jobs.pulse import Held, Pulse, persist
+from jobs.running import Runner
 from jobs.tests.factories import JobFactory, WorkerFactory
 
 
@@ -64,7 +64,7 @@ def test_pulse_outlives_whatever_a_beat_meets(monkeypatch, settings):
 
 @pytest.mark.django_db
 def test_persist_tries_until_the_database_takes_it(monkeypatch):
-    monkeypatch.setattr(running.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(pulse.time, "sleep", lambda seconds: None)
     answers = iter([OperationalError("down"), OperationalError("down"), "taken"])
 
     def write():

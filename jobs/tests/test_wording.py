@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from jobs import transitions
 from jobs.execution import code_copy, supervisor, volumes
+from jobs.execution.exit_sentence import SIGNALS, exit_sentence
 from jobs.execution.metrics import BadMetrics, parse_metrics
 from jobs.execution.spec import Limits, Result
 from jobs.execution.told import Told, kept, retold, together
@@ -106,7 +107,7 @@ def _limits():
     yield code_copy.full_sentence(limits)
     yield volumes._disk_is_full(10**6)
     yield from map(volumes.Volumes("", limits, 0, 0).sentence, ("output", "tmp", "shm"))
-    yield from (supervisor._exit_sentence(128 + number, number) for number in supervisor._SIGNALS)
+    yield from (exit_sentence(128 + number, number) for number in SIGNALS)
 
 
 def test_every_limit_that_ends_a_run_is_told_in_the_readers_language():
