@@ -70,5 +70,5 @@ def test_the_account_costs_the_same_number_of_queries(client, django_assert_num_
     for _ in range(count):
         ApiTokenFactory(user=user)
     # Session, user, tokens, and five counts of the quotas: of what counts, of all that was sent, and of active jobs.
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(6):
         client.get("/account/")

@@ -324,10 +324,10 @@ def test_a_jobs_page_costs_the_same_with_much_on_it(client, owner, django_assert
         JobAttemptFactory(job=job, number=number + 1, outcome="lost", ended_at=timezone.now())
     reported(job, curves=[{"name": f"c{number}", "points": [[0, 1.0, 0]]} for number in range(count)])
     # Session, user, job, metrics of its board, attempts, its reruns, its log, the board's baselines, its person's entry, whether the
-    # board is open, what the latest attempt got; twice the quota of jobs.
-    with django_assert_num_queries(13):
+    # board is open, what the latest attempt got; the quota of jobs.
+    with django_assert_num_queries(12):
         client.get(job.get_absolute_url())
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(10):
         client.get(f"{job.get_absolute_url()}state/")
 
 

@@ -297,9 +297,9 @@ def test_the_lists_cost_the_same_number_of_queries(client, owner, django_assert_
     with django_assert_num_queries(4):
         client.get("/jobs/")
     # Session, user, job, attempts, metrics of its board, its reruns, its log, the board's baselines, its person's entry, whether
-    # the board is open, what the latest attempt got; twice the quota of jobs.
+    # the board is open, what the latest attempt got; the quota of jobs.
     JobAttemptFactory(job=job, outcome="completed", ended_at=timezone.now())
-    with django_assert_num_queries(13):
+    with django_assert_num_queries(12):
         client.get(job.get_absolute_url())
 
 
